@@ -1,0 +1,1 @@
+"""Access: organizations, projects, keys, and what each project allows."""

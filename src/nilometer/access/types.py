@@ -1,0 +1,77 @@
+"""The nouns of this room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nilometer.errors import NilometerError, Unavailable
+
+
+class Scope(StrEnum):
+    """What a personal key may do. A project key may capture, nothing else."""
+
+    CAPTURE = "capture"
+    READ = "read"
+    WRITE = "write"
+    OPERATE = "operate"
+    APPROVE = "approve"
+    ADMIN = "admin"
+
+
+ALL_SCOPES = frozenset(Scope)
+
+
+class KeyKind(StrEnum):
+    """Whose key it is."""
+
+    PROJECT = "project"
+    PERSONAL = "personal"
+
+
+class CaptureMode(StrEnum):
+    """What capture does with a project's events: keep them; answer 200 and drop them (a token
+    dropper); or refuse them as over quota with 429."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+    OVER_QUOTA = "over_quota"
+
+
+class UnknownKey(NilometerError):
+    """No such key, or no longer. Nothing tells the two apart."""
+
+    code = "authentication_failed"
+
+
+class AccessUnavailable(Unavailable):
+    """The database has been away for longer than keys may be trusted unchecked."""
+
+    code = "access_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectConfig:
+    """One project's rules, as a snapshot. `version` grows with every change."""
+
+    project_id: int
+    version: int
+    capture: CaptureMode
+    dropped_distinct_ids: frozenset[str]
+    retention_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a credential stands for.
+
+    `organization_id` is a UUID text. `project` is the project that this key captures into: the
+    key's own for a project key, the home project for a personal key. A personal key reads every
+    project of its organization, within its scopes.
+    """
+
+    key_id: str
+    kind: KeyKind
+    organization_id: str
+    project: ProjectConfig
+    scopes: frozenset[Scope]

@@ -1,0 +1,1 @@
+"""Management and read HTTP; no rules."""

@@ -1,0 +1,71 @@
+"""The nouns of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nilometer.errors import InvalidInput, NotFound, Unavailable
+
+
+class BlobsUnavailable(Unavailable):
+    """The object storage did not answer, refused, or is full; nothing was made durable."""
+
+    code = "blobs_unavailable"
+
+
+class BlobNotFound(NotFound):
+    """No such blob in this project. The same answer for another project's blob."""
+
+    code = "blob_not_found"
+
+
+class BlobExpired(NotFound):
+    """The blob's retention has ended and it has been deleted, as promised."""
+
+    code = "blob_expired"
+
+
+class InvalidBlobUrl(InvalidInput):
+    """The text is not a blob URL of this deployment."""
+
+    code = "invalid_blob_url"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPart:
+    """One blob as a client sent it.
+
+    `name` is the bare property (`$ai_input`). `content_encoding` is what the client declared
+    (`gzip` for a part that arrived compressed) or None. `chunks` are the body's bytes in order;
+    they are not joined, so that a large part is in memory once.
+    """
+
+    name: str
+    content_type: str
+    content_encoding: str | None
+    chunks: Sequence[bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes as received."""
+        return sum(len(chunk) for chunk in self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedBlob:
+    """One blob after it was made durable.
+
+    `url` is `{scheme}://{bucket}/{key}?range={start}-{end}`, inclusive; the range covers the
+    part's MIME headers, the blank line and the body. `size` is the size as received and
+    `stored_size` as stored; `content_encoding` is the stored one, and `compressed_here` says that
+    Nilometer, not the client, applied it.
+    """
+
+    name: str
+    url: str
+    content_type: str
+    content_encoding: str | None
+    size: int
+    stored_size: int
+    compressed_here: bool

@@ -1,0 +1,1 @@
+"""Each source's attributes as tables: which property is which column of an event or a call."""

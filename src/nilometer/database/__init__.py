@@ -1,0 +1,1 @@
+"""The relational engine: sessions and migrations. Tables live with their feature."""

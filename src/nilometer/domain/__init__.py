@@ -1,0 +1,1 @@
+"""Frozen nouns and pure rules; no I/O."""

@@ -1,0 +1,26 @@
+"""Identities as clients write them, in one canonical form."""
+
+from __future__ import annotations
+
+import re
+
+_HEX = "[0-9a-fA-F]"
+_HYPHENATED = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}"
+_FORMS = re.compile(
+    rf"(?:urn:uuid:)?({_HYPHENATED})|\{{({_HYPHENATED})\}}|({_HEX}{{32}})", re.ASCII
+)
+
+
+def canonical_uuid(text: str) -> str:
+    """The lowercase hyphenated form of a UUID.
+
+    Accepts what the original capture service accepts (hyphenated, 32 hex digits, `urn:uuid:…`
+    and braces) and nothing else; `uuid.UUID` is laxer, it drops hyphens and braces anywhere.
+    Raises ValueError with a sentence that says what is wrong.
+    """
+    match = _FORMS.fullmatch(text)
+    if match is None:
+        shown = text if len(text) <= 64 else text[:61] + "..."
+        raise ValueError(f"{shown!r} is not a UUID such as 123e4567-e89b-12d3-a456-426614174000")
+    digits = (match[1] or match[2] or match[3]).replace("-", "").lower()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

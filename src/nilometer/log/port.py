@@ -1,0 +1,121 @@
+"""What every log promises, whichever way it keeps its records.
+
+Two implementations (SQLite segments, Kafka) pass one set of contract tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nilometer.errors import Unavailable
+from nilometer.log.envelope import Envelope
+
+
+class LogUnavailable(Unavailable):
+    """The record was not made durable; nothing of it will ever be read. Try again later."""
+
+    code = "log_unavailable"
+
+
+class LogFull(LogUnavailable):
+    """The log or its disk has reached its limit; it accepts again once readers catch up."""
+
+    code = "log_full"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """Where a record stands. Offsets grow within a partition and are never used again."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored record, not yet decoded: a broken one must not stop its reader."""
+
+    position: Position
+    headers: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a group is behind: records waiting, and the append time (microseconds since the
+    epoch) of the oldest one, None when nothing waits."""
+
+    records: int
+    oldest_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """A snapshot for readiness, metrics and `nilometer log lag`.
+
+    `ready` is False when an append would fail; `reason` then says why. `depth` and `size` are the
+    records and bytes kept.
+    """
+
+    ready: bool
+    reason: str
+    depth: int
+    size: int
+    groups: dict[str, Lag] = field(default_factory=dict[str, Lag])
+
+
+class Consumer(Protocol):
+    """One reader of a group. Used by one thread at a time."""
+
+    def poll(self, *, max_records: int, max_bytes: int, timeout: float) -> list[Record]:
+        """The next records in order, at most so many and (but for a single larger one) so large.
+
+        Blocks up to `timeout` seconds for the first; an empty list means that nothing came.
+        Records are handed out again after a restart until they are committed.
+        """
+        ...
+
+    def commit(self, records: Sequence[Record]) -> None:
+        """Record durably that these, and all before them in their partitions, have had effect."""
+        ...
+
+    def rewind(self, since: int) -> None:
+        """Go back so that every kept record appended at or after `since` (microseconds) is read
+        again. Never moves forward."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading. What was not committed is handed out again to the next consumer."""
+        ...
+
+
+class Log(Protocol):
+    """An append-only sequence of records that survives a crash at any instant."""
+
+    async def append(self, envelope: Envelope) -> Position:
+        """Append one record. Returning is the acknowledgement: the record is on disk (fsynced, or
+        replicated as configured) and will be read at least once by every group.
+
+        Raises LogUnavailable when it could not be made durable, and LogFull at the size limit or
+        on a full disk; then it will never be read.
+        """
+        ...
+
+    def append_blocking(self, envelope: Envelope) -> Position:
+        """As `append`, for a caller in a plain thread."""
+        ...
+
+    def consumer(self, group: str) -> Consumer:
+        """A reader of a group, which starts at the group's last commit, or at the oldest record
+        for a new group."""
+        ...
+
+    def state(self) -> LogState:
+        """The present state; never blocks on a stuck disk."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was accepted, release every file and connection. Append raises after it."""
+        ...

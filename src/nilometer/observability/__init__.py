@@ -1,0 +1,1 @@
+"""Nilometer's own metrics, logs and traces."""

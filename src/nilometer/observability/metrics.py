@@ -1,0 +1,144 @@
+"""Every metric, declared in one place with its meaning. Served at `/metrics` (Prometheus text).
+
+No label ever holds a project's content, a key, or a value that a client can make up.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry(auto_describe=True)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_FAST_SECONDS = (0.0001, 0.00025, 0.0005, *_SECONDS)
+_BYTES = (256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 26214400)
+
+REQUESTS = Counter(
+    "nilometer_capture_requests_total",
+    "Capture requests, by door, HTTP status and reason (`ok` or an error code).",
+    ("door", "status", "reason"),
+    registry=REGISTRY,
+)
+REQUEST_SECONDS = Histogram(
+    "nilometer_capture_request_seconds",
+    "From the first byte of a capture request's headers to its answer.",
+    ("door",),
+    buckets=_FAST_SECONDS,
+    registry=REGISTRY,
+)
+INFLIGHT_BYTES = Gauge(
+    "nilometer_capture_inflight_bytes",
+    "Request bytes held in memory.",
+    registry=REGISTRY,
+)
+BLOB_UPLOADS = Counter(
+    "nilometer_blob_uploads_total",
+    "Multipart blob objects written, by outcome (`stored` or `failed`).",
+    ("outcome",),
+    registry=REGISTRY,
+)
+BLOB_UPLOAD_SECONDS = Histogram(
+    "nilometer_blob_upload_seconds",
+    "Time to make one blob object durable.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+BLOB_BYTES = Histogram(
+    "nilometer_blob_bytes",
+    "Size of each blob as received, in bytes.",
+    buckets=_BYTES,
+    registry=REGISTRY,
+)
+BLOB_COMPRESSION = Histogram(
+    "nilometer_blob_compression_ratio",
+    "Stored size over received size of each blob that Nilometer compressed.",
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1),
+    registry=REGISTRY,
+)
+BLOBS_SWEPT = Counter(
+    "nilometer_blobs_swept_total",
+    "Objects deleted by the sweeper, by reason (`expired`, `orphan` or `temporary`).",
+    ("reason",),
+    registry=REGISTRY,
+)
+APPEND_SECONDS = Histogram(
+    "nilometer_log_append_seconds",
+    "From a record's submission to its acknowledgement by the log.",
+    buckets=_FAST_SECONDS,
+    registry=REGISTRY,
+)
+FSYNC_SECONDS = Histogram(
+    "nilometer_log_fsync_seconds",
+    "Time of one commit, its fsync included.",
+    buckets=_FAST_SECONDS,
+    registry=REGISTRY,
+)
+COMMIT_RECORDS = Histogram(
+    "nilometer_log_commit_records",
+    "Records per commit.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+    registry=REGISTRY,
+)
+LOG_RECORDS = Gauge(
+    "nilometer_log_records", "Records kept in the log, read or not.", registry=REGISTRY
+)
+LOG_BYTES = Gauge("nilometer_log_bytes", "Bytes that the log takes on disk.", registry=REGISTRY)
+LOG_LAG = Gauge(
+    "nilometer_log_lag_records",
+    "Records that a group has not committed.",
+    ("group",),
+    registry=REGISTRY,
+)
+LOG_LAG_SECONDS = Gauge(
+    "nilometer_log_lag_seconds",
+    "Age of the oldest record that a group has not committed.",
+    ("group",),
+    registry=REGISTRY,
+)
+QUERYABLE_SECONDS = Histogram(
+    "nilometer_accept_to_queryable_seconds",
+    "From an event's acceptance to its row being readable.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+STORE_INSERTS = Counter(
+    "nilometer_store_inserts_total",
+    "Inserts into the store, by table and outcome (`ok` or `failed`).",
+    ("table", "outcome"),
+    registry=REGISTRY,
+)
+STORE_ROWS = Counter(
+    "nilometer_store_rows_total", "Rows inserted, by table.", ("table",), registry=REGISTRY
+)
+STORE_INSERT_SECONDS = Histogram(
+    "nilometer_store_insert_seconds",
+    "Time of one insert, by table.",
+    ("table",),
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+PIPELINE_RECORDS = Counter(
+    "nilometer_pipeline_records_total",
+    "Records that the pipeline finished, by outcome "
+    "(`stored`, `duplicate`, `dead_letter` or `dropped`).",
+    ("outcome",),
+    registry=REGISTRY,
+)
+PIPELINE_WAITING = Gauge(
+    "nilometer_pipeline_waiting",
+    "1 while the pipeline waits, by reason (`store`, `database`, `newer_version`, `bad_release`).",
+    ("reason",),
+    registry=REGISTRY,
+)
+DEAD_LETTERS = Counter(
+    "nilometer_dead_letters_total",
+    "Records dead-lettered, by reason.",
+    ("reason",),
+    registry=REGISTRY,
+)
+DEAD_LETTERS_OPEN = Gauge(
+    "nilometer_dead_letters_open",
+    "Dead letters neither replayed nor discarded, by reason.",
+    ("reason",),
+    registry=REGISTRY,
+)

@@ -1,0 +1,1 @@
+"""From log to store: map, deduplicate, insert, commit."""

@@ -1,0 +1,1 @@
+"""Named reads of the store, each scoped to one project."""

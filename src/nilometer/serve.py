@@ -1,0 +1,1 @@
+"""Chooses the profile and wires it."""

@@ -1,0 +1,187 @@
+"""Every setting, once. Environment variables `NILOMETER_*`, or the file that
+`NILOMETER_CONFIG_FILE` names (TOML, same names in lower case without the prefix).
+The environment wins over the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from nilometer.errors import ConfigurationError
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+class Settings(BaseSettings):
+    """The settings in effect. Sizes are bytes, durations are seconds unless the name says else."""
+
+    model_config = SettingsConfigDict(env_prefix="NILOMETER_", extra="forbid", frozen=True)
+
+    # serve
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of everything over HTTP.")
+    data_dir: Path = Field(
+        Path("nilometer-data"), description="Where the embedded profile keeps everything."
+    )
+    bootstrap_personal_key: SecretStr | None = Field(
+        None,
+        description="The first personal key, with every scope, for automation: 16 to 64 printable "
+        "ASCII characters. When set, the first start prints no key.",
+    )
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    shutdown_grace: float = Field(
+        30, gt=0, description="How long a stop waits for requests in flight."
+    )
+    failpoints: str = Field(
+        "",
+        description="For fault tests only: `name=action` pairs (see nilometer.failpoints).",
+    )
+
+    # capture
+    max_event_part_bytes: int = Field(32 * KIB, gt=0)
+    max_event_and_properties_bytes: int = Field(960 * KIB, gt=0)
+    max_parts_bytes: int = Field(25 * MIB, gt=0, description="All parts of a request together.")
+    max_parts: int = Field(256, gt=1, description="Parts of one multipart request.")
+    blob_parts: bool = Field(True, description="Accept blob parts; off, they are unknown fields.")
+    strict_schema: bool = Field(False, description="Refuse properties that no schema knows.")
+    max_inflight_bytes: int = Field(
+        256 * MIB, gt=0, description="Request bytes held in memory at once, all projects together."
+    )
+    project_inflight_share: float = Field(
+        0.5, gt=0, le=1, description="The share of it that one project may take."
+    )
+    max_connections: int = Field(2048, gt=0)
+    header_timeout: float = Field(10, gt=0, description="For a request's headers to arrive.")
+    body_idle_timeout: float = Field(15, gt=0, description="Between two chunks of a body.")
+    body_timeout: float = Field(300, gt=0, description="For a whole body.")
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        description="Proxies in front whose X-Forwarded-For is believed; 0 uses the peer.",
+    )
+
+    # blobs
+    blobs_url: str | None = Field(
+        None,
+        description="file:///directory or s3://bucket; by default `blobs` in the data directory.",
+    )
+    blobs_bucket: str = Field(
+        "nilometer",
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="The bucket name in the URLs of file:// blobs.",
+    )
+    s3_endpoint: str | None = Field(None, description="An S3 server other than Amazon's.")
+    retention_days: int = Field(30, gt=0, le=36500, description="For projects that set none.")
+    sweep_interval: float = Field(3600, gt=0)
+    orphan_grace: float = Field(
+        24 * 3600, gt=0, description="Age at which a blob that no event names is deleted."
+    )
+    max_blob_read_bytes: int = Field(
+        256 * MIB, gt=0, description="What a read decompresses one blob to, at most."
+    )
+
+    # log
+    log_segment_bytes: int = Field(64 * MIB, gt=0)
+    log_max_bytes: int = Field(20 * GIB, gt=0, description="At this size capture answers 503.")
+    log_keep_hours: float = Field(24, ge=0, description="For segments that every group has read.")
+    log_rewind_seconds: float = Field(
+        3600, ge=0, description="How far the pipeline reads again after an unclean stop."
+    )
+    disk_reserve: int = Field(
+        64 * MIB, ge=0, description="Free disk below which capture answers 503."
+    )
+
+    # pipeline
+    pipeline_batch_records: int = Field(2000, gt=0)
+    pipeline_batch_bytes: int = Field(16 * MIB, gt=0)
+    pipeline_linger: float = Field(
+        0.2, ge=0, description="How long a batch waits for more records before it is written."
+    )
+    dead_letter_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="The share of recent records that may be dead-lettered before the pipeline "
+        "stops and says so.",
+    )
+    dead_letter_window: int = Field(
+        200, gt=0, description="Recent records over which that share is taken."
+    )
+
+    @field_validator("bootstrap_personal_key")
+    @classmethod
+    def _check_bootstrap_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None:
+            return None
+        text = key.get_secret_value()
+        if not 16 <= len(text) <= 64 or not all("!" <= character <= "~" for character in text):
+            raise ValueError("give 16 to 64 printable ASCII characters without spaces")
+        return key
+
+    @field_validator("blobs_url")
+    @classmethod
+    def _check_blobs_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme == "s3" and not parts.netloc:
+            raise ValueError("name a bucket: s3://bucket")
+        if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+            raise ValueError("give an absolute path: file:///directory")
+        if parts.scheme not in ("file", "s3"):
+            raise ValueError("give file:///directory or s3://bucket")
+        return url
+
+    @property
+    def max_wire_bytes(self) -> int:
+        """The request body limit: 110 % of all parts (capture contract, section 3)."""
+        return self.max_parts_bytes * 11 // 10
+
+    @property
+    def effective_blobs_url(self) -> str:
+        """Where blobs are kept, the default filled in."""
+        return self.blobs_url or (self.data_dir.resolve() / "blobs").as_uri()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file."""
+        file = os.environ.get("NILOMETER_CONFIG_FILE")
+        sources = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, Path(file))) if file else sources
+
+
+def load(**overrides: Annotated[Any, "settings given on the command line"]) -> Settings:
+    """The settings in effect; None among the overrides means "not given".
+
+    Raises ConfigurationError with one line per wrong setting, which never repeats its value.
+    """
+    file = os.environ.get("NILOMETER_CONFIG_FILE")
+    if file and not Path(file).is_file():
+        raise ConfigurationError(f"NILOMETER_CONFIG_FILE names {file}, which is not a file")
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        lines = [
+            f"NILOMETER_{'.'.join(str(part) for part in issue['loc']).upper()}: {issue['msg']}"
+            for issue in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigurationError("\n".join(lines)) from None
