@@ -50,22 +50,3 @@ class BlobPart:
     def size(self) -> int:
         """Bytes as received."""
         return sum(len(chunk) for chunk in self.chunks)
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedBlob:
-    """One blob after it was made durable.
-
-    `url` is `{scheme}://{bucket}/{key}?range={start}-{end}`, inclusive; the range covers the
-    part's MIME headers, the blank line and the body. `size` is the size as received and
-    `stored_size` as stored; `content_encoding` is the stored one, and `compressed_here` says that
-    Nilometer, not the client, applied it.
-    """
-
-    name: str
-    url: str
-    content_type: str
-    content_encoding: str | None
-    size: int
-    stored_size: int
-    compressed_here: bool
