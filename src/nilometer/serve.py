@@ -1,1 +1,278 @@
-"""Chooses the profile and wires it."""
+"""Chooses the profile and wires it. No other module asks which profile it is in."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+import uvicorn
+from starlette.concurrency import run_in_threadpool
+
+from nilometer import failpoints
+from nilometer.access.accounts import Accounts, IssuedKeys
+from nilometer.access.keyring import Keyring
+from nilometer.api.app import Services, create_app
+from nilometer.api.health import Check, Health, create_router
+from nilometer.blobs.store import open_store
+from nilometer.capture.app import CaptureApp
+from nilometer.capture.http_protocol import BoundedHttpProtocol
+from nilometer.clickhouse.store import Store, StoreUnavailable
+from nilometer.data_directory import DataDirectory
+from nilometer.database.engine import Database
+from nilometer.database.migrate import migrate
+from nilometer.domain import clock
+from nilometer.errors import ConfigurationError, NilometerError, Unavailable
+from nilometer.log.sqlite import SqliteLog
+from nilometer.observability import logs, metrics
+from nilometer.pipeline.dead_letters import DeadLetters
+from nilometer.pipeline.pipeline import Pipeline
+from nilometer.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+def serve(settings: Settings) -> None:
+    """Run the embedded profile until SIGTERM or SIGINT, then finish what is in flight.
+
+    Raises ConfigurationError when it cannot start as configured.
+    """
+    logs.configure(settings.log_level)
+    failpoints.configure(settings.failpoints)
+    with ExitStack() as stack:
+        directory = stack.enter_context(closing(DataDirectory(settings.data_dir)))
+        listener = stack.enter_context(_listen(settings.host, settings.port))
+        embedded = stack.enter_context(closing(Embedded(settings, directory)))
+        _announce(settings, listener, embedded.issued)
+        gc.freeze()  # what is loaded by now stays: collections look at requests only
+        uvicorn_config = _uvicorn_config(settings, embedded.front())
+        with asyncio.Runner(loop_factory=uvicorn_config.get_loop_factory()) as runner:
+            runner.run(_until_signalled(_Server(uvicorn_config), listener, embedded))
+    logger.info("stopped")
+
+
+class Embedded:
+    """Every part of the embedded profile, built in the order in which data flows.
+
+    Capture is ready when the constructor returns. The store opens beside it: that takes longer,
+    and no acknowledgement waits for it.
+    """
+
+    def __init__(self, settings: Settings, directory: DataDirectory) -> None:
+        self._stopping = threading.Event()
+        with ExitStack() as parts:
+            self.database = parts.enter_context(closing(Database(settings.database_url)))
+            migrate(self.database)
+            key = settings.bootstrap_personal_key
+            self.issued = Accounts(self.database).bootstrap(key.get_secret_value() if key else None)
+            self.keyring = Keyring(self.database, default_retention_days=settings.retention_days)
+            self.dead_letters = DeadLetters(self.database)
+            self.blobs = parts.enter_context(
+                closing(
+                    open_store(
+                        settings.effective_blobs_url,
+                        bucket=settings.blobs_bucket,
+                        s3_endpoint=settings.s3_endpoint,
+                        default_retention_days=settings.retention_days,
+                        max_read_bytes=settings.max_blob_read_bytes,
+                    )
+                )
+            )
+            self.log = parts.enter_context(
+                closing(
+                    SqliteLog(
+                        directory.path / "log",
+                        segment_bytes=settings.log_segment_bytes,
+                        max_bytes=settings.log_max_bytes,
+                        keep_seconds=settings.log_keep_hours * 3600,
+                        disk_reserve=settings.disk_reserve,
+                        rewind_seconds=settings.log_rewind_seconds,
+                    )
+                )
+            )
+            self.store = parts.enter_context(closing(Store(directory.path / "clickhouse")))
+            self.pipeline = Pipeline(
+                log=self.log,
+                store=self.store,
+                dead_letters=self.dead_letters,
+                batch_records=settings.pipeline_batch_records,
+                batch_bytes=settings.pipeline_batch_bytes,
+                linger=settings.pipeline_linger,
+                dead_letter_share=settings.dead_letter_share,
+                dead_letter_window=settings.dead_letter_window,
+            )
+            parts.callback(self.pipeline.stop, settings.shutdown_grace)
+            self._settings = settings
+            self.capture = CaptureApp(
+                log=self.log, blobs=self.blobs, keyring=self.keyring, settings=settings
+            )
+            opener = threading.Thread(target=self._open_store, name="open-store", daemon=True)
+            parts.callback(opener.join)
+            parts.callback(self._stopping.set)
+            opener.start()
+            self._parts = parts.pop_all()
+
+    def close(self) -> None:
+        """Finish the batch in hand, then close every part, the last built first."""
+        self._parts.close()
+
+    def front(self) -> Asgi:
+        """The application: capture's paths go straight to it, everything else to the API."""
+        services = Services(
+            keyring=self.keyring,
+            store=self.store,
+            blobs=self.blobs,
+            dead_letters=self.dead_letters,
+            log=self.log,
+            pipeline=self.pipeline,
+            settings=self._settings,
+        )
+        api = create_app(services)
+        api.include_router(create_router(Health(self._checks(), self._refresh_gauges)))
+        capture, paths = self.capture, self.capture.paths
+
+        def route(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+            app = capture if scope["type"] == "http" and scope["path"] in paths else api
+            return app(scope, receive, send)
+
+        return route
+
+    def _open_store(self) -> None:
+        """Open the store, however long it takes; then let the pipeline run."""
+        attempt = 0
+        while not self._stopping.is_set():
+            try:
+                self.store.open()
+            except StoreUnavailable as error:
+                attempt += 1
+                logger.warning("the store cannot be opened, trying again: %s", error.detail)
+                self._stopping.wait(min(30, 2**attempt) * random.uniform(0.5, 1))  # noqa: S311
+            else:
+                self.pipeline.start()
+                return
+
+    def _checks(self) -> dict[str, dict[str, Check]]:
+        async def log_ready() -> None:
+            state = self.log.state()
+            if not state.ready:
+                raise Unavailable(state.reason)
+
+        async def store_ready() -> None:
+            await run_in_threadpool(self.store.query, "SELECT 1")
+
+        async def pipeline_runs() -> None:
+            state = self.pipeline.state()
+            if not state.running:
+                raise Unavailable(state.detail)
+
+        async def database_ready() -> None:
+            await run_in_threadpool(self.dead_letters.open_counts)
+
+        return {
+            "capture": {"log": log_ready, "blobs": self.blobs.probe},
+            "worker": {"store": store_ready, "pipeline": pipeline_runs},
+            "api": {"store": store_ready, "database": database_ready},
+        }
+
+    def _refresh_gauges(self) -> None:
+        state = self.log.state()
+        metrics.LOG_RECORDS.set(state.depth)
+        metrics.LOG_BYTES.set(state.size)
+        now = clock.to_micros(clock.now())
+        for group, lag in state.groups.items():
+            metrics.LOG_LAG.labels(group).set(lag.records)
+            waiting = 0 if lag.oldest_at is None else max(0, now - lag.oldest_at)
+            metrics.LOG_LAG_SECONDS.labels(group).set(waiting / 1e6)
+        try:
+            counts = self.dead_letters.open_counts()
+        except NilometerError as error:
+            logger.warning("dead letters cannot be counted: %s", error.detail)
+            return
+        metrics.DEAD_LETTERS_OPEN.clear()
+        for reason, count in counts.items():
+            metrics.DEAD_LETTERS_OPEN.labels(reason).set(count)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but for its signal handling, which ends the process by the signal: exit code 143."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _uvicorn_config(settings: Settings, app: Asgi) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=BoundedHttpProtocol.configured(settings),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
+    )
+
+
+async def _until_signalled(server: _Server, listener: socket.socket, embedded: Embedded) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await server.serve(sockets=[listener])
+    await embedded.capture.drain()
+
+
+@contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationError(f"Cannot listen on {host}: {error.strerror}.") from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise ConfigurationError(
+                f"Cannot listen on {host} port {port}: {error.strerror}. "
+                "Choose another with --port."
+            ) from None
+        yield listener
+
+
+def _announce(settings: Settings, listener: socket.socket, issued: IssuedKeys | None) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    lines = [
+        f"Nilometer listens on http://{shown}:{port} and keeps its data in {settings.data_dir}"
+    ]
+    if issued is not None and issued.printable:
+        lines += [
+            "",
+            "Keys, shown this once (make others with `nilometer keys create`):",
+            f"  project key   {issued.project_key}   captures into project 1",
+            f"  personal key  {issued.personal_key}   every scope",
+        ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,53 @@
+# Every target sets up what it needs. `make run` and `make test` are the two to know.
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+WORKERS ?= auto
+
+.PHONY: help setup run test lint format bench soak fuzz coverage lock clean
+
+help: ## Show this help
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## Make .venv with everything, so that .venv/bin/nilometer runs
+	@scripts/setup
+
+run: setup ## Start Nilometer with sample traffic, and print where to look
+	@$(BIN)/nilometer demo --data-dir data
+
+test: setup ## Run everything, every real part included
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+lint: setup ## Format, style, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	bash -n scripts/* .ci/run
+
+format: setup ## Rewrite the code in the project's style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## Measure, in one run, beside the floor; results in .build/bench
+	$(BIN)/python -m bench $(ARGS)
+
+soak: setup ## 20 rounds of load, kill -9 and restart, counted
+	NILOMETER_SOAK_ROUNDS=20 $(BIN)/pytest tests/soak -p no:randomly --timeout 3600 $(ARGS)
+
+fuzz: setup ## Fuzz the parsers for a minute each (FUZZ_SECONDS=60)
+	scripts/fuzz
+
+coverage: setup ## Lines and branches that the tests run
+	@mkdir -p .build/coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage xml -q -o coverage.xml
+	$(BIN)/coverage report
+
+lock: setup ## Pin the newest versions that pyproject.toml allows
+	scripts/lock --upgrade
+
+clean: ## Remove what the other targets made, but for the data of `make run`
+	rm -rf .venv .build dist .pytest_cache .ruff_cache .hypothesis .coverage* coverage.xml
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,130 @@
+"""A real `nilometer serve` in a process of its own, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+KEY = "nlm_user_for-automation-0123456789"
+_ADDRESS = re.compile(r"listens on (http://\S+):(\d+)")
+
+
+def wait_until(condition: Callable[[], T], *, seconds: float = 30, what: str = "") -> T:
+    """The first true value of the condition; AssertionError when the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what or condition}")
+        time.sleep(0.02)
+
+
+class Server:
+    """One process over a data directory; start it again to see what survived."""
+
+    def __init__(self, data_dir: Path, **settings: Any) -> None:
+        self.data_dir = data_dir
+        self.settings = {"BOOTSTRAP_PERSONAL_KEY": KEY, "LOG_LEVEL": "warning"} | settings
+        self.output: list[str] = []
+
+    def start(self) -> Server:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("NILOMETER_")}
+        environment |= {f"NILOMETER_{name}": str(value) for name, value in self.settings.items()}
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "nilometer",
+                "serve",
+                "--port",
+                "0",
+                "--data-dir",
+                str(self.data_dir),
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._read_address()
+        self._reader = threading.Thread(target=self._drain, daemon=True)
+        self._reader.start()
+        return self
+
+    def _read_address(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.output.append(line)
+            if match := _ADDRESS.search(line):
+                self.url, self.port = f"{match[1]}:{match[2]}", int(match[2])
+                return
+        raise AssertionError(f"serve ended with {self.process.wait()}: {''.join(self.output)}")
+
+    def _drain(self) -> None:
+        assert self.process.stdout
+        self.output.extend(self.process.stdout)
+
+    def wait_ready(self, role: str = "api", seconds: float = 60) -> Server:
+        wait_until(lambda: self.ready(role), seconds=seconds, what=f"{role} ready: {self.output}")
+        return self
+
+    def ready(self, role: str) -> bool:
+        try:
+            return httpx.get(f"{self.url}/_readiness", params={"role": role}).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60
+        )
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self._ended()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self._ended()
+
+    def wait_dead(self, seconds: float = 60) -> int:
+        """Wait for the process to end by itself (a failpoint kills it)."""
+        return self._ended(seconds)
+
+    def _ended(self, seconds: float = 60) -> int:
+        code = self.process.wait(seconds)
+        self._reader.join(seconds)
+        assert self.process.stdout
+        self.process.stdout.close()
+        return code
+
+    def resident_bytes(self, peak: bool = False) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        field = "VmHWM" if peak else "VmRSS"
+        return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+@contextmanager
+def running(data_dir: Path, **settings: Any) -> Iterator[Server]:
+    """A server that is ready in every role, stopped at the end however the block ends."""
+    server = Server(data_dir, **settings).start()
+    try:
+        yield server.wait_ready()
+    finally:
+        if server.process.poll() is None:
+            server.kill()
