@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from nilometer.errors import InvalidInput, NotFound, Unavailable
 
@@ -50,3 +51,50 @@ class BlobPart:
     def size(self) -> int:
         """Bytes as received."""
         return sum(len(chunk) for chunk in self.chunks)
+
+
+class BlobUndecodable(InvalidInput):
+    """The bytes that the client sent are not in the content encoding that it declared."""
+
+    code = "blob_undecodable"
+
+
+class BlobTooLarge(InvalidInput):
+    """Decoded, the blob is larger than this read allows."""
+
+    code = "blob_too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """One blob, opened for reading.
+
+    `content_encoding` is what is still applied to the bytes: None once decoded, or the client's
+    own encoding when it is one that Nilometer does not know. `size` is the number of bytes that
+    `chunks` yields. `chunks` can be iterated once, holds no connection or file between two
+    chunks, and may be dropped at any time.
+    """
+
+    name: str
+    content_type: str
+    content_encoding: str | None
+    size: int
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobContent:
+    """One blob, read whole. The fields are those of StoredBlob."""
+
+    name: str
+    content_type: str
+    content_encoding: str | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One object of a listing: its key and when the storage says that it was written (UTC)."""
+
+    key: str
+    modified: datetime

@@ -1,0 +1,256 @@
+"""Blobs as files that are durable when `put` returns.
+
+The object is written to a temporary file outside the tree that is listed, fsynced, renamed into its
+folder, and the folder is fsynced. A folder's own entry is fsynced before the first object in it is
+acknowledged. A kill at any instant leaves a whole object or a temporary file that nobody reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from nilometer.blobs.backend import PAGE
+from nilometer.blobs.codec import EncodedObject, ObjectMetadata, epilogue
+from nilometer.blobs.types import BlobNotFound, BlobsUnavailable, Listed
+from nilometer.errors import ConfigurationError
+
+_TEMPORARIES = ".tmp"
+_KNOWN_FOLDERS = 4096
+_WRITE_BUFFER = 256 * 1024
+_PROBE_BYTES = bytes(4096)
+
+T = TypeVar("T")
+
+
+class LocalFiles:
+    """A bucket in a directory of this machine; the directory's path never leaves this class."""
+
+    scheme = "file"
+
+    def __init__(self, root: Path, *, threads: int = 32) -> None:
+        self._root = root
+        self._temporaries = root / _TEMPORARIES
+        self._durable_folders: set[Path] = set()
+        self._folders_lock = threading.Lock()
+        try:
+            _make_directories(self._temporaries)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the directory for blobs cannot be made: {error.strerror}", attr="blobs_url"
+            ) from error
+        # Threads wait in fsync, so there are many more than processors.
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
+
+    async def put(
+        self, key: str, metadata: ObjectMetadata, encode: Callable[[], EncodedObject]
+    ) -> EncodedObject:
+        """Write the object and its metadata line durably."""
+        return await self._run(lambda: self._put(key, metadata, encode))
+
+    async def read_range(self, key: str, start: int, stop: int) -> tuple[bytes, int]:
+        """Read a range; the file is open for this read only."""
+        return await self._run(lambda: self._read_range(self._root / key, start, stop))
+
+    async def probe(self) -> None:
+        """Write, fsync and remove a small file: fails on a full, read-only or lost disk."""
+        await self._run(self._probe)
+
+    def list_folders(self, folder: str) -> Iterator[str]:
+        """The folders in a folder; what begins with a dot is not one."""
+        with _translated(), _entries(self._root / folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                    yield f"{folder}/{entry.name}" if folder else entry.name
+
+    def list_objects(self, folder: str) -> Iterator[Sequence[Listed]]:
+        """The files of a folder with their modification times."""
+        with _translated(), _entries(self._root / folder) as entries:
+            listed = _listed(folder, entries)
+            while page := list(islice(listed, PAGE)):
+                yield page
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Unlink the files, then fsync the folders they were in."""
+        with _translated():
+            paths = [self._root / key for key in keys]
+            for path in paths:
+                path.unlink(missing_ok=True)
+            for folder in {path.parent for path in paths}:
+                with suppress(FileNotFoundError):
+                    _fsync_directory(folder)
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove the directory if it is empty."""
+        path = self._root / folder
+        with suppress(OSError):
+            path.rmdir()
+            self._durable_folders.discard(path)
+
+    def delete_temporaries(self, before: datetime) -> int:
+        """Unlink temporary files last written before the instant."""
+        deleted = 0
+        with _translated(), _entries(self._temporaries) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if _modified(entry) < before:
+                        Path(entry.path).unlink()
+                        deleted += 1
+        return deleted
+
+    def close(self) -> None:
+        """Finish the writes that have begun."""
+        self._threads.shutdown(wait=True)
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    def _put(
+        self, key: str, metadata: ObjectMetadata, encode: Callable[[], EncodedObject]
+    ) -> EncodedObject:
+        encoded = encode()
+        target = self._root / key
+        temporary = self._temporaries / target.name
+        with _translated():
+            try:
+                _write_durably(temporary, [*encoded.buffers, epilogue(metadata, encoded.parts)])
+                self._publish(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        return encoded
+
+    def _publish(self, temporary: Path, target: Path) -> None:
+        self._rename(temporary, target)
+        try:
+            _fsync_directory(target.parent)
+        except OSError:
+            target.unlink(missing_ok=True)  # not acknowledged, so it must not be there
+            raise
+
+    def _rename(self, temporary: Path, target: Path) -> None:
+        folder = target.parent
+        self._ensure_folder(folder)
+        try:
+            temporary.rename(target)
+        except FileNotFoundError:  # the sweeper has just removed the folder as empty
+            self._durable_folders.discard(folder)
+            self._ensure_folder(folder)
+            temporary.rename(target)
+
+    def _ensure_folder(self, folder: Path) -> None:
+        """Make the folder and fsync its entry and its parents' entries, once.
+
+        Also when it exists: another thread or process may have made it and not fsynced it yet.
+        """
+        if folder in self._durable_folders:
+            return
+        with self._folders_lock:
+            if folder in self._durable_folders:
+                return
+            parent = self._root  # not made again: a disk that is not mounted must be an error
+            for name in folder.relative_to(self._root).parts:
+                with suppress(FileExistsError):
+                    (parent / name).mkdir(mode=0o700)
+                _fsync_directory(parent)
+                parent /= name
+            if len(self._durable_folders) >= _KNOWN_FOLDERS:
+                self._durable_folders.clear()
+            self._durable_folders.add(folder)
+
+    def _read_range(self, path: Path, start: int, stop: int) -> tuple[bytes, int]:
+        with _translated():
+            try:
+                file = path.open("rb", buffering=0)
+            except FileNotFoundError:
+                raise BlobNotFound("there is no such blob") from None
+            with file:
+                size = os.fstat(file.fileno()).st_size
+                if start >= size:
+                    raise BlobNotFound("there is no such blob")
+                file.seek(start)
+                return _read_exactly(file.read, min(stop, size) - start), size
+
+    def _probe(self) -> None:
+        path = self._temporaries / f"probe-{os.getpid()}-{threading.get_ident()}"
+        with _translated():
+            try:
+                _write_durably(path, [_PROBE_BYTES])
+            finally:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    """Turn the system's errors into BlobsUnavailable, without a path of this machine."""
+    try:
+        yield
+    except OSError as error:
+        raise BlobsUnavailable(
+            f"the directory for blobs does not work: {error.strerror or 'input/output error'}"
+        ) from error
+
+
+@contextmanager
+def _entries(directory: Path) -> Generator[Iterable[os.DirEntry[str]]]:
+    """The directory's entries; none when there is no such directory."""
+    try:
+        entries = os.scandir(directory)
+    except FileNotFoundError:
+        yield ()
+        return
+    with entries:
+        yield entries
+
+
+def _listed(folder: str, entries: Iterable[os.DirEntry[str]]) -> Iterator[Listed]:
+    for entry in entries:
+        with suppress(FileNotFoundError):
+            if entry.is_file(follow_symlinks=False):
+                yield Listed(f"{folder}/{entry.name}", _modified(entry))
+
+
+def _modified(entry: os.DirEntry[str]) -> datetime:
+    return datetime.fromtimestamp(entry.stat(follow_symlinks=False).st_mtime, UTC)
+
+
+def _write_durably(path: Path, buffers: Sequence[bytes]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb", buffering=_WRITE_BUFFER) as file:
+        file.writelines(buffers)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_directories(directory: Path) -> None:
+    """Make the directory and its missing parents, each one's entry fsynced."""
+    if directory.is_dir():
+        return
+    _make_directories(directory.parent)
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    _fsync_directory(directory.parent)
+
+
+def _read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
+    pieces: list[bytes] = []
+    while size > 0 and (piece := read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
