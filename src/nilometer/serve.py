@@ -264,15 +264,14 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 def _announce(settings: Settings, listener: socket.socket, issued: IssuedKeys | None) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    lines = [
-        f"Nilometer listens on http://{shown}:{port} and keeps its data in {settings.data_dir}"
-    ]
+    lines: list[str] = []
     if issued is not None and issued.printable:
         lines += [
-            "",
             "Keys, shown this once (make others with `nilometer keys create`):",
             f"  project key   {issued.project_key}   captures into project 1",
             f"  personal key  {issued.personal_key}   every scope",
+            "",
         ]
+    lines.append(f"Nilometer listens on http://{shown}:{port}, its data is in {settings.data_dir}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
