@@ -1,0 +1,71 @@
+"""How a route is registered: with and without a slash at its end, and its errors for OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from nilometer.api.auth import BEARER
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+class ErrorAnswer(BaseModel):
+    """Every error, of every route."""
+
+    type: str = Field(examples=["validation_error"])
+    code: str = Field(description="Stable, for machines.", examples=["invalid_cursor"])
+    detail: str = Field(description="One sentence that says what to change.")
+    attr: str | None = Field(description="The field at fault, when there is one.")
+
+
+class QueryModel(BaseModel):
+    """The query of a request. An unknown parameter is refused: a misspelt filter that is silently
+    ignored shows everything."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    personal_api_key: str | None = Field(
+        None, description="The key, for clients that cannot send an Authorization header."
+    )
+
+
+def _refuse_parameters(query: Annotated[QueryModel, Query()]) -> None:
+    """Declared for its type: FastAPI refuses what the model does not know."""
+    del query
+
+
+# For a route that takes no query.
+NO_PARAMETERS = Depends(_refuse_parameters)
+
+_MEANINGS = {
+    400: "The request is wrong; `attr` names what.",
+    401: "No valid key came with it.",
+    403: "The key may not do this.",
+    404: "No such thing in a project that the key may see.",
+    503: "A part that is needed is down or busy; `Retry-After` says when to try again.",
+}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": meaning} for status, meaning in _MEANINGS.items()
+}
+
+
+def private_router(tag: str) -> APIRouter:
+    """A router of routes that need a key."""
+    return APIRouter(prefix="/api", tags=[tag], dependencies=[BEARER], responses=ERRORS)
+
+
+def route(
+    router: APIRouter, method: str, path: str, **options: Any
+) -> Callable[[Endpoint], Endpoint]:
+    """Register the endpoint at the path with a slash (documented) and without."""
+
+    def register(endpoint: Endpoint) -> Endpoint:
+        router.add_api_route(f"{path}/", endpoint, methods=[method], **options)
+        router.add_api_route(path, endpoint, methods=[method], include_in_schema=False)
+        return endpoint
+
+    return register

@@ -1,0 +1,75 @@
+"""What the API stands on, handed over by whoever starts the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, cast
+
+from fastapi import Depends, Request
+
+from nilometer.access.keyring import Keyring
+from nilometer.api.workers import Gate, Workers
+from nilometer.blobs.store import BlobStore
+from nilometer.clickhouse.store import Store
+from nilometer.log.port import Log
+from nilometer.pipeline.dead_letters import DeadLetters
+from nilometer.query.events import Events
+from nilometer.query.traces import Traces
+from nilometer.settings import Settings
+
+if TYPE_CHECKING:
+    from nilometer.pipeline.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a process, each already built. `pipeline` is None where none runs."""
+
+    keyring: Keyring
+    store: Store
+    blobs: BlobStore
+    dead_letters: DeadLetters
+    log: Log
+    pipeline: Pipeline | None
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every route is given: the services, the named reads, and threads to block in.
+
+    Reads of the store have threads of their own, so that a slow store never keeps an operator
+    from the dead letters. `hydrations` bounds the answers of 64 MiB that are in memory at once.
+    """
+
+    services: Services
+    events: Events
+    traces: Traces
+    store_workers: Workers
+    database_workers: Workers
+    hydrations: Gate
+
+    def close(self) -> None:
+        """Wait for the blocking calls under way, so that the parts below may be closed."""
+        self.store_workers.close()
+        self.database_workers.close()
+
+
+def make_context(services: Services) -> Context:
+    """The context of one application."""
+    return Context(
+        services=services,
+        events=Events(services.store),
+        traces=Traces(services.store),
+        store_workers=Workers("api-store", threads=4, waiting=64),
+        database_workers=Workers("api-database", threads=4, waiting=64),
+        hydrations=Gate(slots=2, waiting=32),
+    )
+
+
+def context(request: Request) -> Context:
+    """The context of the application that serves this request."""
+    return cast("Context", request.app.state.context)
+
+
+Ctx = Annotated[Context, Depends(context)]

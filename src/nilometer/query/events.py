@@ -1,0 +1,209 @@
+"""Events: a list with filters, and one by its uuid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from nilometer.clickhouse.store import Store
+from nilometer.domain.ai_record import BlobReference
+from nilometer.domain.identity import canonical_uuid
+from nilometer.errors import NotFound
+from nilometer.query import paging
+from nilometer.query.paging import Cursor, Listing, Page
+from nilometer.query.reader import Condition, Reader, Select, equal, moment
+
+# A page ends early rather than hold more properties than this (and never before its first event).
+MAX_PAGE_BYTES = 16 * 1024**2
+
+_COLUMNS = (
+    "uuid, event, distinct_id, project_id, trace_id, span_id, parent_id, session_id, "
+    "toUnixTimestamp64Micro(timestamp) AS timestamp_us, "
+    "toUnixTimestamp64Micro(accepted_at) AS accepted_at_us, "
+    "toUnixTimestamp64Micro(expires_at) AS expires_at_us, "
+    "properties, blobs"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilters:
+    """What a list is narrowed to. Moments are microseconds: from `after` (included) to `before`
+    (excluded), by the event's own time."""
+
+    event: str | None = None
+    distinct_id: str | None = None
+    trace_id: str | None = None
+    session_id: str | None = None
+    after: int | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One stored event. Moments are microseconds since the epoch; `properties` is the exact JSON
+    text; `expires_at` is when its blobs, and then the event, are deleted."""
+
+    uuid: str
+    event: str
+    distinct_id: str
+    timestamp: int
+    accepted_at: int
+    expires_at: int
+    project_id: int
+    trace_id: str | None
+    span_id: str | None
+    parent_id: str | None
+    session_id: str | None
+    properties: str
+    blobs: tuple[BlobReference, ...]
+
+
+class Events:
+    """Named reads of events; each within the project of its first argument."""
+
+    def __init__(self, store: Store) -> None:
+        self._reader = Reader(store)
+
+    def list(
+        self,
+        project_id: int,
+        filters: EventFilters = EventFilters(),
+        *,
+        limit: int = paging.DEFAULT_LIMIT,
+        cursor: str | None = None,
+    ) -> Page[Event]:
+        """A page, newest first: at most `limit` events and 16 MiB of properties.
+
+        Raises InvalidInput for a cursor of another list, and the store's errors.
+        """
+        listing = Listing("events", project_id, asdict(filters))
+        start = paging.decode(cursor, listing, key_is_valid=_is_uuid) if cursor else None
+        where = [*_conditions(filters), *_from(start)]
+        places = self._places(project_id, where, start, limit + 1)
+        kept = _fitting(places[:limit])
+        events = self._read(project_id, kept)
+        return paging.page(
+            events,
+            more=len(kept) < len(places),
+            cursor=start,
+            listing=listing,
+            place=lambda event: (event.timestamp, event.uuid),
+        )
+
+    def get(self, project_id: int, uuid: str) -> Event:
+        """One event. Raises NotFound; the same for another project's event and for a text that
+        is not a UUID."""
+        try:
+            canonical = canonical_uuid(uuid)
+        except ValueError:
+            raise _not_found() from None
+        identity = Select(
+            "toUnixTimestamp64Micro(timestamp) AS timestamp_us",
+            "event_ids",
+            [Condition("uuid = {uuid:UUID}", {"uuid": canonical})],
+            "LIMIT 1",
+        )
+        found = self._reader.rows(project_id, identity)
+        events = self._read(project_id, [(found[0]["timestamp_us"], canonical)]) if found else []
+        if not events:
+            raise _not_found()
+        return events[0]
+
+    def _places(
+        self, project_id: int, where: Sequence[Condition], start: Cursor | None, limit: int
+    ) -> list[tuple[int, str, int]]:
+        """Moment, uuid and size of the properties of each event, nearest to the cursor first."""
+        order = "ASC" if start and start.newer else "DESC"
+        select = Select(
+            "toUnixTimestamp64Micro(timestamp) AS timestamp_us, uuid, length(properties) AS size",
+            "events",
+            where,
+            f"ORDER BY timestamp {order}, uuid {order} LIMIT {{limit:UInt32}}",
+            {"limit": limit},
+        )
+        rows = self._reader.rows(project_id, select)
+        return [(row["timestamp_us"], str(row["uuid"]), row["size"]) for row in rows]
+
+    def _read(self, project_id: int, places: Sequence[tuple[int, str]]) -> list[Event]:
+        """The events at these places, in their order."""
+        if not places:
+            return []
+        moments = [micros for micros, _ in places]
+        where = [
+            moment("timestamp >=", "first", min(moments)),
+            moment("timestamp <=", "last", max(moments)),
+            Condition("uuid IN {uuids:Array(UUID)}", {"uuids": [UUID(uuid) for _, uuid in places]}),
+        ]
+        rows = self._reader.rows(project_id, Select(_COLUMNS, "events", where))
+        found = {(event.timestamp, event.uuid): event for event in map(_event, rows)}
+        return [found[place] for place in places if place in found]
+
+
+def _conditions(filters: EventFilters) -> list[Condition]:
+    conditions = [
+        equal(name, name, value)
+        for name in ("event", "distinct_id", "trace_id", "session_id")
+        if (value := getattr(filters, name)) is not None
+    ]
+    if filters.after is not None:
+        conditions.append(moment("timestamp >=", "after", filters.after))
+    if filters.before is not None:
+        conditions.append(moment("timestamp <", "before", filters.before))
+    return conditions
+
+
+def _from(start: Cursor | None) -> list[Condition]:
+    """Past the cursor's row. The first condition lets the primary key skip what lies before."""
+    if start is None:
+        return []
+    sign = ">" if start.newer else "<"
+    bound = moment(f"timestamp {sign}=", "cursor_us", start.micros)
+    past = (
+        f"(timestamp {sign} fromUnixTimestamp64Micro({{cursor_us:Int64}}, 'UTC') "
+        f"OR uuid {sign} {{cursor_uuid:UUID}})"
+    )
+    return [bound, Condition(past, {"cursor_uuid": start.key})]
+
+
+def _fitting(places: Sequence[tuple[int, str, int]]) -> list[tuple[int, str]]:
+    """The first places whose properties fit one page together; at least one."""
+    totals = accumulate(size for _, _, size in places)
+    return [
+        (micros, uuid)
+        for index, ((micros, uuid, _), total) in enumerate(zip(places, totals, strict=True))
+        if index == 0 or total <= MAX_PAGE_BYTES
+    ]
+
+
+def _event(row: Mapping[str, Any]) -> Event:
+    return Event(
+        uuid=str(row["uuid"]),
+        event=row["event"],
+        distinct_id=row["distinct_id"],
+        timestamp=row["timestamp_us"],
+        accepted_at=row["accepted_at_us"],
+        expires_at=row["expires_at_us"],
+        project_id=row["project_id"],
+        trace_id=row["trace_id"],
+        span_id=row["span_id"],
+        parent_id=row["parent_id"],
+        session_id=row["session_id"],
+        properties=row["properties"],
+        blobs=tuple(BlobReference(**blob) for blob in orjson.loads(row["blobs"] or "[]")),
+    )
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return canonical_uuid(text) == text
+    except ValueError:
+        return False
+
+
+def _not_found() -> NotFound:
+    return NotFound("No such event in this project.", attr="uuid")
