@@ -1,0 +1,238 @@
+"""The parts of an AI event request, checked in the contract's order as they arrive.
+
+Steps 7 to 12 of section 2. Memory is bounded by the limits of section 3: past a limit a part's
+bytes are counted and no longer kept, so that the answer can still name the exact size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, cast
+
+from nilometer.blobs.types import BlobPart
+from nilometer.capture.blob_parts import BLOB_PREFIX, blob_property, shown
+from nilometer.capture.multipart import FormParser, Part
+from nilometer.capture.part_body import PartBody
+from nilometer.capture.refusals import ParsingFault, TooBig
+from nilometer.domain import json_text
+from nilometer.domain.json_text import InvalidJson
+
+JsonObject: TypeAlias = dict[str, Any]
+
+EVENT: Final = "event"
+PROPERTIES: Final = "event.properties"
+
+
+@dataclass(frozen=True, slots=True)
+class FormLimits:
+    """The limits of section 3, in bytes, and the settings that shape the parts."""
+
+    event: int
+    event_and_properties: int
+    parts: int
+    part_count: int
+    blobs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AiForm:
+    """The parts of a complete request.
+
+    `event` and `properties` are the raw texts and their values beside them; `properties` is None
+    without such a part. `accepted` describes every part in arrival order, for the answer.
+    """
+
+    event: bytes
+    event_value: JsonObject
+    properties: bytes | None
+    properties_value: JsonObject | None
+    blobs: tuple[BlobPart, ...]
+    accepted: list[dict[str, str | int | None]]
+
+
+class AiFormReader:
+    """Feeds on the decoded body; `finish` gives the form.
+
+    `admit` is called with the distinct_id as soon as the event part is read (step 9) and may
+    refuse or drop the request by raising.
+    """
+
+    def __init__(self, boundary: str, limits: FormLimits, admit: Callable[[str], None]) -> None:
+        self._parser = FormParser(boundary, max_parts=limits.part_count)
+        self._limits = limits
+        self._admit = admit
+        self._part: Part | None = None
+        self._body = PartBody()
+        self._total = 0
+        self._event: tuple[bytes, JsonObject] | None = None
+        self._properties: tuple[bytes, JsonObject] | None = None
+        self._properties_size = 0
+        self._blobs: list[BlobPart] = []
+        self._blob_names: set[str] = set()
+        self._accepted: list[dict[str, str | int | None]] = []
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes. Raises DecodingFault, ParsingFault, TooBig, or what `admit` does."""
+        for event in self._parser.feed(chunk):
+            if isinstance(event, bytes):
+                self._take(event)
+            elif event is None:
+                self._end_part()
+            else:
+                self._begin_part(event)
+
+    def finish(self) -> AiForm:
+        """The body has ended: the form. Raises as `feed`."""
+        self._parser.finish()
+        if self._event is None:
+            raise ParsingFault(
+                "Missing required 'event' part in multipart data",
+                code="missing_event",
+                attr=EVENT,
+            )
+        self._check_sizes(len(self._event[0]))
+        event, value = self._event
+        properties, properties_value = self._properties or (None, None)
+        if properties is not None and "properties" in value:
+            raise ParsingFault(
+                "Event cannot have both embedded properties and a separate 'event.properties' part",
+                code="properties_twice",
+                attr=PROPERTIES,
+            )
+        return AiForm(
+            event, value, properties, properties_value, tuple(self._blobs), self._accepted
+        )
+
+    def _begin_part(self, part: Part) -> None:
+        name = part.field
+        if self._event is None:
+            if name != EVENT:
+                raise ParsingFault(
+                    f"First part must be 'event', got '{shown(name)}'",
+                    code="event_not_first",
+                    attr=EVENT,
+                )
+        elif name == EVENT:
+            raise ParsingFault("Duplicate 'event' part found", code="duplicate_part", attr=EVENT)
+        elif name == PROPERTIES:
+            self._properties = None  # the last one wins; the earlier need not be kept
+        elif self._limits.blobs and name.startswith(BLOB_PREFIX) and name != BLOB_PREFIX:
+            blob_property(part, self._blob_names)
+        else:
+            raise ParsingFault(
+                f"Unknown multipart field: '{shown(name)}'. Expected 'event', "
+                "'event.properties', or 'event.properties.<property_name>'",
+                code="unknown_part",
+            )
+        self._part = part
+        self._body = PartBody()
+
+    def _take(self, chunk: bytes) -> None:
+        body = self._body
+        body.add(chunk)
+        self._total += len(chunk)
+        if body.keep and (self._total > self._limits.parts or body.size > self._part_limit()):
+            body.drop()
+
+    def _part_limit(self) -> int:
+        """How much of the open part is worth keeping."""
+        if self._event is None:
+            return self._limits.event
+        if self._part is not None and self._part.field == PROPERTIES:
+            return self._limits.event_and_properties - len(self._event[0])
+        return self._limits.parts
+
+    def _end_part(self) -> None:
+        part = cast("Part", self._part)
+        if self._event is None:
+            self._end_event()
+        elif part.field == PROPERTIES:
+            self._end_properties()
+        else:
+            self._end_blob(part)
+        self._accepted.append(
+            {
+                "name": part.field,
+                "length": self._body.size,
+                "content-type": part.headers.get("Content-Type"),
+                "content-encoding": part.headers.get("Content-Encoding"),
+            }
+        )
+        self._part = None
+
+    def _end_event(self) -> None:
+        size, limit = self._body.size, self._limits.event
+        if size > limit:
+            raise TooBig(
+                f"Event part size ({size} bytes) exceeds maximum allowed size ({limit} bytes)",
+                attr=EVENT,
+            )
+        text = self._body.joined()
+        value = _json_object(text, "Event part", "Event", EVENT)
+        for field in ("event", "distinct_id"):
+            if not isinstance(value.get(field), str):
+                raise ParsingFault(
+                    f"Event missing '{field}' field", code="missing_field", attr=field
+                )
+        self._event = (text, value)
+        self._admit(value["distinct_id"])
+
+    def _end_properties(self) -> None:
+        self._properties_size = self._body.size
+        if not self._body.keep:  # too large, as the end will say
+            return
+        text = self._body.joined()
+        self._properties = (text, _json_object(text, "Properties part", "Properties", PROPERTIES))
+
+    def _end_blob(self, part: Part) -> None:
+        if self._body.size == 0:
+            raise ParsingFault(
+                f"Blob part '{part.field}' cannot be empty (0 bytes)",
+                code="empty_blob",
+                attr=part.field,
+            )
+        self._body.seal()
+        self._blobs.append(
+            BlobPart(
+                name=part.field.removeprefix(BLOB_PREFIX),
+                content_type=part.headers["Content-Type"],
+                content_encoding=part.headers.get("Content-Encoding"),
+                chunks=self._body.chunks,
+            )
+        )
+
+    def _check_sizes(self, event_size: int) -> None:
+        combined, limit = event_size + self._properties_size, self._limits.event_and_properties
+        if combined > limit:
+            raise TooBig(
+                f"Combined event and properties size ({combined} bytes) exceeds maximum allowed "
+                f"size ({limit} bytes)",
+                attr=PROPERTIES,
+            )
+        if self._total > self._limits.parts:
+            raise TooBig(
+                f"Sum of all parts ({self._total} bytes) exceeds maximum allowed size "
+                f"({self._limits.parts} bytes)"
+            )
+
+
+def _json_object(text: bytes, part: str, noun: str, attr: str) -> JsonObject:
+    try:
+        value = json_text.loads(text)
+    except InvalidJson as error:
+        kind = "JSON" if _is_utf8(text) else "UTF-8"
+        raise ParsingFault(
+            f"{part} must be valid {kind}: {error}", code="invalid_json", attr=attr
+        ) from None
+    if not isinstance(value, dict):
+        raise ParsingFault(f"{noun} must be a JSON object", code="invalid_json", attr=attr)
+    return cast("JsonObject", value)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,212 @@
+"""`multipart/form-data` as a stream of parts, stricter than most readers.
+
+The `multipart` library does the parsing (sans-io, strict). Around it: the body must begin with
+its boundary, nothing else may stand in front; what follows the last delimiter is ignored (RFC
+2046); part headers are bounded, without repetition and without control characters; and a delimiter
+that comes before a part's declared Content-Length is named for what it is, a collision.
+
+How a body is cut into chunks never changes the parts, or whether it is accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from multipart import (  # pyright: ignore[reportMissingTypeStubs]  (it is typed inline)
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+    StrictParserError,
+)
+
+from nilometer.capture.refusals import BoundaryCollision, DecodingFault
+
+MAX_HEADER_BYTES = 4096
+MAX_HEADERS = 16
+NAMELESS = "unknown"  # what the contract calls a part without a name
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  (RFC 9110's token, no secret)
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_PARAMETER = re.compile(rf"[ \t]*;[ \t]*({_TOKEN})[ \t]*=[ \t]*({_TOKEN}|{_QUOTED})[ \t]*")
+_SIMPLE_DISPOSITION = re.compile(r'form-data; name="([^"\\%]*)"(?:; filename="[^"\\]*")?')
+_SINGLE = frozenset({"Content-Disposition", "Content-Type", "Content-Encoding"})
+_PERCENT = {"%22": '"', "%0D": "\r", "%0A": "\n"}
+
+
+class Part(MultipartSegment):
+    """The head of one part: `field`, its form name (`unknown` without one), and its headers.
+
+    Raises DecodingFault for headers that can be read in two ways.
+    """
+
+    def __init__(self, headerlist: list[tuple[str, str]]) -> None:  # its parent is not called:
+        self.bytes_received = 0  # it reads the disposition more laxly than we do
+        self.complete = False
+        self.headerlist = headerlist
+        self.headers = _unambiguous(headerlist)
+        self.field = _field_name(self.headers.get("Content-Disposition"))
+
+    @property
+    def declared_size(self) -> int | None:
+        """The part's own Content-Length."""
+        text = self.headers.get("Content-Length")
+        return None if text is None else int(text)
+
+
+PartEvent: TypeAlias = Part | bytes | None
+
+
+class FormParser:
+    """Feeds on chunks; yields a `Part`, then its bytes, then None, for each part in order."""
+
+    def __init__(self, boundary: str, *, max_parts: int) -> None:
+        self._max_parts = max_parts
+        self._opening = b"--" + boundary.encode("ascii")
+        self._parser = _Parser(boundary, max_segment_count=max_parts + 1)
+        self._start: bytes | None = b""  # the first bytes, until the boundary was seen
+        self._part: Part | None = None
+        self._ended = False
+        self.parts = 0
+
+    def feed(self, chunk: bytes) -> Iterator[PartEvent]:
+        """The events of the next chunk; must be consumed before the next call.
+
+        Raises DecodingFault.
+        """
+        if self._start is not None:
+            chunk = self._checked_start(chunk)
+        if not chunk or self._ended:
+            return
+        try:
+            yield from map(self._noted, self._parser.parse(chunk))
+        except StrictParserError as error:
+            if not self._is_complete():
+                raise self._fault(error) from None
+            self._ended = True  # an epilogue in a chunk of its own
+        except MultipartError as error:
+            raise self._fault(error) from None
+
+    def finish(self) -> None:
+        """The body has ended. Raises DecodingFault unless the last delimiter has been read."""
+        if self._ended or self._is_complete():
+            return
+        if self._part is not None:
+            raise DecodingFault(
+                "Failed to read field data: the body ends within a part", code="truncated_body"
+            )
+        raise _failed("the body ends before its last delimiter", "truncated_body")
+
+    def _checked_start(self, chunk: bytes) -> bytes:
+        """The body so far, once it is seen to begin with its boundary; until then nothing."""
+        start = (self._start or b"") + chunk
+        if len(start) < len(self._opening) + 2:
+            self._start = start
+            return b""
+        self._start = None
+        body = start.removeprefix(b"\r\n")
+        if not body.startswith(self._opening):
+            raise _failed("the body does not begin with the boundary of its Content-Type")
+        return body
+
+    def _noted(self, event: MultipartSegment | bytes | None) -> PartEvent:
+        """Keep in mind which part is open; refuse one too many."""
+        if event is None:
+            self._part = None
+        elif isinstance(event, Part):
+            self.parts += 1
+            if self.parts > self._max_parts:
+                raise _failed(f"more than {self._max_parts} parts", "too_many_parts")
+            self._part = event
+        elif isinstance(event, MultipartSegment):
+            raise TypeError("the parser made a segment that is not a Part")
+        return event
+
+    def _is_complete(self) -> bool:
+        """Whether the last delimiter has been read; ends the parser."""
+        try:
+            self._parser.close()
+        except MultipartError:
+            return False
+        return True
+
+    def _fault(self, error: MultipartError) -> DecodingFault:
+        part = self._part
+        if part is None:
+            return _failed(str(error))
+        declared = part.declared_size
+        if declared is not None and part.bytes_received > declared:
+            return _failed(f"a part is longer than its Content-Length of {declared} bytes")
+        return BoundaryCollision(
+            "Multipart parsing failed: the boundary occurs inside a part; retry with another "
+            "boundary"
+        )
+
+
+class _Parser(PushMultipartParser):
+    """The library's parser in strict mode, with our reading of a part's headers."""
+
+    def __init__(self, boundary: str, *, max_segment_count: int) -> None:
+        super().__init__(
+            boundary,
+            max_header_size=MAX_HEADER_BYTES,
+            max_header_count=MAX_HEADERS,
+            max_segment_count=max_segment_count,
+            strict=True,
+        )
+
+    def _create_segment(self, headerlist: list[tuple[str, str]]) -> Part:
+        return Part(headerlist)
+
+
+def _unambiguous(headerlist: list[tuple[str, str]]) -> dict[str, str]:
+    headers = dict(headerlist)
+    if len(headers) != len(headerlist):
+        names = [name for name, _ in headerlist]
+        for name in _SINGLE:
+            if names.count(name) > 1:
+                raise _failed(f"a part has more than one {name} header")
+    for value in headers.values():
+        if _CONTROL.search(value):
+            raise _failed("a part has a control character in its headers")
+    return headers
+
+
+def _field_name(disposition: str | None) -> str:
+    if disposition is None:
+        return NAMELESS
+    simple = _SIMPLE_DISPOSITION.fullmatch(disposition)
+    return simple[1] if simple else _field_name_by_grammar(disposition)
+
+
+def _field_name_by_grammar(disposition: str) -> str:
+    """RFC 7578's header in full; a file name and other parameters are ignored."""
+    kind, _, _ = disposition.partition(";")
+    if kind.strip().lower() != "form-data":
+        raise _failed("a part's Content-Disposition is not form-data")
+    names: list[str] = []
+    position = len(kind)
+    while position < len(disposition):
+        match = _PARAMETER.match(disposition, position)
+        if match is None:
+            raise _failed("a part's Content-Disposition is malformed")
+        if match[1].lower() == "name":
+            names.append(_unquoted(match[2]))
+        position = match.end()
+    if len(names) > 1:
+        raise _failed("a part's Content-Disposition has more than one name")
+    return names[0] if names else NAMELESS
+
+
+def _unquoted(text: str) -> str:
+    """A parameter's value: backslashes undone, and the three escapes of HTML's form encoding."""
+    if not text.startswith('"'):
+        return text
+    bare = re.sub(r"\\(.)", r"\1", text[1:-1])
+    return re.sub("%(?:22|0D|0A)", lambda escape: _PERCENT[escape[0]], bare)
+
+
+def _failed(reason: str, code: str = "invalid_multipart") -> DecodingFault:
+    return DecodingFault(f"Multipart parsing failed: {reason}", code=code)
