@@ -7,11 +7,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -154,6 +155,11 @@ class Settings(BaseSettings):
         """Where blobs are kept, the default filled in."""
         return self.blobs_url or (self.data_dir.resolve() / "blobs").as_uri()
 
+    @property
+    def database_url(self) -> str:
+        """Where organizations, projects, keys and dead letters are kept."""
+        return "sqlite:///" + quote(str(self.data_dir.resolve() / "nilometer.db"))
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -167,6 +173,20 @@ class Settings(BaseSettings):
         file = os.environ.get("NILOMETER_CONFIG_FILE")
         sources = (init_settings, env_settings)
         return (*sources, TomlConfigSettingsSource(settings_cls, Path(file))) if file else sources
+
+
+def origins() -> dict[str, str]:
+    """Where each setting in effect comes from: `environment`, `file` or `default`."""
+    file = os.environ.get("NILOMETER_CONFIG_FILE")
+    in_file = TomlConfigSettingsSource(Settings, Path(file))() if file else {}
+    in_environment = EnvSettingsSource(Settings)()
+
+    def origin(name: str) -> str:
+        if name in in_environment:
+            return "environment"
+        return "file" if name in in_file else "default"
+
+    return {name: origin(name) for name in Settings.model_fields}
 
 
 def load(**overrides: Annotated[Any, "settings given on the command line"]) -> Settings:

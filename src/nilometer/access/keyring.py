@@ -1,0 +1,313 @@
+"""Who a token stands for: answered from memory while that may be trusted, else from the database.
+
+One staleness rule, for keys and for the projects' rules that come with them:
+
+- An answer is good for `fresh_seconds` (5). A key revoked, or a rule changed, by any process takes
+  effect within that time. From half of it on a use refreshes the answer in the background, so a
+  key in steady use never waits for the database.
+- While the database is away, a known key goes on for `stale_seconds` (10 minutes) after it was
+  last seen there. After that, and for any other key at once, the answer is AccessUnavailable: it
+  is never "unknown key" when nobody could look.
+- A refused token is remembered for `fresh_seconds` too, at most `max_unknown` of them. A new key
+  works at once all the same, because nobody can have tried a random token before it existed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import select
+
+from nilometer.access import tokens
+from nilometer.access.tables import MAX_PROJECT_ID, ApiKey, Project
+from nilometer.access.types import (
+    AccessUnavailable,
+    KeyKind,
+    Principal,
+    ProjectConfig,
+    Scope,
+    UnknownKey,
+)
+from nilometer.database.engine import Database, DatabaseUnavailable
+from nilometer.errors import NotFound
+
+MAX_KNOWN = 100_000
+"""Keys kept in memory; beyond it the one not checked for longest is forgotten."""
+
+_RETRY_SECONDS = 1.0
+_LOOKUP_THREADS = 4
+
+_logger = logging.getLogger(__name__)
+_V = TypeVar("_V")
+
+
+@dataclass(slots=True)
+class _Known:
+    """A key as the database had it at `checked_at`; used after `refresh_after`, it is renewed."""
+
+    principal: Principal
+    checked_at: float
+    refresh_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What one look-up found. `principal` None means no such key; only if it was `reached`."""
+
+    reached: bool
+    principal: Principal | None = None
+
+
+class Keyring:
+    """Authenticates tokens. Safe to use from the event loop and from threads at once.
+
+    Times are seconds of `clock`, which must never go back. `default_retention_days` is for
+    projects that set none.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        default_retention_days: int,
+        fresh_seconds: float = 5,
+        stale_seconds: float = 600,
+        max_unknown: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._default_retention_days = default_retention_days
+        self._fresh = fresh_seconds
+        self._stale = stale_seconds
+        self._max_unknown = max_unknown
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+        self._unknown: dict[str, float] = {}
+        self._flights: dict[str, Future[_Answer]] = {}
+        self._failed_at: float | None = None
+        self._probe: Future[_Answer] | None = None
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="keyring")
+
+    def cached(self, token: str) -> Principal | None:
+        """The token's principal while it is fresh, else None. Never blocks; about 1 µs."""
+        try:
+            digest = tokens.digest(token)
+        except ValueError:
+            return None
+        known = self._known.get(digest)
+        if known is None:
+            return None
+        now = self._clock()
+        if now - known.checked_at >= self._fresh:
+            return None
+        if now >= known.refresh_after:
+            known.refresh_after = now + _RETRY_SECONDS
+            self._start(digest)
+        return known.principal
+
+    async def authenticate(self, token: str) -> Principal:
+        """The token's principal, from memory or by one look-up that all callers share.
+
+        Raises UnknownKey (also for a revoked key, and one of a project being deleted) and
+        AccessUnavailable.
+        """
+        principal = self.cached(token)
+        if principal is not None:
+            return principal
+        digest = _digest(token)
+        principal = self._without_looking(digest)
+        if principal is not None:
+            return principal
+        # Shielded: a client that hangs up must not cancel what others wait for.
+        return self._decide(digest, await asyncio.shield(asyncio.wrap_future(self._start(digest))))
+
+    def authenticate_blocking(self, token: str) -> Principal:
+        """As `authenticate`, for a caller in a plain thread."""
+        principal = self.cached(token)
+        if principal is not None:
+            return principal
+        digest = _digest(token)
+        principal = self._without_looking(digest)
+        if principal is not None:
+            return principal
+        return self._decide(digest, self._start(digest).result())
+
+    def project_blocking(self, principal: Principal, project_id: int) -> ProjectConfig:
+        """The rules of a project that this principal may act on, within its scopes.
+
+        That is its own project, and for a personal key every project of its organization. Raises
+        NotFound, the same for a project of others and for none, and AccessUnavailable.
+        """
+        if project_id == principal.project.project_id:
+            return principal.project
+        if principal.kind is not KeyKind.PERSONAL or not 1 <= project_id <= MAX_PROJECT_ID:
+            raise NotFound("there is no such project")
+        query = select(Project).where(
+            Project.id == project_id,
+            Project.organization_id == principal.organization_id,
+            Project.tombstoned_at.is_(None),
+        )
+        try:
+            with self._database.read() as session:
+                project = session.scalar(query)
+        except DatabaseUnavailable as error:
+            raise _unavailable() from error
+        if project is None:
+            raise NotFound("there is no such project")
+        return self._config(project)
+
+    def close(self) -> None:
+        """End the look-up threads. Fresh answers stay; every other key is AccessUnavailable."""
+        self._threads.shutdown(wait=True, cancel_futures=False)
+
+    def _without_looking(self, digest: str) -> Principal | None:
+        """What can be said at once of a token that is not fresh; None when one has to look.
+
+        Raises UnknownKey for one just refused. While the database is known to be down, known keys
+        go on and others raise AccessUnavailable; once a second, one look-up tries again.
+        """
+        now = self._clock()
+        refused_at = self._unknown.get(digest)
+        if refused_at is not None and now - refused_at < self._fresh:
+            raise _unknown()
+        failed_at = self._failed_at
+        if failed_at is None:
+            return None
+        # Down means: a look-up failed just now, or the next attempt has not come back since. An
+        # older failure proves nothing about a key revoked since.
+        probing = self._probe is not None and not self._probe.done()
+        if not probing and now - failed_at >= self._fresh:
+            return None
+        if not probing and now - failed_at >= _RETRY_SECONDS:
+            self._probe = self._start(digest)
+        return self._trusted(digest, now)
+
+    def _trusted(self, digest: str, now: float) -> Principal:
+        known = self._known.get(digest)
+        if known is None or now - known.checked_at > self._stale:
+            raise _unavailable()
+        return known.principal
+
+    def _decide(self, digest: str, answer: _Answer) -> Principal:
+        if not answer.reached:
+            return self._trusted(digest, self._clock())
+        if answer.principal is None:
+            raise _unknown()
+        return answer.principal
+
+    def _start(self, digest: str) -> Future[_Answer]:
+        """Look the key up in a thread, or join the look-up already under way."""
+        with self._lock:
+            flight = self._flights.get(digest)
+            if flight is None:
+                try:
+                    flight = self._threads.submit(self._look_up, digest)
+                except RuntimeError:  # closed
+                    flight = Future[_Answer]()
+                    flight.set_result(_Answer(reached=False))
+                    return flight
+                self._flights[digest] = flight
+            return flight
+
+    def _look_up(self, digest: str) -> _Answer:
+        # Ages count from before the look-up: what it read may have changed while it returned.
+        started = self._clock()
+        try:
+            answer = self._ask(digest)
+        except Exception:
+            # Said here because nobody awaits a refresh in the background.
+            _logger.exception("a key could not be looked up")
+            raise
+        else:
+            with self._lock:
+                self._note(digest, answer, started)
+            return answer
+        finally:
+            with self._lock:
+                del self._flights[digest]
+
+    def _ask(self, digest: str) -> _Answer:
+        try:
+            return _Answer(reached=True, principal=self._find(digest))
+        except DatabaseUnavailable as error:
+            _logger.warning("a key could not be looked up: %s", error.detail)
+            return _Answer(reached=False)
+
+    def _note(self, digest: str, answer: _Answer, started: float) -> None:
+        if not answer.reached:
+            self._failed_at = self._clock()
+            return
+        self._failed_at = None
+        if answer.principal is None:
+            self._known.pop(digest, None)
+            _put(self._unknown, digest, started, self._max_unknown)
+        else:
+            self._unknown.pop(digest, None)
+            known = _Known(answer.principal, started, started + self._fresh / 2)
+            _put(self._known, digest, known, MAX_KNOWN)
+
+    def _find(self, digest: str) -> Principal | None:
+        query = (
+            select(ApiKey, Project)
+            .join(Project, Project.id == ApiKey.project_id)
+            .where(
+                ApiKey.token_hash == digest,
+                ApiKey.revoked_at.is_(None),
+                Project.tombstoned_at.is_(None),
+            )
+        )
+        with self._database.read() as session:
+            row = session.execute(query).one_or_none()
+        if row is None or not hmac.compare_digest(row[0].token_hash, digest):
+            return None
+        return self._principal(row[0], row[1])
+
+    def _principal(self, key: ApiKey, project: Project) -> Principal:
+        return Principal(
+            key_id=key.id,
+            kind=key.kind,
+            organization_id=key.organization_id,
+            project=self._config(project),
+            scopes=frozenset(scope for scope in Scope if scope.value in key.scopes),
+        )
+
+    def _config(self, project: Project) -> ProjectConfig:
+        return ProjectConfig(
+            project_id=project.id,
+            version=project.config_version,
+            capture=project.capture_mode,
+            dropped_distinct_ids=frozenset(project.dropped_distinct_ids),
+            retention_days=project.retention_days or self._default_retention_days,
+        )
+
+
+def _put(cache: dict[str, _V], key: str, value: _V, limit: int) -> None:
+    """Put as the newest; beyond the limit the oldest goes."""
+    cache.pop(key, None)
+    cache[key] = value
+    while len(cache) > limit:
+        del cache[next(iter(cache))]
+
+
+def _digest(token: str) -> str:
+    try:
+        return tokens.digest(token)
+    except ValueError:
+        raise _unknown() from None
+
+
+def _unknown() -> UnknownKey:
+    return UnknownKey("no such API key, or it was revoked")
+
+
+def _unavailable() -> AccessUnavailable:
+    return AccessUnavailable("API keys cannot be checked now; try again later")

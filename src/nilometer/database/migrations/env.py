@@ -1,0 +1,31 @@
+"""How Alembic reaches the database: the one it is given, or that of the settings in effect."""
+
+from alembic import context
+
+from nilometer import settings
+from nilometer.access import tables as access_tables
+from nilometer.database.engine import Base, Database
+from nilometer.database.migrate import create, migrating
+from nilometer.pipeline import dead_letters
+
+# Every module that declares tables.
+TABLES = (access_tables, dead_letters)
+
+
+def run() -> None:
+    """Run the command that Alembic was given, in one transaction."""
+    database: Database | None = context.config.attributes.get("database")
+    if database is None:
+        database = Database(settings.load().database_url)
+        create(database)
+    with migrating(database) as connection:
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            render_as_batch=True,
+            compare_server_default=True,
+        )
+        context.run_migrations()
+
+
+run()

@@ -1,0 +1,146 @@
+"""What makes SQLite a database of record: how a file is created, opened, locked and watched."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing, suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+
+class Transaction(StrEnum):
+    """What a transaction is for; the execution option of the same name on its connection."""
+
+    READ = "read"
+    WRITE = "write"
+    MIGRATE = "migrate"
+
+
+BUSY_SECONDS = 5
+"""How long a transaction waits for another's lock, or a thread for a connection."""
+
+MIGRATION_SECONDS = 300
+"""How long a migration waits for another one to end."""
+
+_CONNECTIONS = 16
+
+# Said to the connection before it begins. A migration may rebuild a table that others refer to,
+# which foreign keys forbid; it checks them at its end instead.
+# https://www.sqlite.org/lang_altertable.html#otheralter
+_PRAGMAS = {
+    Transaction.READ: {"query_only": 1, "foreign_keys": 1, "busy_timeout": BUSY_SECONDS * 1000},
+    Transaction.WRITE: {"query_only": 0, "foreign_keys": 1, "busy_timeout": BUSY_SECONDS * 1000},
+    Transaction.MIGRATE: {
+        "query_only": 0,
+        "foreign_keys": 0,
+        "busy_timeout": MIGRATION_SECONDS * 1000,
+    },
+}
+
+
+def make_engine(path: str) -> Engine:
+    """An engine on one file, which need not exist yet. Opens nothing."""
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: _connect(path),
+        poolclass=QueuePool,
+        pool_size=_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=BUSY_SECONDS,
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", _file_noter(path))
+    event.listen(engine, "checkout", _file_checker(path))
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def create(path: Path) -> None:
+    """Create an empty database, readable by its owner only, if there is none at this path.
+
+    It appears whole and in WAL mode, under its name by a hard link, so that of two processes that
+    start at once neither sees a half-made file, and neither has to change the mode of an open one.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".new", dir=path.parent)
+    os.close(handle)
+    try:
+        with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
+    finally:
+        Path(draft).unlink()
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    # mode=rw: a file that has gone is an error; the default would put an empty one in its place.
+    # isolation_level=None: `_begin` begins, because the driver would only do so at a first write.
+    connection = sqlite3.connect(
+        f"file:{quote(str(Path(path).absolute()))}?mode=rw",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _file_noter(path: str) -> Callable[[sqlite3.Connection, ConnectionPoolEntry], None]:
+    def note(_: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
+        entry.info["file"] = _identity(path)
+
+    return note
+
+
+def _file_checker(path: str) -> Callable[[sqlite3.Connection, ConnectionPoolEntry, object], None]:
+    # An open file stays readable and writable after it was moved or deleted; a commit would be
+    # acknowledged and then be nowhere. So a pooled connection must still be the file of that name.
+    def check(_: sqlite3.Connection, entry: ConnectionPoolEntry, __: object) -> None:
+        identity = _identity(path)
+        if identity is None or identity != entry.info["file"]:
+            raise InvalidatePoolError
+
+    return check
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _begin(connection: Connection) -> None:
+    purpose = Transaction(connection.get_execution_options().get("transaction", Transaction.WRITE))
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    for name, value in _PRAGMAS[purpose].items():
+        driver.execute(f"PRAGMA {name} = {value}")
+    connection.exec_driver_sql("BEGIN" if purpose is Transaction.READ else "BEGIN IMMEDIATE")
