@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from nilometer import failpoints
 from nilometer.clickhouse import engine, errors, migrate
+from nilometer.clickhouse.binding import bound
 from nilometer.clickhouse.errors import StoreRejected, StoreUnavailable
 from nilometer.observability import metrics
 
@@ -120,14 +120,14 @@ class Store:
         """
         with self._reading() as client:
             result = client.query(
-                sql, parameters=_bound(parameters), settings={**_QUERY_LIMITS, **(settings or {})}
+                sql, parameters=bound(parameters), settings={**_QUERY_LIMITS, **(settings or {})}
             )
             return QueryRows(tuple(result.column_names), result.result_rows)
 
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run a statement that returns nothing. Raises as `query` does."""
         with self._reading() as client:
-            client.command(sql, parameters=_bound(parameters))
+            client.command(sql, parameters=bound(parameters))
 
     def insert(
         self,
@@ -293,16 +293,3 @@ def _json_default(value: object) -> str:
     if isinstance(value, Decimal):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be stored")
-
-
-def _bound(parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return {name: _bindable(value) for name, value in parameters.items()} if parameters else None
-
-
-def _bindable(value: Any) -> Any:
-    """clickhouse-connect cuts a datetime to seconds when it binds it; a text keeps all of it."""
-    if not isinstance(value, datetime):
-        return value
-    if value.tzinfo is None:
-        raise ValueError("a datetime without a time zone is ambiguous; give one with a zone")
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -126,7 +126,8 @@ PIPELINE_RECORDS = Counter(
 )
 PIPELINE_WAITING = Gauge(
     "nilometer_pipeline_waiting",
-    "1 while the pipeline waits, by reason (`store`, `database`, `newer_version`, `bad_release`).",
+    "1 while the pipeline waits, by reason (`store`, `database`, `log`, "
+    "`newer_version`, `bad_release`, `error`).",
     ("reason",),
     registry=REGISTRY,
 )

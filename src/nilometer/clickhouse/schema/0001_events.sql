@@ -70,7 +70,7 @@ CREATE TABLE IF NOT EXISTS events
 
     latency Nullable(Float64) COMMENT 'seconds',
     time_to_first_token Nullable(Float64) COMMENT 'seconds',
-    is_error Nullable(Bool),
+    is_error Bool,
     error Nullable(String) CODEC(ZSTD(3)),
     error_type LowCardinality(Nullable(String)),
     error_normalized Nullable(String) CODEC(ZSTD(3)),
@@ -128,7 +128,7 @@ CREATE TABLE IF NOT EXISTS calls
     model LowCardinality(Nullable(String)),
     provider LowCardinality(Nullable(String)),
     operation LowCardinality(String) COMMENT 'generation or embedding',
-    is_error Nullable(Bool),
+    is_error Bool,
     http_status Nullable(Int64),
     latency Nullable(Float64) COMMENT 'seconds',
     time_to_first_token Nullable(Float64) COMMENT 'seconds',

@@ -1,0 +1,280 @@
+"""The consumer that carries accepted records from the log to the store.
+
+A plain thread: poll, map, write, dead-letter what cannot be stored, commit the offset. When a part
+that it needs is down it waits and tries again, and no record is blamed for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nilometer import failpoints
+from nilometer.clickhouse.store import Store, StoreUnavailable
+from nilometer.database.engine import DatabaseUnavailable
+from nilometer.errors import NilometerError, Unavailable
+from nilometer.log.port import Consumer, Log, LogUnavailable, Record
+from nilometer.observability import metrics
+from nilometer.pipeline.batch import Bad, Outcome, located, map_batch, write_batch
+from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
+from nilometer.pipeline.share import DeadLetterShare
+from nilometer.pipeline.writer import Written
+
+_log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.25  # also how long a stop may wait for an idle pipeline
+_FIRST_WAIT = 0.1
+_LONGEST_WAIT = 10.0
+
+_WAITS: dict[type[Unavailable], str] = {
+    StoreUnavailable: "store",
+    DatabaseUnavailable: "database",
+    LogUnavailable: "log",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineState:
+    """What the pipeline does, for readiness and `/metrics`.
+
+    `reason` is "" while it runs, else `not_started`, `stopped`, `store`, `database`, `log`,
+    `newer_version`, `bad_release` or `error`; `detail` is a sentence that says what to do. In the
+    last three nothing changes by itself: mend the cause, then restart or `resume()`.
+    """
+
+    running: bool
+    reason: str
+    detail: str
+
+
+class Paused(NilometerError):
+    """The pipeline must not go on by itself."""
+
+
+_BAD_RELEASE = (
+    "Too large a share of the recent records cannot be stored, which looks like a bad release "
+    "rather than bad records. Mend it and restart, or resume to try again; nothing is lost."
+)
+_RUNNING = PipelineState(running=True, reason="", detail="")
+
+
+class Pipeline:
+    """One consumer of a group, in a thread of its own. Start, stop and resume from any thread."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        store: Store,
+        dead_letters: DeadLetters,
+        batch_records: int = 2000,
+        batch_bytes: int = 16 * 1024 * 1024,
+        linger: float = 0.2,
+        dead_letter_share: float = 0.5,
+        dead_letter_window: int = 200,
+        group: str = "store",
+    ) -> None:
+        """`linger` is how many seconds a batch waits for more records; `dead_letter_share` of the
+        last `dead_letter_window` records may be dead-lettered before the pipeline stops."""
+        self._log = log
+        self._store = store
+        self._dead_letters = dead_letters
+        self._batch_records = batch_records
+        self._batch_bytes = batch_bytes
+        self._linger = linger
+        self._share = DeadLetterShare(dead_letter_share, dead_letter_window)
+        self._most_bad = dead_letter_window
+        self._group = group
+        self._consumer: Consumer | None = None
+        self._hand: list[Record] = []
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._state = PipelineState(
+            running=False, reason="not_started", detail="The pipeline has not been started."
+        )
+        self._outcomes = {
+            name: metrics.PIPELINE_RECORDS.labels(name)
+            for name in ("stored", "duplicate", "dead_letter")
+        }
+
+    def start(self) -> None:
+        """Begin, in a thread. Does nothing when it has begun."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._stopping.clear()
+        self._wake.clear()
+        self._state = _RUNNING
+        self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Finish the batch in hand and end, waiting up to `timeout` seconds for it.
+
+        A batch that waits for a part that is down is left to the next start: its records were not
+        committed and come again.
+        """
+        self._stopping.set()
+        self._wake.set()
+        thread = self._thread
+        if thread is None:
+            self._end()
+            return
+        thread.join(timeout)
+        if thread.is_alive():
+            _log.warning("the pipeline did not finish its batch within %s s", timeout)
+
+    def resume(self) -> None:
+        """Try again now, with an empty window of dead letters. For an operator, after a pause."""
+        self._share.forget()
+        self._wake.set()
+
+    def state(self) -> PipelineState:
+        """What it does at present; never blocks."""
+        return self._state
+
+    def run_once(self, timeout: float) -> int:
+        """One batch in the calling thread, instead of `start`: how many records were finished.
+
+        Raises Unavailable when a part is down and Paused when it must not go on; the batch then
+        stays in hand for the next call.
+        """
+        if not self._hand:
+            self._hand = self._poll(timeout)
+        return self._finish_hand() if self._hand else 0
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                self.run_once(_POLL_SECONDS)
+            except Unavailable as error:
+                failures += 1
+                self._wait(_reason_of(error), error.detail, _backoff(failures))
+            except Paused as pause:
+                self._wait(pause.code, pause.detail, None)
+            except Exception as error:  # noqa: BLE001  (the thread must not end unseen)
+                failures += 1
+                detail = f"The pipeline failed: {located(error)}. Report it; it tries again."
+                self._wait("error", detail, _backoff(failures))
+            else:
+                failures = 0
+                self._enter(_RUNNING)
+        self._end()
+
+    def _poll(self, timeout: float) -> list[Record]:
+        """A batch: what there is, and after `linger` what has come since, so that inserts are few
+        and large under load."""
+        if self._consumer is None:
+            self._consumer = self._log.consumer(self._group)
+        records = self._consumer.poll(
+            max_records=self._batch_records, max_bytes=self._batch_bytes, timeout=timeout
+        )
+        room = self._batch_bytes - sum(len(record.payload) for record in records)
+        if not records or len(records) >= self._batch_records or room <= 0:
+            return records
+        self._stopping.wait(self._linger)
+        more = self._consumer.poll(
+            max_records=self._batch_records - len(records), max_bytes=room, timeout=0
+        )
+        return records + more
+
+    def _finish_hand(self) -> int:
+        """Give every record of the hand its effect, then commit as far as that went."""
+        mapped, newer = map_batch(self._hand)
+        outcomes, written = write_batch(self._store, mapped, most_bad=self._most_bad)
+        bad = [isinstance(outcome, Bad) for outcome in outcomes]
+        admitted = self._share.admitted(bad)
+        finished = outcomes[:admitted]
+        self._dead_letter(finished)
+        failpoints.hit("before_commit")
+        self._commit(len(finished))
+        self._share.count(bad[:admitted])
+        self._count(finished, written)
+        if admitted < len(outcomes):
+            raise Paused(_BAD_RELEASE, code="bad_release")
+        if newer is not None:
+            raise Paused(newer.detail, code="newer_version")
+        return len(finished)
+
+    def _dead_letter(self, finished: Sequence[Outcome]) -> None:
+        letters = [self._letter(outcome) for outcome in finished if isinstance(outcome, Bad)]
+        if letters:
+            self._dead_letters.add(letters)
+
+    def _commit(self, count: int) -> None:
+        if count and self._consumer is not None:
+            self._consumer.commit(self._hand[:count])
+            self._hand = self._hand[count:]
+
+    def _letter(self, bad: Bad) -> NewDeadLetter:
+        return NewDeadLetter(
+            project_id=bad.envelope.project_id if bad.envelope else 0,
+            uuid=bad.envelope.uuid if bad.envelope else "",
+            consumer=self._group,
+            reason=bad.reason,
+            detail=bad.detail,
+            headers=bad.record.headers,
+            payload=bad.record.payload,
+            attempts=1,
+            partition=bad.record.position.partition,
+            offset=bad.record.position.offset,
+        )
+
+    def _count(self, finished: Sequence[Outcome], written: Written) -> None:
+        now = time.time_ns() // 1000
+        for accepted_at in written.stored:
+            metrics.QUERYABLE_SECONDS.observe(max(0, now - accepted_at) / 1e6)
+        reasons = Counter(outcome.reason for outcome in finished if isinstance(outcome, Bad))
+        for reason, count in reasons.items():
+            metrics.DEAD_LETTERS.labels(reason).inc(count)
+        self._outcomes["stored"].inc(len(written.stored))
+        self._outcomes["duplicate"].inc(written.duplicates)
+        self._outcomes["dead_letter"].inc(reasons.total())
+
+    def _wait(self, reason: str, detail: str, seconds: float | None) -> None:
+        """Wait for a stop, an operator, or (unless None) the seconds."""
+        self._enter(PipelineState(running=False, reason=reason, detail=detail))
+        self._wake.wait(seconds)
+        if not self._stopping.is_set():
+            self._wake.clear()
+
+    def _enter(self, state: PipelineState) -> None:
+        before, self._state = self._state, state
+        if before.reason == state.reason:
+            return
+        if before.reason in _WAITING_REASONS:
+            metrics.PIPELINE_WAITING.labels(before.reason).set(0)
+        if state.reason in _WAITING_REASONS:
+            metrics.PIPELINE_WAITING.labels(state.reason).set(1)
+            _log.warning("the pipeline waits (%s): %s", state.reason, state.detail)
+        elif state.running:
+            _log.info("the pipeline runs again")
+
+    def _end(self) -> None:
+        consumer, self._consumer, self._hand = self._consumer, None, []
+        if consumer is not None:
+            consumer.close()
+        self._enter(
+            PipelineState(running=False, reason="stopped", detail="The pipeline was stopped.")
+        )
+
+
+_WAITING_REASONS = frozenset({*_WAITS.values(), "newer_version", "bad_release", "error"})
+
+
+def _reason_of(error: Unavailable) -> str:
+    for kind, reason in _WAITS.items():
+        if isinstance(error, kind):
+            return reason
+    return "error"
+
+
+def _backoff(failures: int) -> float:
+    """Doubling from 0.1 s to 10 s, with jitter so that workers do not return together."""
+    return min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
