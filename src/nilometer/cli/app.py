@@ -1,8 +1,8 @@
 """The commands of `nilometer`, and how each of them fails.
 
-A module of this room registers its commands on `app` and is imported at the bottom of this file.
-Its own imports stay light (typer and the standard library); what the `server` extra brings is
-imported inside the commands, so that `nilometer --help` answers at once and without it.
+A module of this room registers its commands on `app` when it is imported, and is listed in
+`MODULES`, from where it is imported when one of its commands (or the help) is asked for. What the
+`server` extra brings is imported inside the commands: the rest works without it.
 
 A command prints its result on stdout (`--json`: one JSON document), and raises a `NilometerError`
 when it cannot; the sentence then goes to stderr and the exit code is 1. Wrong usage exits with 2.
@@ -10,6 +10,7 @@ when it cannot; the sentence then goes to stderr and the exit code is 1. Wrong u
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Annotated, Any, Protocol
 
 import typer
@@ -40,12 +41,34 @@ SERVER_MODULES = frozenset(
 )
 
 
+# Each command and the module that registers it, in the order of the help.
+MODULES = {
+    "serve": "nilometer.cli.serve",
+    "demo": "nilometer.cli.demo",
+    "config": "nilometer.cli.config",
+    "projects": "nilometer.cli.projects",
+    "keys": "nilometer.cli.keys",
+}
+
+
 class _Invocation(Protocol):
     def __call__(self, ctx: Any) -> Any: ...
 
 
-class SentenceGroup(TyperGroup):
-    """Ends a command that cannot do its work with one sentence instead of a traceback."""
+class CommandGroup(TyperGroup):
+    """Loads commands when they are asked for, and ends one that fails with one sentence."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """Every command, loaded or not."""
+        return list(MODULES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """The command of this name, or None; for a misspelt name all load, to suggest from."""
+        wanted = [MODULES[cmd_name]] if cmd_name in MODULES else MODULES.values()
+        for module in wanted:
+            import_module(module)
+        self.commands.update(typer.main.get_group(app).commands)
+        return self.commands.get(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; a NilometerError, or a missing server part, ends it with code 1."""
@@ -69,7 +92,7 @@ def _stop(sentence: str) -> None:
 
 
 app = typer.Typer(
-    cls=SentenceGroup,
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -93,9 +116,3 @@ def options(
     ] = False,
 ) -> None:
     """Capture every call to language models, keep it without loss, and read it back."""
-
-
-# Each module registers its commands when it is imported. Add yours here, in the order of the help.
-from nilometer.cli import config as config  # noqa: E402
-from nilometer.cli import keys as keys  # noqa: E402
-from nilometer.cli import projects as projects  # noqa: E402
