@@ -43,7 +43,7 @@ _CLIENT = "PostHog SDKs"
 _BROWSER = "posthog-js"
 _PRICE = "PostHog custom price"
 _SERVER = "written by PostHog's ingestion"
-_PYTHON = "posthog-python, every event"
+_ANY_EVENT = "PostHog SDKs, on any event"
 _LITELLM = "LiteLLM's logging payload"
 
 
@@ -204,7 +204,7 @@ _OUTCOME = (
     *_columns(
         NAME, (GENERATION,), _CLIENT, {"$ai_stop_reason": "Why the model stopped: stop, length …"}
     ),
-    *_columns(TEXT, CALLS, _CLIENT, {"$ai_base_url": "Where the provider was called, a URL."}),
+    *_columns(NAME, CALLS, _CLIENT, {"$ai_base_url": "Where the provider was called, a URL."}),
 )
 _PAYLOADS = (
     *_properties(
@@ -336,7 +336,7 @@ _WRITTEN = (
 _STANDARD = _properties(
     JSON,
     EVENT_TYPES,
-    _PYTHON,
+    _ANY_EVENT,
     {
         "$lib": "The client library.",
         "$lib_version": "Its version.",

@@ -22,8 +22,8 @@ class Kind:
     """What the values of a property are.
 
     `schema` is the JSON Schema of a value that is not null. `expected` completes the sentence
-    "it must be …" and `remedy` says in a few words what to send instead. A kind without `column_type` and `read`
-    has no column.
+    "it must be …"; `remedy` says in a few words what to send instead. A kind whose `column_type`
+    is None has no column, and its `read` is not used.
     """
 
     name: str
