@@ -1,9 +1,33 @@
 """What every test shares."""
 
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from nilometer.clickhouse.store import Store
 
 # Slow machines are not wrong examples: the suite runs in parallel on two cores.
 settings.register_profile(
     "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.load_profile("suite")
+
+_projects = count(1)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """The one engine of this process: chDB allows one data directory at a time. Tests share it and
+    keep apart by `project_id`."""
+    store = Store(tmp_path_factory.mktemp("clickhouse"))
+    store.open()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def project_id() -> int:
+    """A project that no other test of this process has."""
+    return next(_projects)
