@@ -28,9 +28,7 @@ def create_app(services: Services) -> FastAPI:
         title="Nilometer",
         version=__version__,
         summary="Read what was captured, and operate what keeps it.",
-        docs_url="/api/docs",
         redoc_url=None,
-        openapi_url="/api/openapi.json",
         redirect_slashes=False,
     )
     app.state.context = make_context(services)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
@@ -13,12 +13,10 @@ from nilometer.blobs.store import BlobStore
 from nilometer.clickhouse.store import Store
 from nilometer.log.port import Log
 from nilometer.pipeline.dead_letters import DeadLetters
+from nilometer.pipeline.pipeline import Pipeline
 from nilometer.query.events import Events
 from nilometer.query.traces import Traces
 from nilometer.settings import Settings
-
-if TYPE_CHECKING:
-    from nilometer.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ MODULES = {
     "config": "nilometer.cli.config",
     "projects": "nilometer.cli.projects",
     "keys": "nilometer.cli.keys",
+    "events": "nilometer.cli.events",
+    "traces": "nilometer.cli.trace",
+    "trace": "nilometer.cli.trace",
+    "dead-letters": "nilometer.cli.dead_letters",
+    "log": "nilometer.cli.log",
 }
 
 

@@ -36,8 +36,8 @@ class TraceAnswer(BaseModel):
     duration: float = Field(
         description="Seconds: the greater of end - start and its longest event's latency."
     )
-    events: int
-    errors: int
+    event_count: int
+    error_count: int
     models: list[str]
     input_tokens: int | None = Field(description="Of generations and embeddings, as reported.")
     output_tokens: int | None
@@ -153,8 +153,8 @@ def trace_json(trace: Trace) -> dict[str, Any]:
         "start": times.rfc3339(trace.start),
         "end": times.rfc3339(trace.end),
         "duration": trace.duration,
-        "events": trace.events,
-        "errors": trace.errors,
+        "event_count": trace.events,
+        "error_count": trace.errors,
         "models": trace.models,
         "input_tokens": trace.input_tokens,
         "output_tokens": trace.output_tokens,
