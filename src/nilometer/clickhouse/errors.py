@@ -81,3 +81,9 @@ def of_statement(error: Exception) -> StoreUnavailable | StoreRejected:
     return StoreRejected(
         f"the store refused a statement (error {code}, {name})", engine_code=code, engine_name=name
     )
+
+
+def of_open(error: Exception) -> StoreUnavailable:
+    """The error of opening the engine: another process may have it, or its disk be away."""
+    code, name = engine_error(error)
+    return StoreUnavailable(f"the store's engine cannot be opened (error {code}, {name})")

@@ -101,7 +101,7 @@ class Store:
             if self._engine is not None:
                 return
             self._sweep()
-            with self._translated(errors.of_statement):
+            with self._translated(errors.of_open):
                 self._create()
             self._engine = engine.engine(self._path, DATABASE)
 

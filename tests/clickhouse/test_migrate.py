@@ -1,0 +1,130 @@
+"""The schema comes up to date once, whoever starts first, and never silently differs."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nilometer.clickhouse import engine, migrate
+from nilometer.clickhouse.store import Store
+from nilometer.conventions.ai_event import COLUMNS
+from nilometer.errors import ConfigurationError
+
+TYPES = {
+    "text": {"String", "Nullable(String)", "LowCardinality(Nullable(String))"},
+    "int64": {"Nullable(Int64)"},
+    "float64": {"Nullable(Float64)"},
+    "decimal": {"Nullable(Decimal(38, 18))"},
+    "flag": {"Bool"},
+}
+
+
+@pytest.fixture
+def empty(store: Store) -> Iterator[engine.Reader]:
+    """A reader whose database has nothing in it."""
+    reader = engine.open_reader(store.directory / "engine")
+    reader.command("DROP DATABASE IF EXISTS migrations_test")
+    reader.command("CREATE DATABASE migrations_test ENGINE = Atomic")
+    reader.command("USE migrations_test")
+    yield reader
+    reader.command("DROP DATABASE migrations_test")
+    reader.close()
+
+
+def test_every_migration_runs_once(empty: engine.Reader, tmp_path: Path):
+    numbers = [migration.version for migration in migrate.migrations()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert migrate.migrate(empty, lock=tmp_path / "lock") == numbers
+    assert migrate.migrate(empty, lock=tmp_path / "lock") == []
+    assert _recorded(empty) == numbers
+
+
+def test_a_migration_cut_short_runs_again(empty: engine.Reader, tmp_path: Path):
+    """A crash may come after any statement: what is not recorded runs from its start."""
+    migrate.migrate(empty, lock=tmp_path / "lock")
+    empty.command("TRUNCATE TABLE schema_migrations")
+    empty.command("DROP TABLE calls")
+    assert migrate.migrate(empty, lock=tmp_path / "lock") != []
+    assert empty.query("SELECT count() FROM calls").result_rows == [(0,)]
+
+
+def test_starting_at_once_runs_each_migration_once(
+    store: Store, empty: engine.Reader, tmp_path: Path
+):
+    together = threading.Barrier(4)
+    ran: list[list[int]] = []
+
+    def start() -> None:
+        reader = engine.open_reader(store.directory / "engine")
+        reader.command("USE migrations_test")
+        together.wait(10)
+        ran.append(migrate.migrate(reader, lock=tmp_path / "lock"))
+        reader.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    numbers = [migration.version for migration in migrate.migrations()]
+    assert sorted(ran) == [[], [], [], numbers]
+    assert _recorded(empty) == numbers
+
+
+def test_a_migration_that_was_changed_after_it_ran_is_refused(
+    empty: engine.Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    migrate.migrate(empty, lock=tmp_path / "lock")
+    changed = [
+        migrate.Migration(each.version, each.name, each.text, "another checksum")
+        for each in migrate.migrations()
+    ]
+    monkeypatch.setattr(migrate, "migrations", lambda: changed)
+    with pytest.raises(ConfigurationError, match="another text"):
+        migrate.migrate(empty, lock=tmp_path / "lock")
+
+
+def test_a_schema_newer_than_this_process_is_fine(empty: engine.Reader, tmp_path: Path):
+    """A rolling upgrade has two versions running; migrations only add."""
+    migrate.migrate(empty, lock=tmp_path / "lock")
+    empty.command("INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'x', 'y')")
+    assert migrate.migrate(empty, lock=tmp_path / "lock") == []
+
+
+def test_the_typed_columns_are_those_of_the_conventions(store: Store):
+    events = _columns(store, "events")
+    for name, kind in COLUMNS.items():
+        assert events.get(name) in TYPES[kind], name
+
+
+def test_what_events_takes_calls_takes(store: Store):
+    """The pipeline relies on it: a record whose events row was stored is never rejected after."""
+    events, calls = _columns(store, "events"), _columns(store, "calls")
+    own = {"call_id", "identity", "event_uuid", "source_rank", "revision", "operation"}
+    for name, kind in calls.items():
+        if name not in own:
+            assert events[name.removeprefix("reported_")] == kind, name
+    for name, kind in _columns(store, "event_ids").items():
+        assert events[name] == kind, name
+
+
+def test_properties_are_compressed_text_and_not_the_lossy_json_type(store: Store):
+    rows = store.query(
+        "SELECT type, compression_codec FROM system.columns "
+        "WHERE database = 'nilometer' AND table = 'events' AND name = 'properties'"
+    ).rows
+    assert rows == [("String", "CODEC(ZSTD(3))")]
+
+
+def _columns(store: Store, table: str) -> dict[str, str]:
+    sql = (
+        "SELECT name, type FROM system.columns "
+        "WHERE database = 'nilometer' AND table = {table:String}"
+    )
+    return dict(store.query(sql, {"table": table}).rows)
+
+
+def _recorded(reader: engine.Reader) -> list[int]:
+    rows = reader.query("SELECT version FROM schema_migrations ORDER BY version").result_rows
+    return [version for (version,) in rows]
