@@ -1,20 +1,18 @@
 """What every test shares."""
 
 from collections.abc import Iterator
-from itertools import count
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from nilometer.clickhouse.store import Store
+from tests.projects import new_project_id
 
 # Slow machines are not wrong examples: the suite runs in parallel on two cores.
 settings.register_profile(
     "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.load_profile("suite")
-
-_projects = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -30,4 +28,4 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.fixture
 def project_id() -> int:
     """A project that no other test of this process has."""
-    return next(_projects)
+    return new_project_id()

@@ -29,7 +29,8 @@ def parse(text: str, *, attr: str) -> int:
     moment it means would depend on the reader) and for years that the store cannot hold.
     """
     try:
-        moment = datetime.fromisoformat(text) if len(text) <= _LONGEST else None
+        short = len(text) <= _LONGEST and text.isprintable()  # fromisoformat stops at a NUL
+        moment = datetime.fromisoformat(text) if short else None
     except ValueError:
         moment = None
     if moment is None:
