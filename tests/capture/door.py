@@ -257,3 +257,22 @@ def valid_body(boundary: str = "b", **blobs: bytes) -> bytes:
     """A valid body with embedded properties and text blobs."""
     parts = [(f"event.properties.{name}", content) for name, content in blobs.items()]
     return raw_form(("event", _json(whole_event())), *parts, boundary=boundary)
+
+
+BLOB = "event.properties.$ai_input"
+
+
+def with_part(name: str, content: bytes, head: bytes = b"Content-Type: text/plain") -> bytes:
+    """A valid event with one more part."""
+    part = b'Content-Disposition: form-data; name="%s"\r\n' % name.encode()
+    return raw_form(
+        ("event", json.dumps(event()).encode()),
+        ("event.properties", b'{"$ai_model":"test","taken":null}'),
+        part + head + b"\r\n\r\n" + content,
+    )
+
+
+def refused(door: Door, response: requests.Response, status: int, text: str) -> None:
+    """Assert that the request was refused so, and that nothing was appended."""
+    assert (response.status_code, text in response.text) == (status, True), response.text
+    assert door.log.envelopes == []

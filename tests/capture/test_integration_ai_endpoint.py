@@ -23,6 +23,7 @@ from tests.capture.door import (
     new_uuid,
     open_door,
     raw_form,
+    refused,
     whole_event,
 )
 
@@ -63,11 +64,6 @@ def properties_of(length: int) -> dict[str, str]:
 def lengths(response: requests.Response) -> list[int]:
     assert response.status_code == 200, response.text
     return [part["length"] for part in response.json()["accepted_parts"]]
-
-
-def refused(door: Door, response: requests.Response, status: int, text: str) -> None:
-    assert (response.status_code, text in response.text) == (status, True), response.text
-    assert door.log.envelopes == []
 
 
 # Methods and authentication
