@@ -141,7 +141,7 @@ class LocalFiles:
         self._ensure_folder(folder)
         try:
             temporary.rename(target)
-        except FileNotFoundError:  # the sweeper has just removed the folder as empty
+        except FileNotFoundError:  # the folder was empty and has just been removed
             self._durable_folders.discard(folder)
             self._ensure_folder(folder)
             temporary.rename(target)

@@ -1,0 +1,371 @@
+"""The sweeper: what it deletes, and above all what it does not."""
+
+import os
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nilometer.blobs.keys import Day, ObjectName
+from nilometer.blobs.store import BlobStore
+from nilometer.blobs.sweeper import MARGIN, SweepCounts, Sweeper
+from nilometer.blobs.types import BlobsUnavailable
+from nilometer.domain import clock
+from nilometer.errors import Unavailable
+from nilometer.observability import metrics
+from tests.blobs.samples import EVENT, all_keys, files, key_of, part, put
+
+NOTHING = SweepCounts(expired=0, orphans=0, temporaries=0, complete=True)
+
+
+@dataclass
+class Events:
+    """What the rest of Nilometer would know: the keys that events name, and how far it is."""
+
+    named: set[str] = field(default_factory=set)
+    caught_up: datetime | None = field(default_factory=lambda: clock.now() + timedelta(days=900))
+    failing: bool = False
+    asked: list[list[str]] = field(default_factory=list)
+
+    def referenced(self, project_id: int, names: Sequence[ObjectName]) -> Collection[str]:
+        if self.failing:
+            raise Unavailable("the store is away")
+        assert all(name.day.project_id == project_id for name in names)
+        self.asked.append([name.key for name in names])
+        return self.named.intersection(self.asked[-1])
+
+    def caught_up_to(self) -> int | None:
+        return None if self.caught_up is None else clock.to_micros(self.caught_up)
+
+    def asked_once(self) -> set[str]:
+        """The keys asked about since the last time."""
+        asked = {key for keys in self.asked for key in keys}
+        self.asked.clear()
+        return asked
+
+
+@dataclass
+class Clock:
+    """The sweeper's clock: real uploads are made old by moving it on."""
+
+    moment: datetime = field(default_factory=clock.now)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def advance(self, **parts: float) -> None:
+        self.moment += timedelta(**parts)
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events()
+
+
+@pytest.fixture
+def now() -> Clock:
+    return Clock()
+
+
+Make = Callable[[BlobStore], Sweeper]
+
+
+@pytest.fixture
+def make(events: Events, now: Clock) -> Iterator[Make]:
+    """Sweepers that look every 10 ms once started, and are stopped at the end."""
+    made: list[Sweeper] = []
+
+    def sweeper_of(store: BlobStore) -> Sweeper:
+        sweeper = Sweeper(
+            store,
+            referenced=events.referenced,
+            caught_up_to=events.caught_up_to,
+            orphan_grace=24 * 3600,
+            interval=0.01,
+            now=now,
+        )
+        made.append(sweeper)
+        return sweeper
+
+    yield sweeper_of
+    for sweeper in made:
+        sweeper.stop()
+
+
+@pytest.fixture
+def sweeper(store: BlobStore, make: Make) -> Sweeper:
+    return make(store)
+
+
+def one(store: BlobStore, project: int = 1, days: int = 30, age: int = 0) -> str:
+    """The key of a new object, accepted `age` days ago and uploaded now."""
+    accepted = clock.to_micros(clock.now() - timedelta(days=age))
+    [reference] = put(store, part("a", b"x"), project=project, days=days, accepted_at=accepted)
+    return key_of(store, reference.url)
+
+
+def swept(reason: str) -> float:
+    value = metrics.REGISTRY.get_sample_value("nilometer_blobs_swept_total", {"reason": reason})
+    return value or 0
+
+
+def test_objects_past_their_retention_are_deleted_and_others_kept(
+    store: BlobStore, sweeper: Sweeper, events: Events
+) -> None:
+    over = [one(store, age=32), one(store, days=7, age=9), one(store, 2, days=90, age=92)]
+    kept = [one(store, age=30), one(store, days=7, age=7), one(store, 2, days=90, age=89)]
+    events.named.update(over, kept)  # being named does not keep an expired object
+    before = swept("expired")
+
+    assert sweeper.sweep() == SweepCounts(expired=3, orphans=0, temporaries=0, complete=True)
+
+    assert sorted(all_keys(store)) == sorted(kept)
+    assert swept("expired") == before + 3
+
+
+def test_a_second_sweep_finds_nothing_more(store: BlobStore, sweeper: Sweeper) -> None:
+    one(store, age=40)
+
+    assert sweeper.sweep().expired == 1
+    assert sweeper.sweep() == NOTHING
+
+
+def test_an_old_object_that_no_event_names_is_deleted(
+    store: BlobStore, sweeper: Sweeper, events: Events, now: Clock
+) -> None:
+    named, orphan, theirs = one(store), one(store), one(store, project=2)
+    events.named.update([named, theirs])
+    now.advance(hours=25)
+    before = swept("orphan")
+
+    assert sweeper.sweep() == SweepCounts(expired=0, orphans=1, temporaries=0, complete=True)
+
+    assert sorted(all_keys(store)) == sorted([named, theirs])
+    assert events.asked_once() == {named, orphan, theirs}
+    assert swept("orphan") == before + 1
+
+
+def test_the_second_object_of_one_event_is_an_orphan_too(
+    store: BlobStore, sweeper: Sweeper, events: Events, now: Clock
+) -> None:
+    first, second = one(store), one(store)
+    assert EVENT in first
+    assert EVENT in second
+    events.named.add(first)
+    now.advance(hours=25)
+
+    sweeper.sweep()
+
+    assert all_keys(store) == [first]
+
+
+def test_an_object_within_the_grace_is_left_alone(
+    store: BlobStore, sweeper: Sweeper, events: Events, now: Clock
+) -> None:
+    key = one(store)
+    now.advance(hours=23)
+
+    assert sweeper.sweep() == NOTHING
+    assert all_keys(store) == [key]
+    assert events.asked == []
+
+
+def test_no_object_is_judged_before_every_record_of_its_time_was_processed(
+    store: BlobStore, sweeper: Sweeper, events: Events, now: Clock
+) -> None:
+    key = one(store)
+    uploaded = clock.now()
+    now.advance(hours=48)
+
+    for caught_up in (uploaded - timedelta(minutes=1), uploaded + MARGIN - timedelta(minutes=1)):
+        events.caught_up = caught_up
+        sweeper.sweep()
+        assert all_keys(store) == [key]
+        assert events.asked == []
+
+    events.caught_up = uploaded + MARGIN + timedelta(minutes=1)
+    assert sweeper.sweep().orphans == 1
+
+
+def test_nothing_is_an_orphan_while_progress_is_unknown_but_expiry_goes_on(
+    store: BlobStore, sweeper: Sweeper, events: Events, now: Clock
+) -> None:
+    one(store, age=60)
+    key = one(store)
+    events.caught_up = None
+    now.advance(hours=48)
+
+    assert sweeper.sweep() == SweepCounts(expired=1, orphans=0, temporaries=0, complete=False)
+    assert all_keys(store) == [key]
+
+
+def test_orphans_wait_while_the_events_cannot_be_asked_but_expiry_goes_on(
+    store: BlobStore, sweeper: Sweeper, events: Events, now: Clock
+) -> None:
+    kept = [one(store, project=1), one(store, project=2)]
+    one(store, project=3, age=60)
+    events.failing = True
+    now.advance(hours=48)
+
+    assert sweeper.sweep() == SweepCounts(expired=1, orphans=0, temporaries=0, complete=False)
+    assert sorted(all_keys(store)) == sorted(kept)
+
+    events.failing = False
+    assert sweeper.sweep().orphans == 2
+
+
+def test_days_that_were_judged_are_asked_about_again_only_once_a_day(
+    store: BlobStore, sweeper: Sweeper, events: Events, now: Clock
+) -> None:
+    settled, recent = one(store, age=5), one(store)
+    events.named.update([settled, recent])
+    now.advance(hours=25)
+    sweeper.sweep()
+    assert events.asked_once() == {settled, recent}
+
+    now.advance(hours=1)
+    sweeper.sweep()
+    assert events.asked_once() == {recent}
+
+    now.advance(hours=23)
+    sweeper.sweep()
+    assert events.asked_once() == {settled, recent}
+
+
+def test_a_pass_that_could_not_judge_settles_nothing(
+    store: BlobStore, sweeper: Sweeper, events: Events, now: Clock
+) -> None:
+    orphan = one(store, age=5)
+    events.failing = True
+    now.advance(hours=25)
+    sweeper.sweep()
+    assert all_keys(store) == [orphan]
+
+    events.failing = False
+    now.advance(hours=1)
+
+    assert sweeper.sweep().orphans == 1
+
+
+def test_many_objects_are_handled_a_page_at_a_time(
+    store: BlobStore, make: Make, events: Events, now: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("local", "s3", "store"):
+        monkeypatch.setattr(f"nilometer.blobs.{module}.PAGE", 4)
+    keys = [one(store) for _ in range(11)]
+    expired = [one(store, age=60) for _ in range(9)]
+    events.named.update(keys[:6])
+    now.advance(hours=25)
+
+    counts = make(store).sweep()
+
+    assert (counts.expired, counts.orphans) == (len(expired), 5)
+    assert sorted(all_keys(store)) == sorted(keys[:6])
+    assert sorted(len(asked) for asked in events.asked) == [3, 4, 4]
+
+
+def test_old_temporaries_are_deleted_and_young_ones_kept(
+    local_store: BlobStore, make: Make, root: Path
+) -> None:
+    old, young = root / ".tmp" / "old.multipart", root / ".tmp" / "young.multipart"
+    for path in (old, young):
+        path.write_bytes(b"half an object")
+    past = (datetime.now(UTC) - timedelta(hours=2)).timestamp()
+    os.utime(old, (past, past))
+
+    assert make(local_store).sweep().temporaries == 1
+    assert files(root) == [young]
+
+
+def test_a_day_that_is_over_leaves_no_folder(
+    local_store: BlobStore, make: Make, root: Path
+) -> None:
+    path = root / one(local_store, age=60)
+
+    make(local_store).sweep()
+
+    assert not path.parent.exists()
+    assert path.parent.parent.exists()
+
+
+def test_foreign_files_are_never_swept(
+    local_store: BlobStore, make: Make, root: Path, now: Clock
+) -> None:
+    foreign = (root / one(local_store, age=60)).with_name("notes.txt")
+    foreign.write_text("mine")
+    now.advance(days=100)
+
+    assert make(local_store).sweep().expired == 1
+    assert foreign.read_text() == "mine"
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    late = threading.Event()
+    timer = threading.Timer(20, late.set)
+    timer.start()
+    try:
+        while not holds():
+            assert not late.is_set(), "it did not happen in 20 s"
+    finally:
+        timer.cancel()
+
+
+def test_the_thread_sweeps_at_every_interval_until_it_is_stopped(
+    store: BlobStore, sweeper: Sweeper
+) -> None:
+    one(store, age=60)
+    sweeper.start()
+    eventually(lambda: not all_keys(store))
+    one(store, age=61)
+    eventually(lambda: not all_keys(store))
+
+    sweeper.stop()
+
+    kept = one(store, age=60)
+    assert all_keys(store) == [kept]
+
+
+def test_the_thread_survives_a_storage_that_is_away(
+    local_store: BlobStore,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    away = threading.Event()
+    list_days = local_store.list_days
+
+    def list_days_the_second_time() -> Iterator[Day]:
+        if not away.is_set():
+            away.set()
+            raise BlobsUnavailable("the disk is away")
+        return list_days()
+
+    one(local_store, age=60)
+    monkeypatch.setattr(local_store, "list_days", list_days_the_second_time)
+    make(local_store).start()
+
+    assert away.wait(20)
+    eventually(lambda: not all_keys(local_store))
+    assert "the disk is away" in caplog.text
+
+
+def test_a_sweep_that_is_stopped_ends_after_the_page_at_hand(
+    local_store: BlobStore, make: Make, events: Events, now: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for project in range(1, 6):
+        one(local_store, project=project)
+    now.advance(hours=25)
+    referenced = events.referenced
+
+    def stop_and_answer(project_id: int, names: Sequence[ObjectName]) -> Collection[str]:
+        sweeper.stop()
+        return referenced(project_id, names)
+
+    monkeypatch.setattr(events, "referenced", stop_and_answer)
+    sweeper = make(local_store)
+
+    assert sweeper.sweep() == SweepCounts(expired=0, orphans=1, temporaries=0, complete=False)
+    assert len(all_keys(local_store)) == 4
