@@ -365,12 +365,17 @@ def test_an_event_of_another_type_is_refused() -> None:
 
 NESTED = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=4,
 )
 NAMES = st.sampled_from([known.name for known in PROPERTIES])
 
 
-@given(st.sampled_from(EVENT_TYPES), st.dictionaries(NAMES | st.text(), NESTED), st.booleans())
+@given(
+    st.sampled_from(EVENT_TYPES),
+    st.dictionaries(NAMES | st.text(), NESTED, max_size=5),
+    st.booleans(),
+)
 def test_any_json_is_accepted_or_refused_and_nothing_else(
     event: str, properties: dict[str, Any], strict: bool
 ) -> None:

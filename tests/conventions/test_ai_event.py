@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nilometer.conventions.ai_event import COLUMNS, call_id, columns, normalise_id
@@ -364,6 +364,8 @@ IDS = st.text(min_size=1, max_size=8, alphabet="ab/%é")
 
 
 @given(IDS, IDS, IDS, IDS)
+@example("a/b", "c", "a", "b/c")
+@example("a/", "b", "a%2F", "b")
 def test_two_spans_share_a_call_only_when_trace_and_span_are_the_same(
     trace: str, span: str, other_trace: str, other_span: str
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nilometer.conventions.error_text import MAX_CHARS, normalise_error
@@ -32,6 +32,8 @@ UUID = "6f1c9a4e-0b7d-4c55-9a1e-2d3c4b5a6978"
         ("no result for toolu_01Bj5f7R", "no result for <TOOL_ID>"),
         ("no output for function call call_edLii.", "no output for function call call_<CALL_ID>."),
         ("'user_id': 'user_32yQoB' blocked", "'user_id': 'user_<USER_ID>' blocked"),
+        ("user_id 12 user_x", "user_id <N> user_x"),
+        ("user_id     user_x", "user_id user_<USER_ID>"),
         ("<object at 0xfffced405130>", "<object at <OBJECT_ID>>"),
         ("ID='a1b2' missing", "id='<ID>' missing"),
         ('"tokenCount":7125', '"tokenCount":<TOKEN_COUNT>'),
@@ -87,6 +89,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=40).map("".join) | st.text())
+@example("user_id123456user_x")
 def test_normalising_an_error_twice_is_normalising_it_once(text: str) -> None:
     once = normalise_error(text)
     assert normalise_error(once) == once
