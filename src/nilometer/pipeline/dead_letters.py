@@ -252,8 +252,9 @@ class DeadLetters:
         with self._database.read() as session:
             return {row[0]: row[1] for row in session.execute(query)}
 
-    def open_uuids(self, project_id: int, uuids: Collection[str]) -> set[str]:
-        """Those of these record uuids that have an open letter: their blobs must be kept."""
+    def live_uuids(self, project_id: int, uuids: Collection[str]) -> set[str]:
+        """Those of these record uuids whose event may still be stored, because a letter of theirs
+        is open or was replayed: their blobs must be kept."""
         wanted = list(uuids)
         found: set[str] = set()
         with self._database.read() as session:
@@ -261,7 +262,7 @@ class DeadLetters:
                 query = select(DeadLetterRow.uuid).where(
                     DeadLetterRow.project_id == project_id,
                     DeadLetterRow.uuid.in_(wanted[start : start + _LOOKUP_CHUNK]),
-                    DeadLetterRow.state == State.OPEN,
+                    DeadLetterRow.state != State.DISCARDED,
                 )
                 found.update(session.scalars(query))
         return found
