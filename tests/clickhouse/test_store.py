@@ -121,6 +121,8 @@ def test_a_naive_time_is_refused(store: Store):
         {"uuid": "no-uuid-but-a-secret"},
         {"properties": None},
         {"input_tokens": "a secret"},
+        {"is_error": "a secret"},
+        {"latency": "a secret"},
         {"total_cost_usd": "1" + "0" * 25},
         {"no_such_column": "a secret"},
         {"timestamp": "a secret"},
@@ -132,7 +134,7 @@ def test_a_row_that_cannot_be_stored_is_rejected_without_its_content(
     good = event(project_id)
     with pytest.raises(StoreRejected) as caught:
         store.insert("events", [good, good | broken])
-    assert caught.value.engine_code in errors.DATA_CODES
+    assert errors.DATA_CODES[caught.value.engine_code] == caught.value.engine_name
     shown = f"{caught.value!r} {caught.value.__cause__!r} {caplog.text}"
     assert caught.value.__suppress_context__
     assert "secret" not in shown
@@ -140,6 +142,13 @@ def test_a_row_that_cannot_be_stored_is_rejected_without_its_content(
     store.insert("events", [good])
     assert _count(store, project_id) == 1
     assert store.ready()
+
+
+def test_the_error_codes_are_the_engines(store: Store):
+    codes = errors.DATA_CODES | errors.MOMENT_CODES
+    assert len(codes) == len(errors.DATA_CODES) + len(errors.MOMENT_CODES)
+    sql = "SELECT number, errorCodeToName(toInt32(number)) FROM numbers(1100)"
+    assert codes.items() <= dict(store.query(sql).rows).items()
 
 
 def test_a_refused_statement_is_no_outage(store: Store):

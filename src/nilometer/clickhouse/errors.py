@@ -10,26 +10,77 @@ import re
 
 from nilometer.errors import NilometerError, Unavailable
 
-# The value is at fault: the same row fails again. ClickHouse's ErrorCodes.cpp; the codes that
-# parsing a row or converting a value ends with.
-DATA_CODES = frozenset(
-    {
-        *(6, 25, 26, 27, 28, 31, 32, 33),  # cannot parse text, escapes, quotes; read past the end
-        *(38, 41, 42, 43, 53, 69, 70, 72),  # dates, types, bounds, conversions, numbers
-        *(117, 128, 130, 131, 190),  # malformed JSON; arrays and strings too large
-        *(301, 349, 376, 407, 441, 469, 675, 691),  # nulls, uuids, decimals, constraints, addresses
-    }
-)
+# The value is at fault: the same row fails again. ClickHouse's codes (src/Common/ErrorCodes.cpp)
+# with which parsing a row, converting a value or a constraint ends; a test asks the engine whether
+# the names are still theirs.
+DATA_CODES = {
+    6: "CANNOT_PARSE_TEXT",
+    25: "CANNOT_PARSE_ESCAPE_SEQUENCE",
+    26: "CANNOT_PARSE_QUOTED_STRING",
+    27: "CANNOT_PARSE_INPUT_ASSERTION_FAILED",
+    32: "ATTEMPT_TO_READ_AFTER_EOF",
+    38: "CANNOT_PARSE_DATE",
+    41: "CANNOT_PARSE_DATETIME",
+    53: "TYPE_MISMATCH",
+    69: "ARGUMENT_OUT_OF_BOUND",
+    70: "CANNOT_CONVERT_TYPE",
+    72: "CANNOT_PARSE_NUMBER",
+    117: "INCORRECT_DATA",
+    128: "TOO_LARGE_ARRAY_SIZE",
+    130: "CANNOT_READ_ARRAY_FROM_TEXT",
+    131: "TOO_LARGE_STRING_SIZE",
+    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
+    349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
+    376: "CANNOT_PARSE_UUID",
+    407: "DECIMAL_OVERFLOW",
+    467: "CANNOT_PARSE_BOOL",
+    469: "VIOLATED_CONSTRAINT",
+    632: "UNEXPECTED_DATA_AFTER_PARSED_VALUE",
+    675: "CANNOT_PARSE_IPV4",
+    676: "CANNOT_PARSE_IPV6",
+    691: "UNKNOWN_ELEMENT_OF_ENUM",
+}
 # The machine or the moment is at fault: the same statement may succeed later.
-MOMENT_CODES = frozenset(
-    {
-        *(3, 23, 24, 74, 75, 76, 87, 88, 173),  # files and directories cannot be read or written
-        *(159, 160, 202, 203, 209, 210, 236, 241, 242, 243, 252),  # time, load, memory, disk, parts
-        *(225, 285, 286, 319, 335, 394, 439, 499, 519, 598, 999, 1000, 1001, 1002),
-    }
-)
+MOMENT_CODES = {
+    3: "UNEXPECTED_END_OF_FILE",
+    23: "CANNOT_READ_FROM_ISTREAM",
+    24: "CANNOT_WRITE_TO_OSTREAM",
+    33: "CANNOT_READ_ALL_DATA",
+    74: "CANNOT_READ_FROM_FILE_DESCRIPTOR",
+    75: "CANNOT_WRITE_TO_FILE_DESCRIPTOR",
+    76: "CANNOT_OPEN_FILE",
+    77: "CANNOT_CLOSE_FILE",
+    95: "CANNOT_READ_FROM_SOCKET",
+    96: "CANNOT_WRITE_TO_SOCKET",
+    159: "TIMEOUT_EXCEEDED",
+    172: "CANNOT_CREATE_DIRECTORY",
+    173: "CANNOT_ALLOCATE_MEMORY",
+    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
+    203: "NO_FREE_CONNECTION",
+    204: "CANNOT_FSYNC",
+    209: "SOCKET_TIMEOUT",
+    210: "NETWORK_ERROR",
+    225: "NO_ZOOKEEPER",
+    236: "ABORTED",
+    241: "MEMORY_LIMIT_EXCEEDED",
+    242: "TABLE_IS_READ_ONLY",
+    243: "NOT_ENOUGH_SPACE",
+    252: "TOO_MANY_PARTS",
+    285: "TOO_FEW_LIVE_REPLICAS",
+    286: "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE",
+    294: "CANNOT_WRITE_TO_FILE",
+    319: "UNKNOWN_STATUS_OF_INSERT",
+    394: "QUERY_WAS_CANCELLED",
+    439: "CANNOT_SCHEDULE_TASK",
+    499: "S3_ERROR",
+    519: "NO_REMOTE_SHARD_AVAILABLE",
+    999: "KEEPER_EXCEPTION",
+    1000: "POCO_EXCEPTION",
+    1001: "STD_EXCEPTION",
+    1002: "UNKNOWN_EXCEPTION",
+}
 _CODE = re.compile(r"Code: (\d+)\.")
-_NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)")
+_NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version [^()]*(?:\([^()]*\))?\))?\s*\Z")
 
 
 class StoreUnavailable(Unavailable):
@@ -56,8 +107,8 @@ def engine_error(error: Exception) -> tuple[int, str]:
     """ClickHouse's number and name of an engine error; (0, "") when it carries none."""
     text = str(error)
     code = _CODE.search(text)
-    names: list[str] = _NAME.findall(text)
-    return (int(code[1]) if code else 0, names[-1] if names else "")
+    name = _NAME.search(text)
+    return int(code[1]) if code else 0, name[1] if name else ""
 
 
 def of_insert(error: Exception, table: str) -> StoreUnavailable | StoreRejected:

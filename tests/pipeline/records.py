@@ -1,0 +1,83 @@
+"""Records as the ai door appends them, and a log that keeps them in memory and is cut at will."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from nilometer.domain.ai_record import AiRecord, BlobReference
+from nilometer.log.envelope import Envelope
+from nilometer.log.port import Lag, LogState, Position, Record
+
+ACCEPTED_AT = 1_751_367_600_123_456  # 2025-07-01T11:00:00.123456Z
+RETENTION_DAYS = 30
+
+
+def envelope(
+    project_id: int,
+    uuid: str,
+    *,
+    name: str = "$ai_generation",
+    accepted_at: int = ACCEPTED_AT,
+    blobs: Sequence[BlobReference] = (),
+    event: dict[str, Any] | None = None,
+    properties: dict[str, Any] | str | None = None,
+) -> Envelope:
+    """An accepted event. `properties` as a text keeps that text."""
+    head = {"event": name, "distinct_id": "someone", "uuid": uuid} | (event or {})
+    given = {"$ai_model": "gpt-4o"} if properties is None else properties
+    text = given.encode() if isinstance(given, str) else orjson.dumps(given)
+    record = AiRecord(orjson.dumps(head), text, tuple(blobs), "127.0.0.1", RETENTION_DAYS)
+    return Envelope(project_id, uuid, "ai", 1, accepted_at, 1, record.encode())
+
+
+class MemoryLog:
+    """The part of the log's port that a pipeline uses, over a list.
+
+    `cuts` are the sizes of the batches that it hands out; a new consumer starts at the last commit.
+    """
+
+    def __init__(self, envelopes: Sequence[Envelope] = (), cuts: Sequence[int] = ()) -> None:
+        self.records = [
+            Record(Position(0, offset), each.headers(), each.payload)
+            for offset, each in enumerate(envelopes)
+        ]
+        self.cuts = list(cuts)
+        self.committed = 0
+        self.open_consumers = 0
+
+    def add(self, headers: bytes, payload: bytes) -> None:
+        self.records.append(Record(Position(0, len(self.records)), headers, payload))
+
+    def consumer(self, group: str) -> MemoryConsumer:
+        self.open_consumers += 1
+        return MemoryConsumer(self)
+
+    def state(self) -> LogState:
+        lag = Lag(len(self.records) - self.committed, None)
+        return LogState(True, "", len(self.records), 0, {"store": lag})
+
+
+class MemoryConsumer:
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self._next = log.committed
+
+    def poll(self, *, max_records: int, max_bytes: int, timeout: float) -> list[Record]:
+        if timeout == 0:
+            return []  # what comes while a batch lingers is the next batch here
+        size = self._log.cuts.pop(0) if self._log.cuts else max_records
+        found = self._log.records[self._next : self._next + min(size, max_records)]
+        self._next += len(found)
+        return found
+
+    def commit(self, records: Sequence[Record]) -> None:
+        self._log.committed = records[-1].position.offset + 1
+
+    def rewind(self, since: int) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self._log.open_consumers -= 1

@@ -1,0 +1,140 @@
+"""Telemetry commutes: order, repetition, batches and crashes change no row."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nilometer import failpoints
+from nilometer.clickhouse.store import Store, StoreUnavailable
+from nilometer.failpoints import Fault
+from nilometer.log.envelope import Envelope
+from nilometer.pipeline import writer
+from nilometer.pipeline.mapping import map_record
+from nilometer.pipeline.pipeline import Pipeline
+from tests.pipeline import rows
+from tests.pipeline.records import ACCEPTED_AT, MemoryLog, envelope
+
+MakePipeline = Callable[..., Pipeline]
+UUIDS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(6)]
+_projects = count(1_000_000)
+
+# An event is one of six uuids with one of three contents: the same uuid comes with other content,
+# time and call, and the same record comes again.
+events = st.builds(lambda uuid, content: (uuid, content), st.sampled_from(UUIDS), st.integers(0, 2))
+steps = st.lists(
+    st.tuples(
+        st.integers(1, 5), st.sampled_from(["", "", "after_insert", "before_commit", "store"])
+    ),
+    max_size=8,
+)
+
+
+def record(project_id: int, uuid: str, content: int) -> Envelope:
+    day = 24 * 3600 * 1_000_000
+    return envelope(
+        project_id,
+        uuid,
+        name=["$ai_generation", "$ai_embedding", "$ai_span"][content],
+        accepted_at=ACCEPTED_AT + content * 20 * day,  # into the next month
+        event={"timestamp": f"2025-06-0{content + 1}T00:00:00.000001Z"},
+        properties={
+            "$ai_model": f"model-{content}",
+            "$ai_response_id": f"chatcmpl-0123456789-{content}",
+            "$ai_total_cost_usd": "0.000000001",
+        },
+    )
+
+
+def run(make: MakePipeline, log: MemoryLog, faults: list[str]) -> None:
+    """Drive the log to its end; each fault ends one process, and the next begins anew."""
+    pipeline = make(log)
+    while log.committed < len(log.records):
+        failpoints.configure(f"{faults.pop(0)}=error" if faults and faults[0] else "")
+        try:
+            pipeline.run_once(1)
+        except (Fault, StoreUnavailable):
+            pipeline.stop(1)
+            pipeline = make(log)
+        else:
+            faults[:1] = []
+    pipeline.stop(1)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sequence=st.lists(events, min_size=1, max_size=14), plan=steps)
+def test_any_order_repetition_batches_and_crashes_give_the_rows_of_the_first_of_each(
+    store: Store, make_pipeline: MakePipeline, sequence: list[tuple[str, int]], plan
+):
+    tried, clean = next(_projects), next(_projects)
+    log = MemoryLog([record(tried, *event) for event in sequence], [size for size, _ in plan])
+    run(make_pipeline, log, [fault for _, fault in plan])
+
+    firsts: dict[str, int] = {}
+    for uuid, content in sequence:
+        firsts.setdefault(uuid, content)
+    once = MemoryLog([record(clean, *event) for event in sorted(firsts.items())])
+    run(make_pipeline, once, [])
+
+    assert rows.uuids(store, tried) == sorted(firsts)
+    assert rows.everything(store, tried) == rows.everything(store, clean)
+
+
+def test_a_redelivered_record_maps_to_the_same_bytes(project_id: int):
+    one = record(project_id, UUIDS[0], 0)
+    assert map_record(one) == map_record(replace(one))
+
+
+def test_equal_rows_collapse_even_when_the_look_up_found_nothing(
+    store: Store, project_id: int, monkeypatch: pytest.MonkeyPatch
+):
+    """The second fence: two processes that hold one batch at the same time."""
+    batch = [map_record(record(project_id, uuid, 0)) for uuid in UUIDS]
+    monkeypatch.setattr(writer, "_places", lambda store, firsts: {})
+    writer.write(store, batch)
+    writer.write(store, batch)
+    assert rows.uuids(store, project_id) == UUIDS
+    assert len(rows.final(store, "calls", project_id)) == len(UUIDS)
+
+
+def test_an_event_that_another_release_left_half_written_is_not_written_again(
+    store: Store, project_id: int, make_pipeline: MakePipeline
+):
+    """Its rows would differ: only the look-up, not FINAL, keeps it single."""
+    old = map_record(record(project_id, UUIDS[0], 0))
+    store.insert_lines("events", [old.event.replace(b"2025-06-01", b"2025-05-31")])
+    log = MemoryLog([record(project_id, UUIDS[0], 0)])
+    make_pipeline(log).run_once(1)
+    assert rows.uuids(store, project_id) == [UUIDS[0]]
+    assert len(rows.final(store, "calls", project_id)) == 1
+
+
+def test_the_same_uuid_in_two_projects_is_two_events(store: Store, make_pipeline: MakePipeline):
+    one, other = next(_projects), next(_projects)
+    log = MemoryLog([record(one, UUIDS[0], 0), record(other, UUIDS[0], 1)])
+    make_pipeline(log).run_once(1)
+    assert rows.uuids(store, one) == rows.uuids(store, other) == [UUIDS[0]]
+    assert rows.final(store, "events", other)[0]["model"] == "model-1"
+
+
+@pytest.mark.parametrize("point", ["after_insert", "before_commit"])
+def test_a_kill_in_the_middle_of_a_batch_loses_and_repeats_nothing(tmp_path: Path, point: str):
+    killed = _carry(tmp_path, f"{point}=kill@2")
+    assert killed.returncode == -9, killed.stderr
+    finished = _carry(tmp_path, "")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == "events 60 60, event_ids 60 60, calls 60 60\n"
+
+
+def _carry(directory: Path, points: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.pipeline.carrying", str(directory), points]
+    return subprocess.run(
+        command, check=False, env=dict(os.environ), capture_output=True, text=True, timeout=60
+    )

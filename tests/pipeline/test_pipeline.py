@@ -1,0 +1,324 @@
+"""The pipeline's thread: what it waits for, what it gives up on, and when it stops by itself."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nilometer import failpoints
+from nilometer.clickhouse.store import Store
+from nilometer.database.engine import Database
+from nilometer.log.sqlite import SqliteLog
+from nilometer.observability import metrics
+from nilometer.pipeline import batch
+from nilometer.pipeline.dead_letters import DeadLetters
+from nilometer.pipeline.pipeline import Paused, Pipeline
+from tests.pipeline import rows
+from tests.pipeline.records import MemoryLog, envelope
+from tests.running import wait_until
+
+MakePipeline = Callable[..., Pipeline]
+
+
+def uuid(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012}"
+
+
+def waiting(reason: str) -> float:
+    return metrics.PIPELINE_WAITING.labels(reason)._value.get()
+
+
+def outcomes(outcome: str) -> float:
+    return metrics.PIPELINE_RECORDS.labels(outcome)._value.get()
+
+
+@pytest.fixture
+def sqlite_log(tmp_path: Path):
+    log = SqliteLog(
+        tmp_path / "log",
+        segment_bytes=1 << 24,
+        max_bytes=1 << 30,
+        keep_seconds=3600,
+        disk_reserve=0,
+        rewind_seconds=3600,
+    )
+    yield log
+    log.close()
+
+
+def test_accepted_events_become_queryable(
+    store: Store, project_id: int, make_pipeline: MakePipeline, sqlite_log: SqliteLog
+):
+    pipeline = make_pipeline(sqlite_log, linger=0.05)
+    assert pipeline.state().reason == "not_started"
+    before = outcomes("stored")
+    pipeline.start()
+    for number in range(30):
+        sqlite_log.append_blocking(envelope(project_id, uuid(number)))
+    wait_until(lambda: len(rows.final(store, "event_ids", project_id)) == 30)
+    assert pipeline.state().running
+    wait_until(lambda: sqlite_log.state().groups["store"].records == 0)
+    pipeline.stop(10)
+    assert rows.uuids(store, project_id) == [uuid(number) for number in range(30)]
+    assert pipeline.state().reason == "stopped"
+    assert outcomes("stored") == before + 30
+
+
+def test_a_stopped_pipeline_can_be_started_again(
+    store: Store, project_id: int, make_pipeline: MakePipeline, sqlite_log: SqliteLog
+):
+    pipeline = make_pipeline(sqlite_log)
+    pipeline.start()
+    pipeline.stop(10)
+    sqlite_log.append_blocking(envelope(project_id, uuid(1)))
+    pipeline.start()
+    wait_until(lambda: sqlite_log.state().groups["store"].records == 0)
+    pipeline.stop(10)
+    assert rows.uuids(store, project_id) == [uuid(1)]
+
+
+def test_a_store_that_is_down_is_waited_for_and_no_record_is_blamed(
+    store: Store, project_id: int, make_pipeline: MakePipeline, dead_letters: DeadLetters
+):
+    failpoints.configure("store=error")
+    log = MemoryLog([envelope(project_id, uuid(number)) for number in range(5)])
+    pipeline = make_pipeline(log)
+    pipeline.start()
+    wait_until(lambda: pipeline.state().reason == "store")
+    assert not pipeline.state().running
+    assert waiting("store") == 1
+    failpoints.configure("")
+    wait_until(lambda: pipeline.state().running)
+    assert waiting("store") == 0
+    assert rows.uuids(store, project_id) == [uuid(number) for number in range(5)]
+    assert dead_letters.list(project_id).items == []
+
+
+def test_a_waiting_pipeline_stops_promptly_and_leaves_its_records_to_the_next(
+    store: Store, project_id: int, make_pipeline: MakePipeline
+):
+    failpoints.configure("store=error")
+    log = MemoryLog([envelope(project_id, uuid(1))])
+    pipeline = make_pipeline(log)
+    pipeline.start()
+    wait_until(lambda: pipeline.state().reason == "store")
+    pipeline.stop(10)
+    assert pipeline.state().reason == "stopped"
+    assert (log.committed, log.open_consumers) == (0, 0)
+    assert waiting("store") == 0
+    failpoints.configure("")
+    make_pipeline(log).run_once(1)
+    assert rows.uuids(store, project_id) == [uuid(1)]
+
+
+def test_a_database_that_is_down_is_waited_for(
+    store: Store, project_id: int, make_pipeline: MakePipeline, tmp_path: Path
+):
+    """A dead letter must be durable before its record is passed."""
+    away = Database(f"sqlite:///{tmp_path / 'missing' / 'nilometer.db'}")
+    log = MemoryLog([envelope(project_id, uuid(1)), envelope(project_id, uuid(2))])
+    log.add(b"not headers", b"")
+    pipeline = make_pipeline(log, dead_letters=DeadLetters(away))
+    pipeline.start()
+    wait_until(lambda: pipeline.state().reason == "database")
+    assert log.committed == 0
+    assert waiting("database") == 1
+    pipeline.stop(10)
+    away.close()
+
+
+def test_an_unexpected_error_is_seen_and_tried_again(
+    store: Store, project_id: int, make_pipeline: MakePipeline
+):
+    failpoints.configure("before_commit=error")
+    log = MemoryLog([envelope(project_id, uuid(1))])
+    pipeline = make_pipeline(log)
+    pipeline.start()
+    wait_until(lambda: pipeline.state().reason == "error")
+    assert "Fault" in pipeline.state().detail
+    failpoints.configure("")
+    wait_until(lambda: pipeline.state().running and log.committed == 1)
+    assert rows.uuids(store, project_id) == [uuid(1)]
+
+
+def test_records_that_cannot_be_read_or_mapped_are_dead_lettered_and_passed(
+    store: Store, project_id: int, make_pipeline: MakePipeline, dead_letters: DeadLetters
+):
+    good = envelope(project_id, uuid(0))
+    log = MemoryLog([good])
+    mine = f'"project_id":{project_id}'.encode()
+    unreadable = b"\xff not headers, a secret"
+    log.add(unreadable, b"payload")
+    broken = {
+        uuid(1): (good.headers(), b"no payload of this door, a secret"),
+        uuid(2): (good.headers().replace(b'"door":"ai"', b'"door":"xx"'), good.payload),
+        uuid(3): (good.headers(), good.payload.replace(b'"event"', b'"evnet"')),
+        uuid(4): (good.headers(), good.payload.replace(b'"$ai_model"', b"a secret!!!")),
+        uuid(5): (good.headers().replace(b"1751367600123456", b"9" * 17), good.payload),
+    }
+    for name, (headers, payload) in broken.items():
+        log.add(headers.replace(good.uuid.encode(), name.encode()), payload)
+    log.add(envelope(project_id, uuid(9)).headers(), good.payload)
+
+    assert make_pipeline(log).run_once(1) == 8
+    assert log.committed == 8
+    assert rows.uuids(store, project_id) == [uuid(0), uuid(9)]
+    letters = {letter.uuid: letter for letter in dead_letters.list(project_id).items}
+    assert {name: letter.reason for name, letter in letters.items()} == {
+        uuid(1): "record_broken",
+        uuid(2): "unknown_door",
+        uuid(3): "mapping_failed",
+        uuid(4): "mapping_failed",
+        uuid(5): "record_broken",
+    }
+    assert mine in dead_letters.get(project_id, letters[uuid(1)].id).headers
+    kept = dead_letters.get(project_id, letters[uuid(1)].id)
+    assert (kept.payload, kept.offset, kept.consumer) == (broken[uuid(1)][1], 2, "store")
+    assert not any("secret" in letter.detail for letter in letters.values())
+    nobodys = dead_letters.list(0).items
+    assert "envelope_broken" in {letter.reason for letter in nobodys}
+
+
+def test_bisecting_finds_exactly_the_records_that_the_store_rejects(
+    store: Store,
+    project_id: int,
+    make_pipeline: MakePipeline,
+    dead_letters: DeadLetters,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The rows are broken after mapping, where only the store can tell."""
+    poisoned = {uuid(3), uuid(4), uuid(17)}
+    whole = batch.map_record
+
+    def poison(one):
+        mapped = whole(one)
+        if one.uuid not in poisoned:
+            return mapped
+        return replace(mapped, event=mapped.event.replace(b'"is_error":false', b'"is_error":"?"'))
+
+    monkeypatch.setattr(batch, "map_record", poison)
+    log = MemoryLog([envelope(project_id, uuid(number)) for number in range(20)])
+    assert make_pipeline(log).run_once(1) == 20
+    assert rows.uuids(store, project_id) == sorted(
+        {uuid(number) for number in range(20)} - poisoned
+    )
+    letters = dead_letters.list(project_id).items
+    assert {letter.uuid for letter in letters} == poisoned
+    assert {letter.reason for letter in letters} == {"store_rejected"}
+
+
+def test_a_look_up_that_the_store_refuses_blames_no_record(
+    store: Store, project_id: int, make_pipeline: MakePipeline, dead_letters: DeadLetters
+):
+    pipeline = make_pipeline(MemoryLog([envelope(project_id, uuid(1))]))
+    store.command("RENAME TABLE event_ids TO event_ids_away")
+    try:
+        pipeline.start()
+        wait_until(lambda: pipeline.state().reason == "store")
+    finally:
+        store.command("RENAME TABLE event_ids_away TO event_ids")
+    wait_until(lambda: pipeline.state().running)
+    assert dead_letters.list(project_id).items == []
+    assert rows.uuids(store, project_id) == [uuid(1)]
+
+
+def test_a_bad_release_stops_the_pipeline_before_it_dead_letters_the_river(
+    store: Store, project_id: int, make_pipeline: MakePipeline, dead_letters: DeadLetters
+):
+    log = MemoryLog([envelope(project_id, uuid(number)) for number in range(30)])
+    pipeline = make_pipeline(log, dead_letter_share=0.5, dead_letter_window=10)
+    failpoints.configure("map=error")
+    pipeline.start()
+    wait_until(lambda: pipeline.state().reason == "bad_release")
+    assert waiting("bad_release") == 1
+    assert "resume" in pipeline.state().detail
+    assert len(dead_letters.list(project_id).items) == 5
+    assert log.committed == 5
+
+    pipeline.resume()  # still bad: five more, no further
+    wait_until(lambda: log.committed == 10)
+    wait_until(lambda: pipeline.state().reason == "bad_release")
+    assert len(dead_letters.list(project_id).items) == 10
+
+    failpoints.configure("")
+    pipeline.resume()
+    wait_until(lambda: log.committed == 30)
+    wait_until(lambda: pipeline.state().running)
+    assert waiting("bad_release") == 0
+    assert rows.uuids(store, project_id) == [uuid(number) for number in range(10, 30)]
+    assert len(dead_letters.list(project_id).items) == 10
+
+
+def test_a_retry_of_dead_letters_does_not_count_twice_against_the_share(
+    project_id: int, make_pipeline: MakePipeline
+):
+    log = MemoryLog([envelope(project_id, uuid(1))])
+    pipeline = make_pipeline(log, dead_letter_share=0.2, dead_letter_window=10)
+    failpoints.configure("map=error,before_commit=error")
+    for _ in range(5):
+        with pytest.raises(failpoints.Fault):
+            pipeline.run_once(1)
+    failpoints.configure("map=error")
+    assert pipeline.run_once(1) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"v":1', b'"v":2'), (b'"door_version":1', b'"door_version":2')]
+)
+def test_a_record_of_a_newer_release_pauses_everything_after_it(
+    store: Store,
+    project_id: int,
+    make_pipeline: MakePipeline,
+    dead_letters: DeadLetters,
+    old: bytes,
+    new: bytes,
+):
+    log = MemoryLog([envelope(project_id, uuid(0))])
+    newer = envelope(project_id, uuid(1))
+    log.add(newer.headers().replace(old, new), newer.payload)
+    log.add(envelope(project_id, uuid(2)).headers(), newer.payload)
+    pipeline = make_pipeline(log)
+    pipeline.start()
+    wait_until(lambda: pipeline.state().reason == "newer_version")
+    assert "Upgrade" in pipeline.state().detail
+    assert log.committed == 1
+    assert rows.uuids(store, project_id) == [uuid(0)]
+    assert dead_letters.list(project_id).items == []
+
+
+def test_a_pause_is_raised_to_whoever_runs_a_batch_by_hand(
+    project_id: int, make_pipeline: MakePipeline
+):
+    log = MemoryLog()
+    newer = envelope(project_id, uuid(1))
+    log.add(newer.headers().replace(b'"v":1', b'"v":2'), newer.payload)
+    with pytest.raises(Paused) as caught:
+        make_pipeline(log).run_once(1)
+    assert caught.value.code == "newer_version"
+
+
+def test_two_pipelines_on_one_log_store_each_event_once(
+    store: Store, project_id: int, make_pipeline: MakePipeline
+):
+    """What a rebalance of a consumer group does for a moment."""
+    envelopes = [envelope(project_id, uuid(number)) for number in range(40)]
+    logs = [MemoryLog(envelopes, [7] * 10), MemoryLog(envelopes, [5] * 10)]
+    pipelines = [make_pipeline(log) for log in logs]
+    together = threading.Barrier(2)
+
+    def carry(log: MemoryLog, pipeline: Pipeline) -> None:
+        together.wait(10)
+        while log.committed < 40:
+            pipeline.run_once(1)
+
+    threads = [
+        threading.Thread(target=carry, args=pair) for pair in zip(logs, pipelines, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rows.uuids(store, project_id) == [uuid(number) for number in range(40)]
+    assert len(rows.final(store, "calls", project_id)) == 40
