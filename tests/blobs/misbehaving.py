@@ -1,6 +1,7 @@
 """A server on loopback that answers one request a connection, each in a scripted way."""
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,11 +25,17 @@ def cut_off(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Le")
 
 
+def reset(connection: socket.socket) -> None:
+    """The connection is torn down at once (RST)."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class Server:
     """`requests` counts what has arrived; the last answer of the script is repeated."""
 
-    def __init__(self, answers: Iterable[Answer]) -> None:
+    def __init__(self, answers: Iterable[Answer], *, reads_bodies: bool) -> None:
         self._answers = list(answers)
+        self._reads_bodies = reads_bodies
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._stopped = threading.Event()
         self.requests = 0
@@ -64,7 +71,7 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         with connection:
             try:
-                if not _read_request(connection):
+                if not _read_request(connection, body=self._reads_bodies):
                     return
                 number, self.requests = self.requests, self.requests + 1
                 self.arrived.set()
@@ -73,7 +80,7 @@ class Server:
                 return  # the client has gone, as it should after a time-out
 
 
-def _read_request(connection: socket.socket) -> bool:
+def _read_request(connection: socket.socket, *, body: bool) -> bool:
     connection.settimeout(30)
     data = b""
     while b"\r\n\r\n" not in data:
@@ -81,21 +88,23 @@ def _read_request(connection: socket.socket) -> bool:
         if not received:
             return False
         data += received
-    head, _, body = data.partition(b"\r\n\r\n")
+    if not body:
+        return True
+    head, _, received = data.partition(b"\r\n\r\n")
     lengths = [
         int(line.partition(b":")[2])
         for line in head.lower().split(b"\r\n")
         if line.startswith(b"content-length:")
     ]
-    missing = sum(lengths) - len(body)
+    missing = sum(lengths) - len(received)
     while missing > 0:
         missing -= len(connection.recv(65536)) or missing
     return True
 
 
 @contextmanager
-def serving(*answers: Answer) -> Iterator[Server]:
-    server = Server(answers)
+def serving(*answers: Answer, reads_bodies: bool = True) -> Iterator[Server]:
+    server = Server(answers, reads_bodies=reads_bodies)
     try:
         yield server
     finally:

@@ -240,6 +240,15 @@ def test_bytes_that_do_not_begin_as_a_part_have_no_head(data: bytes) -> None:
     assert codec.parse_head(data) is None
 
 
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_no_bytes_at_all_break_the_reader_of_heads(junk: bytes, rest: bytes) -> None:
+    head = b'Content-Disposition: form-data; name="' + junk + b'"\r\nContent-Type: a\r\n\r\n'
+
+    for data in (junk, head, head + rest, junk + head):
+        found = codec.parse_head(data)
+        assert found is None or found.length <= len(data)
+
+
 def test_the_longest_head_that_is_written_is_read() -> None:
     encoded = encode(part("é" * 128, b"body", "x" * 256, "e" * 64))
 

@@ -14,8 +14,8 @@ from nilometer.blobs.store import BlobStore, open_store
 from nilometer.blobs.types import BlobNotFound, BlobsUnavailable
 from nilometer.errors import ConfigurationError
 from tests.blobs.conftest import QUICK, S3Server
-from tests.blobs.misbehaving import Server, cut_off, serving, status
-from tests.blobs.samples import EVENT, all_keys, key_of, part, prose, put, read
+from tests.blobs.misbehaving import Server, cut_off, reset, serving, status
+from tests.blobs.samples import EVENT, all_keys, key_of, noise, part, prose, put, read
 
 UNREACHABLE = f"s3://bucket/llma/1/2100-01-01/{EVENT}_0123456789abcdef.multipart?range=0-9"
 
@@ -179,6 +179,16 @@ def test_a_server_that_always_fails_is_unavailable_after_a_few_attempts(
     with serving(fault) as server:
         with pytest.raises(BlobsUnavailable, match=said):
             put(store_at(server.endpoint), part("a", b"x"))
+
+        assert server.requests == 1 + QUICK.retries
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_connection_torn_down_in_the_middle_of_an_upload_is_unavailable() -> None:
+    large = part("a", noise(8 << 20), "application/octet-stream")
+    with serving(reset, reads_bodies=False) as server:
+        with pytest.raises(BlobsUnavailable, match="no answer"):
+            put(store_at(server.endpoint), large)
 
         assert server.requests == 1 + QUICK.retries
 

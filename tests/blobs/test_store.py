@@ -234,6 +234,21 @@ def test_a_range_that_is_no_part_is_not_found(store: BlobStore) -> None:
         asyncio.run(store.read(1, moved(reference.url, 5, 4)))
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 900), st.integers(0, 900))
+def test_any_range_of_an_own_object_is_a_blob_or_an_error_of_the_client(
+    local_store: BlobStore, start: int, length: int
+) -> None:
+    inner = b'Content-Disposition: form-data; name="x"\r\nContent-Type: a\r\n'
+    fake = inner + b"Content-Encoding: gzip\r\n\r\nno gzip"
+    [reference] = put(local_store, part("a", fake + inner + b"\r\nfine"))
+
+    try:
+        read(local_store, moved(reference.url, start, start + length))
+    except (BlobNotFound, BlobUndecodable):
+        return
+
+
 def test_a_blob_past_its_retention_is_expired_whether_swept_or_not(store: BlobStore) -> None:
     long_ago = clock.to_micros(clock.now() - timedelta(days=32))
     [over] = put(store, part("a", b"x"), accepted_at=long_ago)

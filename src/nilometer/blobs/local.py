@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -180,7 +181,7 @@ class LocalFiles:
                 return _read_exactly(file.read, min(stop, size) - start), size
 
     def _probe(self) -> None:
-        path = self._temporaries / f"probe-{os.getpid()}-{threading.get_ident()}"
+        path = self._temporaries / f"probe-{secrets.token_hex(8)}"
         with _translated():
             try:
                 _write_durably(path, [_PROBE_BYTES])
