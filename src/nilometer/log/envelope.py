@@ -85,7 +85,7 @@ def decode(headers: bytes, payload: bytes) -> Envelope:
         raise EnvelopeBroken("the record's headers are not a JSON object")
     known = cast("dict[str, Any]", fields)
     version = known.get("v")
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise EnvelopeBroken(f"the record has no valid envelope version: {version!r}")
     if version > VERSION:
         raise EnvelopeTooNew(
