@@ -41,7 +41,11 @@ class Settings(BaseSettings):
         description="The first personal key, with every scope, for automation: 16 to 64 printable "
         "ASCII characters. When set, the first start prints no key.",
     )
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    log_level: str = Field(
+        "info",
+        pattern="^(debug|info|warning|error)$",
+        description="The least that is logged: debug, info, warning or error.",
+    )
     shutdown_grace: float = Field(
         30, gt=0, description="How long a stop waits for requests in flight."
     )
@@ -51,8 +55,10 @@ class Settings(BaseSettings):
     )
 
     # capture
-    max_event_part_bytes: int = Field(32 * KIB, gt=0)
-    max_event_and_properties_bytes: int = Field(960 * KIB, gt=0)
+    max_event_part_bytes: int = Field(32 * KIB, gt=0, description="The `event` part alone.")
+    max_event_and_properties_bytes: int = Field(
+        960 * KIB, gt=0, description="The `event` and `event.properties` parts together."
+    )
     max_parts_bytes: int = Field(25 * MIB, gt=0, description="All parts of a request together.")
     max_parts: int = Field(256, gt=1, description="Parts of one multipart request.")
     blob_parts: bool = Field(True, description="Accept blob parts; off, they are unknown fields.")
@@ -63,7 +69,7 @@ class Settings(BaseSettings):
     project_inflight_share: float = Field(
         0.5, gt=0, le=1, description="The share of it that one project may take."
     )
-    max_connections: int = Field(2048, gt=0)
+    max_connections: int = Field(2048, gt=0, description="Open connections at once.")
     header_timeout: float = Field(10, gt=0, description="For a request's headers to arrive.")
     body_idle_timeout: float = Field(15, gt=0, description="Between two chunks of a body.")
     body_timeout: float = Field(300, gt=0, description="For a whole body.")
@@ -85,7 +91,9 @@ class Settings(BaseSettings):
     )
     s3_endpoint: str | None = Field(None, description="An S3 server other than Amazon's.")
     retention_days: int = Field(30, gt=0, le=36500, description="For projects that set none.")
-    sweep_interval: float = Field(3600, gt=0)
+    sweep_interval: float = Field(
+        3600, gt=0, description="Between two searches for expired and orphaned blobs."
+    )
     orphan_grace: float = Field(
         24 * 3600, gt=0, description="Age at which a blob that no event names is deleted."
     )
@@ -94,7 +102,9 @@ class Settings(BaseSettings):
     )
 
     # log
-    log_segment_bytes: int = Field(64 * MIB, gt=0)
+    log_segment_bytes: int = Field(
+        64 * MIB, gt=0, description="Size at which the log goes on in a new file."
+    )
     log_max_bytes: int = Field(20 * GIB, gt=0, description="At this size capture answers 503.")
     log_keep_hours: float = Field(24, ge=0, description="For segments that every group has read.")
     log_rewind_seconds: float = Field(
@@ -105,8 +115,12 @@ class Settings(BaseSettings):
     )
 
     # pipeline
-    pipeline_batch_records: int = Field(2000, gt=0)
-    pipeline_batch_bytes: int = Field(16 * MIB, gt=0)
+    pipeline_batch_records: int = Field(
+        2000, gt=0, description="Records written to the store at once, at most."
+    )
+    pipeline_batch_bytes: int = Field(
+        16 * MIB, gt=0, description="Bytes of records written to the store at once, at most."
+    )
     pipeline_linger: float = Field(
         0.2, ge=0, description="How long a batch waits for more records before it is written."
     )

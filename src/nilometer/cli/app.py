@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from nilometer import __version__
 from nilometer.errors import NilometerError
 
-# What `pip install nilometer[server]` brings, by import name.
+# What `pip install nilometer[server]` brings, by import name (pydantic comes with typer).
 SERVER_MODULES = frozenset(
     {
         "alembic",
@@ -32,7 +32,6 @@ SERVER_MODULES = frozenset(
         "obstore",
         "orjson",
         "prometheus_client",
-        "pydantic",
         "pydantic_settings",
         "sqlalchemy",
         "uvicorn",

@@ -56,7 +56,7 @@ def unknown_variables(environment: Iterable[str], names: Collection[str]) -> lis
     sentences: list[str] = []
     for variable in sorted(environment):
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            close = get_close_matches(variable.upper(), known, n=1)
+            close = get_close_matches(variable.upper(), known, n=1, cutoff=0.8)
             hint = f"; did you mean {close[0]}?" if close else ""
             sentences.append(f"nilometer: {variable} is not a setting and has no effect{hint}")
     return sentences
