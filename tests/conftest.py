@@ -1,12 +1,16 @@
 """What every test shares."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from nilometer.clickhouse.store import Store
 from tests.projects import new_project_id
+
+if TYPE_CHECKING:
+    from tests.api.world import World
 
 # Slow machines are not wrong examples: the suite runs in parallel on two cores.
 settings.register_profile(
@@ -29,3 +33,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def project_id() -> int:
     """A project that no other test of this process has."""
     return new_project_id()
+
+
+@pytest.fixture(scope="session")
+def world(store: Store, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[World]":
+    """The API over real parts, for the tests of the API and of the commands that read through it."""
+    from tests.api.world import opened
+
+    with opened(store, tmp_path_factory.mktemp("world")) as world:
+        yield world

@@ -1,0 +1,208 @@
+"""Who may do what, for every route of the application, whatever routes it has."""
+
+import re
+from uuid import uuid4
+
+import pytest
+
+from nilometer.access.types import ALL_SCOPES, Scope
+from nilometer.api.app import create_app
+
+NO_PROJECT = 987_654_321_000
+# Path by method and the scope that it needs; None is public.
+ROUTES = {
+    "GET /api/projects/{project_id}/events": Scope.READ,
+    "GET /api/projects/{project_id}/events/{uuid}": Scope.READ,
+    "GET /api/projects/{project_id}/traces": Scope.READ,
+    "GET /api/projects/{project_id}/traces/{trace_id:path}": Scope.READ,
+    "GET /api/projects/{project_id}/blobs": Scope.READ,
+    "GET /api/projects/{project_id}/dead_letters": Scope.OPERATE,
+    "GET /api/projects/{project_id}/dead_letters/{letter_id}": Scope.OPERATE,
+    "POST /api/projects/{project_id}/dead_letters/{letter_id}/replay": Scope.OPERATE,
+    "POST /api/projects/{project_id}/dead_letters/{letter_id}/discard": Scope.OPERATE,
+    "GET /api/log": Scope.OPERATE,
+    "POST /api/pipeline/resume": Scope.OPERATE,
+    "GET /api/schemas": None,
+    "GET /api/schemas/{name}": None,
+    "GET /openapi.json": None,
+    "GET /docs": None,
+    "GET /docs/oauth2-redirect": None,
+}
+PRIVATE = [name for name, scope in ROUTES.items() if scope]
+IN_PROJECT = [name for name in PRIVATE if "{project_id}" in name]
+OF_AN_OBJECT = [name for name in IN_PROJECT if re.search(r"\{(uuid|trace_id|letter_id)", name)]
+NOT_FOUND = {
+    "type": "invalid_request",
+    "code": "not_found",
+    "detail": "Project not found.",
+    "attr": "project_id",
+}
+
+private = pytest.mark.parametrize("route", PRIVATE)
+in_project = pytest.mark.parametrize("route", IN_PROJECT)
+slashes = pytest.mark.parametrize("slash", ["", "/"], ids=["bare", "slash"])
+
+
+@pytest.fixture(scope="module")
+def objects(world):
+    """A project with one of everything, by the names of the path parameters."""
+    project = world.project()
+    trace = f"trace-{project.id}"
+    uuid = project.store({"$ai_trace_id": trace})
+    return project, {"uuid": uuid, "trace_id": trace, "letter_id": project.dead_letter()}
+
+
+def ask(world, route, token, project_id, names=None, slash="/"):
+    method, path = route.split(" ")
+    values = {"project_id": project_id, "uuid": uuid4(), "trace_id": "none", "letter_id": uuid4()}
+    filled = path.replace(":path", "").format(**values | (names or {}))
+    return world.ask(method, filled + slash, token)
+
+
+def signature(answer):
+    """What a caller can tell two refusals apart by."""
+    headers = {k: v for k, v in answer.headers.items() if k not in ("date", "server")}
+    return answer.status_code, answer.content, headers
+
+
+def test_the_table_has_every_route(world):
+    names = set()
+    for route in create_app(world.services).routes:
+        each_of = getattr(route, "effective_candidates", lambda route=route: [route])
+        for each in each_of():
+            for method in each.methods - {"HEAD"}:
+                names.add(f"{method} {each.path.rstrip('/')}")
+    assert names == set(ROUTES)
+
+
+@private
+@slashes
+def test_without_a_key_nothing_is_said(world, objects, route, slash):
+    project, names = objects
+    answer = ask(world, route, None, project.id, names, slash)
+    assert answer.status_code == 401
+    assert answer.json() == {
+        "type": "authentication_error",
+        "code": "not_authenticated",
+        "detail": "Authentication credentials were not provided.",
+        "attr": None,
+    }
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert signature(answer) == signature(ask(world, route, None, NO_PROJECT, slash=slash))
+
+
+@private
+@slashes
+@pytest.mark.parametrize("token", ["wrong", "x" * 5000, "phx_personal", "%00", "\u00e9"])
+def test_a_wrong_key_is_refused_with_the_contracts_sentence(world, objects, route, slash, token):
+    project, names = objects
+    answer = ask(world, route, token.encode(), project.id, names, slash)
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "authentication_failed"
+    assert answer.json()["detail"] == (
+        "Personal API key found in request Authorization header is invalid."
+    )
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@private
+@slashes
+def test_a_project_key_only_captures(world, objects, route, slash):
+    project, names = objects
+    answer = ask(world, route, project.key(), project.id, names, slash)
+    assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+
+
+@private
+@slashes
+def test_a_missing_scope_is_refused_before_anything_is_looked_up(world, objects, route, slash):
+    project, names = objects
+    token = project.key(*(ALL_SCOPES - {ROUTES[route]}))
+    answer = ask(world, route, token, project.id, names, slash)
+    assert answer.status_code == 403
+    assert f"scope '{ROUTES[route].value}'" in answer.json()["detail"]
+    for elsewhere in (project.id, NO_PROJECT, "x"):
+        assert signature(ask(world, route, token, elsewhere, slash=slash)) == signature(answer)
+
+
+@in_project
+@slashes
+def test_a_project_of_others_and_no_project_are_answered_alike(world, objects, route, slash):
+    project, names = objects
+    stranger = world.foreign_project().key(*ALL_SCOPES)
+    answer = ask(world, route, stranger, project.id, names, slash)
+    assert (answer.status_code, answer.json()) == (404, NOT_FOUND)
+    for nowhere in (NO_PROJECT, 0, -1, "x", "1e3", f"{project.id}%20", "9" * 40, "١"):
+        assert signature(ask(world, route, stranger, nowhere, slash=slash)) == signature(answer)
+
+
+@pytest.mark.parametrize("route", OF_AN_OBJECT)
+def test_an_object_of_another_project_is_as_if_it_did_not_exist(world, objects, route):
+    _, names = objects
+    elsewhere = world.project()
+    token = elsewhere.key(ROUTES[route])
+    theirs = ask(world, route, token, elsewhere.id, names)
+    nobodys = ask(world, route, token, elsewhere.id)
+    if route.endswith("discard"):
+        assert theirs.status_code == nobodys.status_code == 400  # without a reason
+    else:
+        assert theirs.status_code == 404
+    assert signature(theirs) == signature(nobodys)
+
+
+@in_project
+def test_a_key_reaches_the_other_projects_of_its_organization(world, objects, route):
+    project, names = objects
+    if route.startswith("POST"):
+        names = {**names, "letter_id": uuid4()}
+    token = world.project().key(ROUTES[route])
+    answer = ask(world, route, token, project.id, names)
+    expected = {"blobs": 400, "replay": 404, "discard": 400}
+    assert answer.status_code == expected.get(route.rpartition("/")[2], 200), answer.text
+
+
+def test_the_key_may_come_in_the_query_and_the_header_goes_first(world):
+    project = world.project()
+    path = project.path("events/")
+    assert world.get(path, None, personal_api_key=project.reader).status_code == 200
+    assert world.get(path, "wrong", personal_api_key=project.reader).status_code == 401
+    wrong = world.get(path, None, personal_api_key="wrong")
+    assert wrong.status_code == 401
+    assert wrong.json()["detail"] == "Personal API key found in query string is invalid."
+
+
+def test_a_key_in_the_query_is_not_repeated_in_links(world):
+    project = world.project()
+    for _ in range(2):
+        project.send()
+    world.settle()
+    answer = world.get(project.path("events/"), None, personal_api_key=project.reader, limit=1)
+    assert answer.json()["next"]
+    assert project.reader not in answer.text
+
+
+def test_a_basic_credential_is_no_credential(world):
+    project = world.project()
+    headers = {"Authorization": f"Basic {project.reader}"}
+    answer = world.http.get(project.path("events/"), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
+
+
+def test_a_revoked_key_is_a_wrong_key(world):
+    project = world.project()
+    token = project.key(Scope.READ)
+    issued = world.accounts.list_keys(project.id)[-1]
+    world.accounts.revoke_key(issued.key_id)
+    revoked = world.get(project.path("events/"), token)
+    assert signature(revoked) == signature(world.get(project.path("events/"), "wrong"))
+
+
+def test_the_body_is_not_read_before_the_key(world):
+    project = world.project()
+    path = project.path(f"dead_letters/{uuid4()}/discard/")
+    answer = world.ask("POST", path, None, content=b"\xff" * 100_000)
+    assert answer.status_code == 401
+
+
+def test_schemas_are_public(world):
+    assert world.get("/api/schemas/", None).status_code == 200

@@ -1,0 +1,59 @@
+"""Every route is in docs/api.md and on the OpenAPI page, and the schemas are published."""
+
+import json
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+
+from nilometer.conventions.ai_properties import EVENT_TYPES
+from tests.api.test_access import ROUTES
+
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+SHOWN = [name.replace(":path", "") + "/" for name in ROUTES if " /api/projects" in name]
+SHOWN += ["GET /api/log/", "POST /api/pipeline/resume/", "GET /api/schemas/"]
+SHOWN += ["GET /api/schemas/{name}"]
+
+
+@pytest.mark.parametrize("route", SHOWN)
+def test_a_route_has_a_section_with_an_example(route):
+    sections = PAGE.read_text().split("\n### ")
+    section = next((each for each in sections if each.startswith(f"`{route}`")), None)
+    assert section, f"docs/api.md has no section ### `{route}`"
+    path = route.split(" ")[1].split("{")[0]
+    assert "```sh" in section
+    assert path.replace("/api/projects/", "") in section.split("```sh")[1]
+
+
+def test_the_page_documents_no_route_that_does_not_exist():
+    sections = PAGE.read_text().split("\n### ")[1:]
+    named = {each.split("`")[1] for each in sections if each.startswith("`")}
+    assert named == set(SHOWN)
+
+
+def test_the_openapi_page_has_every_route_once_with_its_errors(world):
+    document = world.get("/openapi.json", None).json()
+    operations = {
+        f"{method.upper()} {path}"
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
+    assert {name.removesuffix("/") for name in operations} == {
+        name.replace(":path", "").removesuffix("/") for name in ROUTES if " /api/" in name
+    }
+    listing = document["paths"]["/api/projects/{project_id}/events/"]["get"]
+    assert {"200", "400", "401", "403", "404", "503"} <= set(listing["responses"])
+    assert listing["security"]
+
+
+def test_the_schemas_are_published_as_they_are_enforced(world):
+    listed = world.get("/api/schemas/", None).json()["results"]
+    assert len(listed) == len(EVENT_TYPES)
+    for each in listed:
+        answer = world.get(each["url"], None)
+        assert answer.headers["content-type"] == "application/schema+json"
+        schema = json.loads(answer.content)
+        jsonschema_rs.meta.validate(schema)
+        assert world.get(each["url"] + "/", None).content == answer.content
+    assert world.get("/api/schemas/none", None).status_code == 404
+    assert world.get("/api/schemas/../settings", None).status_code == 404

@@ -1,0 +1,262 @@
+"""Every real part that the API stands on, in this process, and the API served over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from nilometer.access.accounts import Accounts
+from nilometer.access.keyring import Keyring
+from nilometer.access.tables import Organization
+from nilometer.access.types import KeyKind, Scope
+from nilometer.api.app import Services, create_app
+from nilometer.blobs.store import BlobStore, open_store
+from nilometer.blobs.types import BlobPart
+from nilometer.clickhouse.store import Store
+from nilometer.database.engine import Database
+from nilometer.database.migrate import migrate
+from nilometer.domain import clock
+from nilometer.domain.ai_record import AiRecord
+from nilometer.log.envelope import Envelope
+from nilometer.log.sqlite import SqliteLog
+from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
+from nilometer.pipeline.pipeline import Pipeline
+from nilometer.settings import Settings
+from tests.running import wait_until
+
+DAY = 86_400_000_000
+Blobs = dict[str, tuple[str, bytes]]
+
+
+@dataclass
+class World:
+    """The parts, and the address of the API."""
+
+    services: Services
+    app: FastAPI
+    accounts: Accounts
+    database: Database
+    url: str
+    http: httpx.Client
+
+    def project(self) -> Project:
+        """A new project of the default organization."""
+        return Project(self, self.accounts.create_project("tested").project_id)
+
+    def foreign_project(self) -> Project:
+        """A new project of an organization of its own."""
+        identity = str(uuid4())
+        with self.database.session() as session:
+            session.add(Organization(id=identity, name="o", slug=identity, created_at=clock.now()))
+        created = self.accounts.create_project("foreign", organization_id=identity)
+        return Project(self, created.project_id)
+
+    def get(self, path: str, token: str | None, **parameters: Any) -> httpx.Response:
+        return self.ask("GET", path, token, params=parameters or None)
+
+    def ask(self, method: str, path: str, token: str | None, **more: Any) -> httpx.Response:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return self.http.request(method, path, headers=headers, **more)
+
+    def settle(self) -> None:
+        """Let the pipeline take in everything that was sent."""
+        pipeline = self.services.pipeline
+        assert pipeline is not None
+        log = self.services.log
+
+        def idle() -> bool:
+            pipeline.run_once(0)
+            return log.state().groups["store"].records == 0
+
+        wait_until(idle)
+
+
+@dataclass
+class Project:
+    """One project of a world, and what a test does in it."""
+
+    world: World
+    id: int
+
+    def path(self, rest: str = "") -> str:
+        return f"/api/projects/{self.id}/{rest}"
+
+    def key(self, *scopes: Scope) -> str:
+        """A new personal key with these scopes, or a project key without any."""
+        kind = KeyKind.PERSONAL if scopes else KeyKind.PROJECT
+        return self.world.accounts.create_key(
+            kind=kind, project_id=self.id, name="test", scopes=scopes
+        ).token
+
+    @cached_property
+    def reader(self) -> str:
+        return self.key(Scope.READ)
+
+    @cached_property
+    def operator(self) -> str:
+        return self.key(Scope.OPERATE)
+
+    def get(self, rest: str = "", **parameters: Any) -> httpx.Response:
+        return self.world.get(self.path(rest), self.reader, **parameters)
+
+    def send(
+        self,
+        properties: dict[str, Any] | str | None = None,
+        *,
+        event: str = "$ai_generation",
+        uuid: str | None = None,
+        timestamp: str | None = None,
+        blobs: Blobs | None = None,
+        days_ago: int = 0,
+    ) -> str:
+        """Put an accepted event into the log, as the door does. Returns its uuid."""
+        identity = uuid or str(uuid4())
+        accepted_at = clock.to_micros(clock.now()) - days_ago * DAY
+        parts = [BlobPart(name, kind, None, [body]) for name, (kind, body) in (blobs or {}).items()]
+        stored = self.world.services.blobs.put(self.id, identity, accepted_at, 30, parts)
+        fields = {"event": event, "uuid": identity, "distinct_id": "ada", "timestamp": timestamp}
+        if not isinstance(properties, str):
+            properties = json.dumps({"$ai_model": "m"} | (properties or {}))
+        record = AiRecord(
+            event=json.dumps({k: v for k, v in fields.items() if v is not None}).encode(),
+            properties=properties.encode(),
+            blobs=asyncio.run(_await(stored)),
+            ip="127.0.0.1",
+            retention_days=30,
+        )
+        self.world.services.log.append_blocking(
+            Envelope(self.id, identity, "ai", 1, accepted_at, 1, record.encode())
+        )
+        return identity
+
+    def store(self, *arguments: Any, **named: Any) -> str:
+        """As `send`, and wait until it can be read."""
+        identity = self.send(*arguments, **named)
+        self.world.settle()
+        return identity
+
+    def dead_letter(self, **fields: Any) -> str:
+        """Add a dead letter whose record is in order, and return its id."""
+        identity = str(uuid4())
+        event = {"event": "$ai_span", "uuid": identity, "distinct_id": "ada"}
+        properties = b'{"$ai_model":"m"}'
+        record = AiRecord(json.dumps(event).encode(), properties, (), "127.0.0.1", 30)
+        now = clock.to_micros(clock.now())
+        envelope = Envelope(self.id, identity, "ai", 1, now, 1, record.encode())
+        letter = {
+            "project_id": self.id,
+            "uuid": identity,
+            "consumer": "store",
+            "reason": "map_failed",
+            "detail": "it cannot be mapped",
+            "headers": envelope.headers(),
+            "payload": envelope.payload,
+            "attempts": 1,
+            "partition": 0,
+            "offset": 0,
+        }
+        letters = self.world.services.dead_letters
+        letters.add([NewDeadLetter(**{**letter, **fields})])
+        found = letters.list(self.id, limit=500).items
+        return next(each.id for each in found if each.uuid == identity)
+
+
+async def _await(stored: Any) -> Any:
+    return await stored
+
+
+@contextmanager
+def opened(store: Store, directory: Path) -> Iterator[World]:
+    """A world over the store, with everything else of its own in the directory."""
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(Database(f"sqlite:///{directory}/nilometer.db")))
+        migrate(database)
+        accounts = Accounts(database)
+        accounts.bootstrap(None)
+        _leave_ids_to_others(database)
+        blobs = stack.enter_context(
+            closing(open_store((directory / "blobs").as_uri(), bucket="nilometer"))
+        )
+        log = stack.enter_context(closing(_log(directory)))
+        keyring = stack.enter_context(closing(Keyring(database, default_retention_days=30)))
+        services = _services(database, keyring, store, blobs, log, directory)
+        app = create_app(services)
+        stack.callback(app.state.context.close)
+        url = stack.enter_context(_served(app))
+        http = stack.enter_context(httpx.Client(base_url=url, timeout=30))
+        yield World(services, app, accounts, database, url, http)
+
+
+def _services(
+    database: Database,
+    keyring: Keyring,
+    store: Store,
+    blobs: BlobStore,
+    log: SqliteLog,
+    directory: Path,
+) -> Services:
+    letters = DeadLetters(database)
+    return Services(
+        keyring=keyring,
+        store=store,
+        blobs=blobs,
+        dead_letters=letters,
+        log=log,
+        pipeline=Pipeline(log=log, store=store, dead_letters=letters, linger=0),
+        settings=Settings(data_dir=directory),
+    )
+
+
+def _log(directory: Path) -> SqliteLog:
+    return SqliteLog(
+        directory / "log",
+        segment_bytes=1 << 20,
+        max_bytes=1 << 30,
+        keep_seconds=0,
+        disk_reserve=0,
+        rewind_seconds=0,
+    )
+
+
+def _leave_ids_to_others(database: Database) -> None:
+    """Projects here begin far above those of other tests over the same store."""
+    with database.session() as session:
+        start = 1_000_000 + uuid4().int % 1_000_000_000
+        session.execute(
+            text("UPDATE sqlite_sequence SET seq = :seq WHERE name = 'projects'"), {"seq": start}
+        )
+
+
+@contextmanager
+def _served(app: FastAPI) -> Iterator[str]:
+    """The application on a free port of loopback, by the server that production uses."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=_run, args=(server, [listener]))
+        thread.start()
+        try:
+            wait_until(lambda: server.started)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+def _run(server: uvicorn.Server, listeners: Sequence[socket.socket]) -> None:
+    asyncio.run(server.serve(sockets=list(listeners)))
