@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
@@ -22,9 +22,11 @@ from nilometer.access.accounts import Accounts, IssuedKeys
 from nilometer.access.keyring import Keyring
 from nilometer.api.app import Services, create_app
 from nilometer.api.health import Check, Health, create_router
+from nilometer.blobs.keys import ObjectName
 from nilometer.blobs.store import open_store
+from nilometer.blobs.sweeper import Sweeper
 from nilometer.capture.app import CaptureApp
-from nilometer.capture.http_protocol import BoundedHttpProtocol
+from nilometer.capture.http_protocol import bounded_protocol
 from nilometer.clickhouse.store import Store, StoreUnavailable
 from nilometer.data_directory import DataDirectory
 from nilometer.database.engine import Database
@@ -35,9 +37,12 @@ from nilometer.log.sqlite import SqliteLog
 from nilometer.observability import logs, metrics
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
+from nilometer.query.blobs import BlobReads
 from nilometer.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+STORE_GROUP = "store"
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -105,6 +110,7 @@ class Embedded:
                 log=self.log,
                 store=self.store,
                 dead_letters=self.dead_letters,
+                group=STORE_GROUP,
                 batch_records=settings.pipeline_batch_records,
                 batch_bytes=settings.pipeline_batch_bytes,
                 linger=settings.pipeline_linger,
@@ -116,7 +122,15 @@ class Embedded:
             self.capture = CaptureApp(
                 log=self.log, blobs=self.blobs, keyring=self.keyring, settings=settings
             )
+            self.sweeper = Sweeper(
+                self.blobs,
+                referenced=self._referenced,
+                caught_up_to=self._caught_up_to,
+                orphan_grace=settings.orphan_grace,
+                interval=settings.sweep_interval,
+            )
             opener = threading.Thread(target=self._open_store, name="open-store", daemon=True)
+            parts.callback(self.sweeper.stop)
             parts.callback(opener.join)
             parts.callback(self._stopping.set)
             opener.start()
@@ -159,7 +173,21 @@ class Embedded:
                 self._stopping.wait(min(30, 2**attempt) * random.uniform(0.5, 1))  # noqa: S311
             else:
                 self.pipeline.start()
+                self.sweeper.start()
                 return
+
+    def _referenced(self, project_id: int, names: Sequence[ObjectName]) -> set[str]:
+        """The objects that a stored event names, or one that is dead-lettered or replayed."""
+        event_ids = {name.event_id for name in names}
+        kept = self.dead_letters.live_uuids(project_id, event_ids)
+        named = BlobReads(self.store).keys_named_by(project_id, event_ids)
+        return named | {name.key for name in names if name.event_id in kept}
+
+    def _caught_up_to(self) -> int | None:
+        lag = self.log.state().groups.get(STORE_GROUP)
+        if lag is None:
+            return None
+        return clock.to_micros(clock.now()) if lag.oldest_at is None else lag.oldest_at
 
     def _checks(self) -> dict[str, dict[str, Check]]:
         async def log_ready() -> None:
@@ -207,15 +235,20 @@ class _Server(uvicorn.Server):
     """uvicorn, but for its signal handling, which ends the process by the signal: exit code 143."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
 
 def _uvicorn_config(settings: Settings, app: Asgi) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        interface="asgi3",
         loop="uvloop",
-        http=BoundedHttpProtocol.configured(settings),
+        http=bounded_protocol(
+            header_timeout=settings.header_timeout,
+            drain_bytes=settings.max_wire_bytes,
+            drain_timeout=settings.body_idle_timeout,
+        ),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -241,7 +274,7 @@ async def _until_signalled(server: _Server, listener: socket.socket, embedded: E
 
 
 @contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
+def _listen(host: str, port: int) -> Generator[socket.socket]:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -265,13 +298,13 @@ def _announce(settings: Settings, listener: socket.socket, issued: IssuedKeys | 
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     lines: list[str] = []
-    if issued is not None and issued.printable:
+    if issued is not None and issued.to_print:
         lines += [
             "Keys, shown this once (make others with `nilometer keys create`):",
-            f"  project key   {issued.project_key}   captures into project 1",
-            f"  personal key  {issued.personal_key}   every scope",
+            f"  project key   {issued.project_key.token}   captures into project 1",
+            f"  personal key  {issued.personal_key.token}   every scope",
             "",
         ]
-    lines.append(f"Nilometer listens on http://{shown}:{port}, its data is in {settings.data_dir}")
+    lines.append(f"Nilometer listens on http://{shown}:{port} with its data in {settings.data_dir}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

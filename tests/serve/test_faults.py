@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from nilometer.access.accounts import Accounts
-from nilometer.access.types import KeyKind, Scope
+from nilometer.access.types import KeyKind
 from nilometer.database.engine import Database
 from nilometer.settings import Settings
 from tests.running import running, wait_until
@@ -90,16 +90,16 @@ def test_the_same_uuid_in_two_projects_is_two_events(tmp_path):
     with running(tmp_path) as server:
         database = Database(Settings(data_dir=tmp_path).database_url)
         accounts = Accounts(database)
-        other = accounts.create_project(name="other")
+        other = accounts.create_project("other")
         key = accounts.create_key(
-            kind=KeyKind.PROJECT, project_id=other.id, name="other", scopes=[Scope.CAPTURE]
+            kind=KeyKind.PROJECT, project_id=other.project_id, name="other", scopes=[]
         )
         database.close()
         identifier = str(uuid.uuid4())
         assert send(server.url, generation(identifier, whose="one")).status_code == 200
         answer = send(server.url, generation(identifier, whose="two"), key=key.token)
         assert answer.status_code == 200
-        for project, whose in ((1, "one"), (other.id, "two")):
+        for project, whose in ((1, "one"), (other.project_id, "two")):
 
             def read(project=project):
                 with server.client() as client:

@@ -26,10 +26,10 @@ def test_a_signal_ends_it_with_exit_code_0_and_nothing_is_lost(tmp_path, number)
 def test_a_request_in_flight_is_finished_before_the_stop(tmp_path):
     with running(tmp_path) as server:
         halves = Halves(server)
-        connection = halves.send_first()
-        server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: _refused(server), what="no new connection is taken")
-        assert halves.send_rest(connection).startswith(b"HTTP/1.1 200")
+        with halves.send_first() as connection:
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: _refused(server), what="no new connection is taken")
+            assert halves.send_rest(connection).startswith(b"HTTP/1.1 200")
         assert server.wait_dead() == 0
 
 
@@ -115,7 +115,7 @@ def test_a_bootstrap_key_is_not_printed(tmp_path):
     with running(tmp_path) as server:
         assert server.stop() == 0
         assert KEY not in "".join(server.output)
-        assert "key" not in "".join(server.output)
+        assert "nlm_" not in "".join(server.output)
 
 
 @pytest.mark.parametrize(

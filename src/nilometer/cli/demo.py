@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -48,14 +49,22 @@ def demo(
 
 
 @contextmanager
-def _server(data_dir: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+def _server(data_dir: Path, port: int) -> Generator[subprocess.Popen[str]]:
     """`nilometer serve` as a child; it has Ctrl-C from the terminal as we have, so we only wait."""
     arguments = ["--port", str(port), "--data-dir", str(data_dir)]
     process = subprocess.Popen(  # noqa: S603  (this very program)
-        [sys.executable, "-m", "nilometer", "serve", *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "nilometer", "serve", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"NILOMETER_LOG_LEVEL": "warning"} | os.environ,
     )
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+
+    def stop(number: int, _frame: object) -> None:
+        if number == signal.SIGTERM:
+            process.terminate()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         yield process
     finally:
@@ -110,19 +119,15 @@ def _show(console: Console, client: httpx.Client, url: str, keys: list[str]) -> 
     _send(console, url, project_key, events)
     trace = _until(lambda: _whole_trace(client, trace_id, len(events)))
     console.print(trace_tree(trace))
-    console.print(_blob_line(client, events))
-    console.print(
-        Panel(
-            f"URL           {url}\nAPI           {url}/docs\n"
-            f"project key   {project_key}\npersonal key  {personal_key}\n\n"
-            f"  export NILOMETER_URL={url} NILOMETER_API_KEY={personal_key}\n"
-            f"  .venv/bin/nilometer events\n"
-            f"  .venv/bin/nilometer trace {trace_id}",
-            title="Nilometer",
-            expand=False,
-        ),
-        soft_wrap=True,
-    )
+    console.print(_blob_line(client, events), soft_wrap=True)
+    facts = f"URL           {url}\nAPI           {url}/docs\nproject key   {project_key}\n"
+    console.print(Panel(f"{facts}personal key  {personal_key}", title="Nilometer", expand=False))
+    for line in (
+        f"export NILOMETER_URL={url} NILOMETER_API_KEY={personal_key}",
+        ".venv/bin/nilometer events",
+        f".venv/bin/nilometer trace {trace_id}",
+    ):
+        console.print(f"  {line}", soft_wrap=True)
 
 
 def _send(console: Console, url: str, key: str, events: list[SampleEvent]) -> None:
@@ -131,13 +136,13 @@ def _send(console: Console, url: str, key: str, events: list[SampleEvent]) -> No
     with Progress(*columns, console=console) as progress, httpx.Client(timeout=60) as client:
         for event in progress.track(events):
             answer = client.post(f"{url}/i/v0/ai", files=event.multipart(), headers=headers)
-            if answer.status_code != httpx.codes.OK:
+            if not answer.is_success:
                 raise Unavailable(f"The sample event was refused: {answer.text}")
 
 
 def _whole_trace(client: httpx.Client, trace_id: str, events: int) -> dict[str, Any] | None:
     answer = client.get(f"/api/projects/{PROJECT}/traces/{trace_id}/")
-    trace: dict[str, Any] = answer.json() if answer.status_code == httpx.codes.OK else {}
+    trace: dict[str, Any] = answer.json() if answer.is_success else {}
     return trace if trace.get("event_count") == events else None
 
 
@@ -161,7 +166,7 @@ def _blob_line(client: httpx.Client, events: list[SampleEvent]) -> str:
     return f"Blob {name} of {event.uuid}: {len(body):,} bytes fetched back, {verdict}\n  {blob_url}"
 
 
-def _until(condition: Callable[[], T], seconds: float = 60) -> T:
+def _until(condition: Callable[[], T | None], seconds: float = 60) -> T:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
