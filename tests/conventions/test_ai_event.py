@@ -360,6 +360,13 @@ def test_without_a_whole_span_the_event_identifies_the_call(properties: dict[str
     assert identity(properties) == ("event", UUID)
 
 
+def test_the_parts_of_a_spans_identity_are_percent_encoded() -> None:
+    assert identity({"$ai_trace_id": "a/b é", "$ai_span_id": "c/%"}) == (
+        "span",
+        "a%2Fb%20%C3%A9/c%2F%25",
+    )
+
+
 IDS = st.text(min_size=1, max_size=8, alphabet="ab/%é")
 
 
