@@ -15,7 +15,6 @@ import json
 import re
 import secrets
 import string
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +32,8 @@ MAX_USER_METADATA_BYTES = 2000
 
 SEE_EPILOGUE = "see-epilogue"
 _ALPHANUMERIC = string.ascii_letters + string.digits
-_LINE_BREAKING = frozenset({"Cc", "Zl", "Zp", "Cs"})  # controls, separators, lone surrogates
+# Quotes and backslashes, controls, line and paragraph separators, lone surrogates.
+_HEADER_BREAKING = re.compile('["\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110; several codings never met
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
 _HEAD = re.compile(
@@ -99,7 +99,13 @@ def check_parts(parts: Sequence[BlobPart]) -> None:
 
 def new_boundary(event_id: str) -> str:
     """A boundary that no body contains, chosen after the bodies and at random."""
-    suffix = "".join(secrets.choice(_ALPHANUMERIC) for _ in range(8))
+    number = secrets.randbelow(
+        len(_ALPHANUMERIC) ** 8
+    )  # one call for all eight: they cost 2 µs each
+    suffix = ""
+    for _ in range(8):
+        number, digit = divmod(number, len(_ALPHANUMERIC))
+        suffix += _ALPHANUMERIC[digit]
     return f"----posthog-ai-{event_id}-{suffix}"
 
 
@@ -216,11 +222,7 @@ def _head(name: str, content_type: str, content_encoding: str | None) -> bytes:
 
 def _check_name(name: str) -> None:
     """Refuse what would end the header or that MIME readers read differently (a backslash)."""
-    broken = any(
-        character in '"\\' or unicodedata.category(character) in _LINE_BREAKING
-        for character in name
-    )
-    if not name or broken:
+    if not name or _HEADER_BREAKING.search(name):
         raise InvalidInput(
             f"a blob cannot be named {name[:64]!a}: quotes, backslashes, line breaks and control "
             "characters are not allowed",
