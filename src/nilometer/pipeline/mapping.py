@@ -35,11 +35,18 @@ _OPERATIONS = {"$ai_generation": "generation", "$ai_embedding": "embedding"}
 _SOURCE_RANKS = {ai_record.DOOR: 10}
 _COSTS = tuple(name for name, kind in ai_event.COLUMNS.items() if kind == "decimal")
 _COST_PROPERTIES = tuple(f"$ai_{name}" for name in _COSTS)
-_CALL_COLUMNS = (
-    *("trace_id", "span_id", "session_id", "model", "provider", "is_error", "http_status"),
-    *("latency", "time_to_first_token", "web_search_count"),
-    *(name for name in ai_event.COLUMNS if name.endswith("_tokens")),
-)
+# The columns of an event that its call has too, and their names there.
+_CALL_COLUMNS = {
+    **{
+        name: name
+        for name in (
+            *("trace_id", "span_id", "session_id", "model", "provider", "is_error", "http_status"),
+            *("latency", "time_to_first_token", "web_search_count"),
+            *(column for column in ai_event.COLUMNS if column.endswith("_tokens")),
+        )
+    },
+    **{name: f"reported_{name}" for name in _COSTS},
+}
 
 
 class UnknownDoor(NilometerError):
@@ -94,6 +101,8 @@ def map_ai(envelope: Envelope) -> Rows:
     accepted_at = clock.from_micros(envelope.accepted_at)
     name: str = event["event"]
     columns = ai_event.columns(name, properties)
+    # A null is left out of a row: the same, and shorter.
+    known = {column: value for column, value in columns.items() if value is not None}
     identity = {
         "project_id": envelope.project_id,
         "uuid": envelope.uuid,
@@ -116,15 +125,18 @@ def map_ai(envelope: Envelope) -> Rows:
         "blobs": orjson.dumps(record.blobs).decode(),
         "door": envelope.door,
         "mapping_version": MAPPING_VERSION,
-        **columns,
+        **known,
     }
-    call = _call(envelope, row, columns, properties) if name in _OPERATIONS else None
+    call = None
+    if name in _OPERATIONS:
+        kind, call_id = ai_event.call_id(envelope.uuid, columns, properties)
+        call = _line(_call(envelope, row, known) | {"identity": kind, "call_id": call_id})
     return Rows(
         project_id=envelope.project_id,
         uuid=envelope.uuid,
         accepted_at=envelope.accepted_at,
         event=_line(row),
-        call=None if call is None else _line(call),
+        call=call,
         event_id=_line(identity),
     )
 
@@ -168,16 +180,10 @@ def _object(text: bytes) -> dict[str, Any]:
 
 
 def _call(
-    envelope: Envelope,
-    row: Mapping[str, Any],
-    columns: Mapping[str, ColumnValue],
-    properties: Mapping[str, Any],
+    envelope: Envelope, row: Mapping[str, Any], known: Mapping[str, ColumnValue]
 ) -> dict[str, Any]:
-    kind, call_id = ai_event.call_id(envelope.uuid, columns, properties)
     return {
         "project_id": envelope.project_id,
-        "call_id": call_id,
-        "identity": kind,
         "event_uuid": envelope.uuid,
         "source_rank": _SOURCE_RANKS[envelope.door],
         "revision": 1,
@@ -186,13 +192,10 @@ def _call(
         "distinct_id": row["distinct_id"],
         "operation": _OPERATIONS[row["event"]],
         "mapping_version": MAPPING_VERSION,
-        **{name: columns[name] for name in _CALL_COLUMNS},
-        **{f"reported_{name}": columns[name] for name in _COSTS},
+        **{_CALL_COLUMNS[name]: value for name, value in known.items() if name in _CALL_COLUMNS},
     }
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    """A row as the store's JSONEachRow; nulls are left out, which is the same and shorter."""
-    return orjson.dumps(
-        {name: value for name, value in row.items() if value is not None}, option=orjson.OPT_UTC_Z
-    )
+    """A row as one line of the store's JSONEachRow."""
+    return orjson.dumps(row, option=orjson.OPT_UTC_Z)

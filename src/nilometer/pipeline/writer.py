@@ -22,25 +22,25 @@ from nilometer.clickhouse.store import Store, StoreRejected, StoreUnavailable
 from nilometer.domain import clock
 from nilometer.pipeline.mapping import Rows
 
-# What is stored of these events. event_ids knows all events ever; events and calls are asked only
-# for the parts of this batch's time of acceptance (a part knows its least and greatest): that is
-# where a redelivered record's rows are, as its time of acceptance is its own.
+# What is stored of these events. event_ids knows all events ever. events is asked only for the
+# parts of this batch's time of acceptance (a part knows its least and greatest): that is where a
+# redelivered record's row is, as its time of acceptance is its own.
 _STORED = """
-SELECT project_id, uuid, groupBitOr(place) FROM
-(
-    SELECT project_id, uuid, toUInt8(1) AS place FROM event_ids
-    WHERE project_id IN {projects:Array(Int64)} AND uuid IN {uuids:Array(UUID)}
-    UNION ALL
-    SELECT project_id, uuid, toUInt8(2) FROM events
-    WHERE project_id IN {projects:Array(Int64)} AND uuid IN {uuids:Array(UUID)}
-      AND accepted_at BETWEEN {first:DateTime64(6, 'UTC')} AND {last:DateTime64(6, 'UTC')}
-    UNION ALL
-    SELECT project_id, event_uuid, toUInt8(4) FROM calls
-    WHERE project_id IN {projects:Array(Int64)} AND event_uuid IN {uuids:Array(UUID)}
-      AND accepted_at BETWEEN {first:DateTime64(6, 'UTC')} AND {last:DateTime64(6, 'UTC')}
-)
-GROUP BY project_id, uuid
+SELECT project_id, uuid, toUInt8(1) FROM event_ids
+WHERE project_id IN {projects:Array(Int64)} AND uuid IN {uuids:Array(UUID)}
+UNION ALL
+SELECT project_id, uuid, toUInt8(2) FROM events
+WHERE project_id IN {projects:Array(Int64)} AND uuid IN {uuids:Array(UUID)}
+  AND accepted_at BETWEEN {first:DateTime64(6, 'UTC')} AND {last:DateTime64(6, 'UTC')}
 """
+# Asked only about events whose row is there and whose id is not: a batch was cut short.
+_CALLED = """
+SELECT project_id, event_uuid, toUInt8(4) FROM calls
+WHERE project_id IN {projects:Array(Int64)} AND event_uuid IN {uuids:Array(UUID)}
+  AND accepted_at BETWEEN {first:DateTime64(6, 'UTC')} AND {last:DateTime64(6, 'UTC')}
+"""
+# A look-up is small: more threads cost more than they save (48 against 23 ms of processor time).
+_LOOK_UP = {"max_threads": 1}
 
 _Key = tuple[int, str]
 
@@ -97,16 +97,30 @@ def _firsts(batch: Sequence[Rows]) -> dict[_Key, Rows]:
 
 
 def _places(store: Store, firsts: dict[_Key, Rows]) -> dict[_Key, int]:
-    accepted = [rows.accepted_at for rows in firsts.values()]
+    places = _found(store, _STORED, firsts)
+    halves = {key: firsts[key] for key, place in places.items() if place == _Place.EVENTS}
+    if halves:
+        for key, place in _found(store, _CALLED, halves).items():
+            places[key] |= place
+    return places
+
+
+def _found(store: Store, sql: str, wanted: dict[_Key, Rows]) -> dict[_Key, int]:
+    accepted = [rows.accepted_at for rows in wanted.values()]
     parameters = {
-        "projects": sorted({project for project, _ in firsts}),
-        "uuids": [uuid for _, uuid in firsts],
+        "projects": sorted({project for project, _ in wanted}),
+        "uuids": [uuid for _, uuid in wanted],
         "first": clock.from_micros(min(accepted)),
         "last": clock.from_micros(max(accepted)),
     }
     try:
-        found = store.query(_STORED, parameters)
+        found = store.query(sql, parameters, settings=_LOOK_UP)
     except StoreRejected as refused:
         # No record is to blame for a look-up that cannot run (a table is missing, say).
         raise StoreUnavailable(refused.detail) from None
-    return {(project, str(uuid)): places for project, uuid, places in found.rows}
+    places: dict[_Key, int] = {}
+    for project, uuid, place in found.rows:
+        key = project, str(uuid)
+        if key in wanted:
+            places[key] = places.get(key, 0) | place
+    return places
