@@ -33,11 +33,10 @@ from nilometer.capture.refusals import (
     Refusal,
     TooBig,
 )
-from nilometer.capture.request_body import BodyLimits, Gunzip, Identity, read_body
+from nilometer.capture.request_body import BodyLimits, Gunzip, read_body
 from nilometer.capture.request_head import RequestHead, read_head
 from nilometer.capture.translation import translated
 from nilometer.domain.ai_record import DOOR, DOOR_VERSION, AiRecord
-from nilometer.domain.clock import now, to_micros
 from nilometer.log.envelope import Envelope
 from nilometer.log.port import Log
 from nilometer.observability.metrics import INFLIGHT_BYTES, REQUEST_SECONDS, REQUESTS
@@ -49,7 +48,7 @@ _PATHS = frozenset({"/i/v0/ai", "/i/v0/ai/", "/ai", "/ai/"})
 
 
 def _micros() -> int:
-    return to_micros(now())
+    return time.time_ns() // 1000
 
 
 class CaptureApp:
@@ -158,7 +157,7 @@ class CaptureApp:
         await read_body(
             receive,
             _ignore if isinstance(reader, DecodingFault) else reader.feed,
-            decoder=Gunzip() if encoding == b"gzip" else Identity(),
+            gunzip=Gunzip() if encoding == b"gzip" else None,
             limits=self._body_limits,
             declared=request.declared,
             hold=reservation.grow,

@@ -6,12 +6,17 @@ its boundary, nothing else may stand in front; what follows the last delimiter i
 that comes before a part's declared Content-Length is named for what it is, a collision.
 
 How a body is cut into chunks never changes the parts, or whether it is accepted.
+
+Most bodies arrive whole. Those are split at their delimiters at once, and their part heads, which
+are the same in request after request, are read by the library once and remembered. Whatever is
+unusual about such a body sends it the long way.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from multipart import (  # pyright: ignore[reportMissingTypeStubs]  (it is typed inline)
@@ -25,6 +30,7 @@ from nilometer.capture.refusals import BoundaryCollision, DecodingFault
 
 MAX_HEADER_BYTES = 4096
 MAX_HEADERS = 16
+_MAX_KNOWN_HEAD = 512
 NAMELESS = "unknown"  # what the contract calls a part without a name
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -64,8 +70,8 @@ class FormParser:
 
     def __init__(self, boundary: str, *, max_parts: int) -> None:
         self._max_parts = max_parts
+        self._boundary = boundary
         self._opening = b"--" + boundary.encode("ascii")
-        self._parser = _Parser(boundary, max_segment_count=max_parts + 1)
         self._start: bytes | None = b""  # the first bytes, until the boundary was seen
         self._part: Part | None = None
         self._ended = False
@@ -77,11 +83,15 @@ class FormParser:
         Raises DecodingFault.
         """
         if self._start is not None:
+            whole = None if self._start else self._whole(chunk)
+            if whole is not None:
+                yield from whole
+                return
             chunk = self._checked_start(chunk)
         if not chunk or self._ended:
             return
         try:
-            yield from map(self._noted, self._parser.parse(chunk))
+            yield from map(self._noted, self._library.parse(chunk))
         except StrictParserError as error:
             if not self._is_complete():
                 raise self._fault(error) from None
@@ -98,6 +108,29 @@ class FormParser:
                 "Failed to read field data: the body ends within a part", code="truncated_body"
             )
         raise _failed("the body ends before its last delimiter", "truncated_body")
+
+    @cached_property
+    def _library(self) -> _Parser:
+        return _Parser(self._boundary, max_segment_count=self._max_parts + 1)
+
+    def _whole(self, body: bytes) -> list[PartEvent] | None:
+        """The events of a body that is complete in its first chunk, None if it is not plain."""
+        if not body.startswith(self._opening) or not body.endswith((b"--\r\n", b"--")):
+            return None
+        *pieces, end = body[len(self._opening) :].split(b"\r\n" + self._opening)
+        if end not in (b"--\r\n", b"--") or not 0 < len(pieces) <= self._max_parts:
+            return None
+        events: list[PartEvent] = []
+        for piece in pieces:
+            head_end = piece.find(b"\r\n\r\n")
+            part = _known_part(piece[:head_end]) if 0 < head_end <= _MAX_KNOWN_HEAD else None
+            if part is None:
+                return None
+            content = piece[head_end + 4 :]
+            events += (part, content, None) if content else (part, None)
+        self._start, self._ended = None, True
+        self.parts = len(pieces)
+        return events
 
     def _checked_start(self, chunk: bytes) -> bytes:
         """The body so far, once it is seen to begin with its boundary; until then nothing."""
@@ -127,7 +160,7 @@ class FormParser:
     def _is_complete(self) -> bool:
         """Whether the last delimiter has been read; ends the parser."""
         try:
-            self._parser.close()
+            self._library.close()
         except MultipartError:
             return False
         return True
@@ -159,6 +192,19 @@ class _Parser(PushMultipartParser):
 
     def _create_segment(self, headerlist: list[tuple[str, str]]) -> Part:
         return Part(headerlist)
+
+
+@lru_cache(maxsize=512)
+def _known_part(head: bytes) -> Part | None:
+    """The part that a line break and these header lines begin; None for one that must be read in
+    its place, because it is at fault or declares its size."""
+    try:
+        for event in _Parser("b", max_segment_count=1).parse(b"--b" + head + b"\r\n\r\n"):
+            if isinstance(event, Part) and event.declared_size is None:
+                return event
+    except (MultipartError, DecodingFault):
+        return None
+    return None
 
 
 def _unambiguous(headerlist: list[tuple[str, str]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A request's body as a bounded stream: size, time and decompression limits, in constant memory."""
+"""A request's body as a stream with limits on its size, its time and its decompressed size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from nilometer.capture.asgi import Message, Receive
 from nilometer.capture.refusals import BodyTimeout, ClientGone, DecodingFault, EmptyPayload, TooBig
@@ -24,29 +23,6 @@ class BodyLimits:
     size: int
     idle: float
     total: float
-
-
-class Decoder(Protocol):
-    """Undoes a content encoding, a block at a time."""
-
-    def decode(self, chunk: bytes) -> Iterator[bytes]:
-        """The decoded blocks of the next chunk. Raises DecodingFault."""
-        ...
-
-    def finish(self) -> None:
-        """The body has ended. Raises DecodingFault when the encoded data has not."""
-        ...
-
-
-class Identity:
-    """No content encoding."""
-
-    def decode(self, chunk: bytes) -> Iterator[bytes]:
-        """The chunk itself."""
-        yield chunk
-
-    def finish(self) -> None:
-        """Nothing can be missing."""
 
 
 class Gunzip:
@@ -92,16 +68,16 @@ async def read_body(
     receive: Receive,
     consume: Callable[[bytes], None],
     *,
-    decoder: Decoder,
+    gunzip: Gunzip | None,
     limits: BodyLimits,
     declared: int | None,
     hold: Callable[[int], None],
 ) -> None:
     """Pass the decoded body to `consume`, block by block, as it arrives.
 
-    `declared` is the request's Content-Length, if any. `hold` is told how many bytes are in
-    memory before more are kept, and may refuse. Raises EmptyPayload, TooBig, BodyTimeout,
-    DecodingFault, ClientGone, and whatever `consume` and `hold` raise.
+    `gunzip` is for a compressed body. `declared` is the request's Content-Length, if any. `hold`
+    is told how many bytes are in memory before more are kept, and may refuse. Raises EmptyPayload,
+    TooBig, BodyTimeout, DecodingFault, ClientGone, and whatever `consume` and `hold` raise.
     """
     received = decoded = 0
     more = True
@@ -113,7 +89,7 @@ async def read_body(
         received += len(chunk)
         if received > limits.size:
             raise TooBig(f"request body exceeds maximum allowed size ({limits.size} bytes)")
-        for block in decoder.decode(chunk) if chunk else ():
+        for block in gunzip.decode(chunk) if gunzip else (chunk,):
             decoded += len(block)
             if decoded > limits.size:
                 raise TooBig(f"decompressed body exceeds maximum size ({limits.size} bytes)")
@@ -122,7 +98,8 @@ async def read_body(
             if len(block) == INFLATED_BLOCK:
                 await asyncio.sleep(0)  # a bomb must not hold up the others
     _check_length(received, declared)
-    decoder.finish()
+    if gunzip:
+        gunzip.finish()
 
 
 async def _next_message(receive: Receive, idle: float, deadline: float) -> Message:
