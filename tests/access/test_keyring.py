@@ -192,6 +192,20 @@ def test_a_key_in_steady_use_is_refreshed_in_the_background(
     assert keyring.cached(token) is not None, "its five seconds count from the refresh"
 
 
+def test_a_refresh_that_fails_is_tried_again_once_a_second(keyring, token, clock, watched, settled):
+    keyring.authenticate_blocking(token)
+    clock.advance(2.5)
+    with away(watched):
+        for _ in range(20):
+            assert keyring.cached(token) is not None
+            settled()
+        assert watched.reads == 2
+        clock.advance(1)
+        assert keyring.cached(token) is not None
+        settled()
+        assert watched.reads == 3
+
+
 def test_a_refresh_counts_from_when_it_began(keyring, token, clock, watched, settled):
     keyring.authenticate_blocking(token)
     clock.advance(2.5)
@@ -259,18 +273,22 @@ def test_threads_share_one_look_up_too(keyring, token, watched):
 
 def test_a_client_that_hangs_up_cancels_nobody_else(keyring, token, watched):
     async def scenario():
+        # Every look-up thread is busy, so the one that both wait for can still be cancelled.
+        busy = [asyncio.ensure_future(keyring.authenticate(f"nlm_{n}")) for n in range(8)]
         first = asyncio.ensure_future(keyring.authenticate(token))
         second = asyncio.ensure_future(keyring.authenticate(token))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.sleep(0)
         watched.open.set()
-        return first, await second
+        refused = await asyncio.gather(*busy, return_exceptions=True)
+        return first, await second, refused
 
     watched.open.clear()
-    first, principal = asyncio.run(scenario())
+    first, principal, refused = asyncio.run(scenario())
     assert first.cancelled()
     assert principal.project.project_id == 1
+    assert {type(error) for error in refused} == {UnknownKey}
 
 
 def test_a_look_up_blocks_no_event_loop(keyring, token, watched):

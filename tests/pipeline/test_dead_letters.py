@@ -136,8 +136,24 @@ def test_a_decided_letter_opens_again_when_its_record_fails_again(letters):
 
 def test_either_all_letters_are_kept_or_none(letters):
     with pytest.raises(Exception, match="NOT NULL"):
-        letters.add([letter(), letter(uuid="u2", reason=None)])
+        letters.add([letter(), letter(uuid="u2", consumer=None)])
     assert letters.list(1).items == []
+
+
+@given(
+    text=st.text(st.characters(), max_size=20) | st.just("\ud800\0x"),
+    project_id=st.integers() | st.sampled_from([-1, 2**31, 2**64]),
+)
+def test_nothing_in_a_record_can_keep_its_letter_out(tmp_path_factory, text, project_id):
+    path = tmp_path_factory.mktemp("any") / "nilometer.db"
+    with closing(migrated(path)) as database:
+        letters = DeadLetters(database)
+        letters.add([replace(letter(), project_id=project_id, uuid=text, detail=text * 200)])
+        kept_in = project_id if 0 <= project_id < 2**31 else 0
+        found = only(letters, kept_in)
+    assert len(found.detail) <= 2000
+    if text.isprintable():
+        assert found.uuid == text
 
 
 def test_no_letters_need_no_database(letters, database):

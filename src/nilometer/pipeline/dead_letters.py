@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, Index, String, Text, UniqueConstraint, Uuid, 
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from nilometer.access.tables import MAX_PROJECT_ID
 from nilometer.database.engine import Base, Database
 from nilometer.database.types import UtcDateTime, stored_as_text
 from nilometer.domain import clock
@@ -29,6 +30,8 @@ from nilometer.log.port import Log
 MAX_PAGE = 500
 MAX_NOTE = 1000
 """The longest reason of a discard, in characters."""
+MAX_DETAIL = 2000
+"""What is kept of a letter's detail, in characters."""
 
 _LOOKUP_CHUNK = 500
 
@@ -157,13 +160,14 @@ class DeadLetters:
         """Keep these letters, all or none; they are on disk when this returns.
 
         The same record of the same consumer again is the same letter: its attempts are added, the
-        newer reason counts, and it is open again. So a redelivery never makes a second one.
+        newer reason counts, and it is open again. So a redelivery never makes a second one. Text
+        that no database can hold is escaped, and a project id that none can have becomes 0.
         """
         if not letters:
             return
         now = clock.now()
         fixed = {"state": State.OPEN, "created_at": now, "updated_at": now}
-        rows = [{"id": str(uuid4()), **asdict(letter), **fixed} for letter in letters]
+        rows = [{"id": str(uuid4()), **asdict(_storable(letter)), **fixed} for letter in letters]
         new = insert(DeadLetterRow)
         statement = new.on_conflict_do_update(
             index_elements=["project_id", "uuid", "consumer", "partition", "offset"],
@@ -266,6 +270,23 @@ class DeadLetters:
                 )
                 found.update(session.scalars(query))
         return found
+
+
+def _storable(letter: NewDeadLetter) -> NewDeadLetter:
+    # A record that could not even be dead-lettered would block its partition for good.
+    possible = 0 <= letter.project_id <= MAX_PROJECT_ID
+    return replace(
+        letter,
+        project_id=letter.project_id if possible else 0,
+        uuid=_text(letter.uuid),
+        reason=_text(letter.reason),
+        detail=_text(letter.detail)[:MAX_DETAIL],
+    )
+
+
+def _text(value: str) -> str:
+    """Without halves of surrogate pairs, which have no UTF-8, and NUL, which PostgreSQL refuses."""
+    return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _find(session: Session, project_id: int, letter_id: str) -> DeadLetterRow:
