@@ -24,7 +24,8 @@ _HISTORY_STEPS = 60
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS groups (
     name TEXT PRIMARY KEY,
-    committed INTEGER NOT NULL
+    committed INTEGER NOT NULL,
+    committed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS history (
     name TEXT NOT NULL,
@@ -35,7 +36,8 @@ CREATE TABLE IF NOT EXISTS history (
 """
 
 _SET = """
-INSERT INTO groups VALUES (?, ?) ON CONFLICT DO UPDATE SET committed = excluded.committed
+INSERT INTO groups VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET committed = excluded.committed, committed_at = excluded.committed_at
 """
 _REMEMBER = """
 INSERT INTO history VALUES (?, ?, ?)
@@ -68,6 +70,9 @@ class GroupOffsets:
             self.committed: dict[str, int] = dict(
                 self._connection.execute("SELECT name, committed FROM groups")
             )
+            self._committed_at: dict[str, int] = dict(
+                self._connection.execute("SELECT name, committed_at FROM groups")
+            )
             self._remembered: dict[str, int] = dict(
                 self._connection.execute("SELECT name, max(at) FROM history GROUP BY name")
             )
@@ -78,8 +83,8 @@ class GroupOffsets:
             ) from error
 
     def last_activity(self) -> int:
-        """The latest time in the history, 0 without one."""
-        return max(self._remembered.values(), default=0)
+        """When a group last moved, 0 if none ever did."""
+        return max(self._committed_at.values(), default=0)
 
     def register(self, name: str, start: int, at: int) -> None:
         """Make the group known, at `start` if it is new."""
@@ -103,6 +108,8 @@ class GroupOffsets:
     def lowest_since(self, name: str, cutoff: int) -> int:
         """The lowest offset at which the group stood at `cutoff` or later."""
         with self._lock:
+            if self._committed_at[name] <= cutoff:
+                return self.committed[name]
             (lowest,) = self._connection.execute(
                 _LOWEST_SINCE, {"name": name, "cutoff": cutoff}
             ).fetchone()
@@ -115,11 +122,12 @@ class GroupOffsets:
 
     def _store(self, name: str, offset: int, at: int, *, remember: bool) -> None:
         with self._transaction() as connection:
-            connection.execute(_SET, (name, offset))
+            connection.execute(_SET, (name, offset, at))
             if remember:
                 connection.execute(_REMEMBER, (name, at, offset))
                 connection.execute(_FORGET, {"name": name, "cutoff": at - self._keep})
         self.committed[name] = offset
+        self._committed_at[name] = at
         if remember:
             self._remembered[name] = at
 
