@@ -372,8 +372,9 @@ def test_a_directory_that_cannot_be_made_is_a_configuration_error(tmp_path: Path
         open_store((tmp_path / "file" / "blobs").as_uri(), bucket=BUCKET)
 
 
+@pytest.mark.parametrize("left", [1 << 20, (2 << 20) + 500_000], ids=["early", "in the last piece"])
 def test_a_file_that_ends_early_is_not_read_as_if_it_were_whole(
-    local_store: BlobStore, root: Path
+    local_store: BlobStore, root: Path, left: int
 ) -> None:
     [reference] = put(local_store, part("a", noise(3 << 20), "application/octet-stream"))
     path = root / key_of(local_store, reference.url)
@@ -381,7 +382,7 @@ def test_a_file_that_ends_early_is_not_read_as_if_it_were_whole(
     async def cut_while_reading() -> None:
         blob = await local_store.read(1, reference.url)
         async for _ in blob.chunks:
-            os.truncate(path, 1 << 20)
+            os.truncate(path, left)
 
     with pytest.raises(BlobNotFound):
         asyncio.run(cut_while_reading())

@@ -55,7 +55,6 @@ class GzipDecoder:
         self._input = b""
         self._members = 0
         self._inside = False  # a member has begun and not ended
-        self._more = False  # the member has decoded bytes that did not fit into the last read
 
     def feed(self, data: bytes) -> None:
         """Give it the next piece of the stream, of some 64 KiB: what is left over is copied."""
@@ -64,9 +63,10 @@ class GzipDecoder:
     def read(self, size: int = DECODED_CHUNK_BYTES) -> bytes:
         """Up to `size` decoded bytes; none when it needs more input or is at the end.
 
-        Raises BlobUndecodable.
+        A few bytes may wait inside for the next input; a member's checksum, its last eight bytes,
+        always brings them out. Raises BlobUndecodable.
         """
-        while self._input or self._more:
+        while self._input:
             if not self._inside and not self._begin_member():
                 break
             decoded = self._decode(size)
@@ -97,6 +97,5 @@ class GzipDecoder:
         except zlib.error:
             raise BlobUndecodable("the blob is not in the gzip that its client declared") from None
         self._inside = not self._member.eof
-        self._more = self._inside and len(decoded) == size
         self._input = self._member.unconsumed_tail if self._inside else self._member.unused_data
         return decoded
