@@ -20,9 +20,10 @@ def test_a_route_has_a_section_with_an_example(route):
     sections = PAGE.read_text().split("\n### ")
     section = next((each for each in sections if each.startswith(f"`{route}`")), None)
     assert section, f"docs/api.md has no section ### `{route}`"
-    path = route.split(" ")[1].split("{")[0]
-    assert "```sh" in section
-    assert path.replace("/api/projects/", "") in section.split("```sh")[1]
+    _, _, example = section.partition("```sh")
+    words = [word for word in route.split(" ")[1].split("/") if word and "{" not in word]
+    for word in set(words) - {"api", "projects"}:
+        assert f"/{word}/" in example
 
 
 def test_the_page_documents_no_route_that_does_not_exist():

@@ -21,6 +21,9 @@ from nilometer.query.reader import Condition, Reader, Select, equal, moment
 # A page ends early rather than hold more properties than this (and never before its first event).
 MAX_PAGE_BYTES = 16 * 1024**2
 
+# An event's time in microseconds, and its uuid: its place in every list.
+Place = tuple[int, str]
+
 _COLUMNS = (
     "uuid, event, distinct_id, project_id, trace_id, span_id, parent_id, session_id, "
     "toUnixTimestamp64Micro(timestamp) AS timestamp_us, "
@@ -85,7 +88,7 @@ class Events:
         start = paging.decode(cursor, listing, key_is_valid=_is_uuid) if cursor else None
         where = [*_conditions(filters), *_from(start)]
         places = self._places(project_id, where, start, limit + 1)
-        kept = _fitting(places[:limit])
+        kept = self._fitting(project_id, places[:limit])
         events = self._read(project_id, kept)
         return paging.page(
             events,
@@ -116,32 +119,50 @@ class Events:
 
     def _places(
         self, project_id: int, where: Sequence[Condition], start: Cursor | None, limit: int
-    ) -> list[tuple[int, str, int]]:
-        """Moment, uuid and size of the properties of each event, nearest to the cursor first."""
+    ) -> list[Place]:
+        """Where each event of a page is, nearest to the cursor first, from narrow columns."""
         order = "ASC" if start and start.newer else "DESC"
         select = Select(
-            "toUnixTimestamp64Micro(timestamp) AS timestamp_us, uuid, length(properties) AS size",
+            "toUnixTimestamp64Micro(timestamp) AS timestamp_us, uuid",
             "events",
             where,
             f"ORDER BY timestamp {order}, uuid {order} LIMIT {{limit:UInt32}}",
             {"limit": limit},
         )
-        rows = self._reader.rows(project_id, select)
-        return [(row["timestamp_us"], str(row["uuid"]), row["size"]) for row in rows]
+        return [_place(row) for row in self._reader.rows(project_id, select)]
 
-    def _read(self, project_id: int, places: Sequence[tuple[int, str]]) -> list[Event]:
+    def _fitting(self, project_id: int, places: Sequence[Place]) -> Sequence[Place]:
+        """The first places whose properties fit one page together; at least one."""
+        if len(places) < 2:
+            return places
+        columns = "toUnixTimestamp64Micro(timestamp) AS timestamp_us, uuid, length(properties) AS n"
+        select = Select(columns, "events", _at(places))
+        sizes = {_place(row): row["n"] for row in self._reader.rows(project_id, select)}
+        totals = accumulate(sizes.get(place, 0) for place in places)
+        count = sum(total <= MAX_PAGE_BYTES for total in totals)
+        return places[: max(count, 1)]
+
+    def _read(self, project_id: int, places: Sequence[Place]) -> list[Event]:
         """The events at these places, in their order."""
         if not places:
             return []
-        moments = [micros for micros, _ in places]
-        where = [
-            moment("timestamp >=", "first", min(moments)),
-            moment("timestamp <=", "last", max(moments)),
-            Condition("uuid IN {uuids:Array(UUID)}", {"uuids": [UUID(uuid) for _, uuid in places]}),
-        ]
-        rows = self._reader.rows(project_id, Select(_COLUMNS, "events", where))
+        rows = self._reader.rows(project_id, Select(_COLUMNS, "events", _at(places)))
         found = {(event.timestamp, event.uuid): event for event in map(_event, rows)}
         return [found[place] for place in places if place in found]
+
+
+def _place(row: Mapping[str, Any]) -> Place:
+    return row["timestamp_us"], str(row["uuid"])
+
+
+def _at(places: Sequence[Place]) -> list[Condition]:
+    """The events at these places. The table is ordered by time: it reads a few granules."""
+    moments = [micros for micros, _ in places]
+    return [
+        moment("timestamp >=", "first", min(moments)),
+        moment("timestamp <=", "last", max(moments)),
+        Condition("uuid IN {uuids:Array(UUID)}", {"uuids": [UUID(uuid) for _, uuid in places]}),
+    ]
 
 
 def _conditions(filters: EventFilters) -> list[Condition]:
@@ -168,16 +189,6 @@ def _from(start: Cursor | None) -> list[Condition]:
         f"OR uuid {sign} {{cursor_uuid:UUID}})"
     )
     return [bound, Condition(past, {"cursor_uuid": start.key})]
-
-
-def _fitting(places: Sequence[tuple[int, str, int]]) -> list[tuple[int, str]]:
-    """The first places whose properties fit one page together; at least one."""
-    totals = accumulate(size for _, _, size in places)
-    return [
-        (micros, uuid)
-        for index, ((micros, uuid, _), total) in enumerate(zip(places, totals, strict=True))
-        if index == 0 or total <= MAX_PAGE_BYTES
-    ]
 
 
 def _event(row: Mapping[str, Any]) -> Event:
