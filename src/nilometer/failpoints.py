@@ -6,6 +6,7 @@ instants that matter. Off unless the setting `failpoints` is given, and then a d
     NILOMETER_FAILPOINTS="after_append=kill"          kill -9 itself at the first hit
     NILOMETER_FAILPOINTS="before_commit=kill@3"       … at the third
     NILOMETER_FAILPOINTS="store=error"                raise Fault until the action is cleared
+    NILOMETER_FAILPOINTS="store=slow"                 take half a second longer
     NILOMETER_FAILPOINTS="@/path/file"                the same text, read again at every hit
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 POINTS = frozenset(
@@ -27,6 +29,8 @@ POINTS = frozenset(
         "before_commit",
     }
 )
+
+SLOW_SECONDS = 0.5
 
 _actions: dict[str, str] = {}
 _file: Path | None = None
@@ -58,12 +62,15 @@ def hit(point: str) -> None:
         return
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if action == "slow":
+        time.sleep(SLOW_SECONDS)
+        return
     raise Fault(f"failpoint {point}")
 
 
 def _parse(text: str) -> dict[str, str]:
     actions = dict(pair.strip().split("=", 1) for pair in text.split(",") if pair.strip())
     for point, action in actions.items():
-        if point not in POINTS or action.partition("@")[0] not in ("kill", "error"):
+        if point not in POINTS or action.partition("@")[0] not in ("kill", "error", "slow"):
             raise ValueError(f"unknown failpoint {point}={action}; points: {sorted(POINTS)}")
     return actions

@@ -80,7 +80,9 @@ class Embedded:
             migrate(self.database)
             key = settings.bootstrap_personal_key
             self.issued = Accounts(self.database).bootstrap(key.get_secret_value() if key else None)
-            self.keyring = Keyring(self.database, default_retention_days=settings.retention_days)
+            self.keyring = parts.enter_context(
+                closing(Keyring(self.database, default_retention_days=settings.retention_days))
+            )
             self.dead_letters = DeadLetters(self.database)
             self.blobs = parts.enter_context(
                 closing(
@@ -88,7 +90,6 @@ class Embedded:
                         settings.effective_blobs_url,
                         bucket=settings.blobs_bucket,
                         s3_endpoint=settings.s3_endpoint,
-                        default_retention_days=settings.retention_days,
                         max_read_bytes=settings.max_blob_read_bytes,
                     )
                 )

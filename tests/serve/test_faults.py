@@ -10,6 +10,7 @@ import requests
 from nilometer.access.accounts import Accounts
 from nilometer.access.types import KeyKind
 from nilometer.database.engine import Database
+from nilometer.failpoints import SLOW_SECONDS
 from nilometer.settings import Settings
 from tests.running import running, wait_until
 from tests.sending import generation, send
@@ -67,6 +68,18 @@ def test_with_the_store_down_capture_goes_on_and_everything_arrives_once(tmp_pat
         faults.write_text("")
         server.wait_ready("worker")
         wait_for_exactly(server, first + second)
+
+
+def test_with_a_slow_store_no_acknowledgement_waits_and_everything_arrives_once(tmp_path):
+    with running(tmp_path, FAILPOINTS="store=slow") as server:
+        acknowledged = [str(uuid.uuid4()) for _ in range(40)]
+        slowest = 0.0
+        for identifier in acknowledged:
+            answer = send(server.url, generation(identifier))
+            assert answer.status_code == 200
+            slowest = max(slowest, answer.elapsed.total_seconds())
+        assert slowest < SLOW_SECONDS
+        wait_for_exactly(server, acknowledged)
 
 
 def test_with_blob_storage_down_nothing_is_accepted_and_no_event_appears(tmp_path):
