@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nilometer.clickhouse.errors import StatementTooCostly
 from nilometer.clickhouse.store import StoreUnavailable
 from nilometer.domain import clock
 from nilometer.errors import InvalidInput, NotFound
 from nilometer.query import events as module
+from nilometer.query import reader
 from nilometer.query.events import EventFilters, Events
 from tests.projects import new_project_id
 from tests.query.rows import NOON, event_row, insert
@@ -212,6 +214,17 @@ def test_a_store_that_is_down_is_unavailable(tmp_path):
 
     with pytest.raises(StoreUnavailable):
         Events(Store(tmp_path)).list(1)
+
+
+def test_a_read_that_costs_too_much_says_so_and_the_store_stays_ready(
+    store, project_id, monkeypatch
+):
+    insert(store, [event_row(project_id)])
+    monkeypatch.setattr(reader, "LIMITS", {"max_memory_usage": 1000})
+    with pytest.raises(StatementTooCostly, match="narrow it") as refused:
+        Events(store).list(project_id)
+    assert refused.value.code == "too_costly"
+    assert store.ready()
 
 
 def test_reads_from_many_threads_at_once_are_right(store, project_id):

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from nilometer import __version__
 from nilometer.api import errors
 from nilometer.api.routes import blobs, dead_letters, events, log, schemas, traces
-from nilometer.api.services import Context, Services, make_context
+from nilometer.api.services import Services, make_context
 
 __all__ = ["Services", "create_app"]
 
@@ -36,9 +36,3 @@ def create_app(services: Services) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     return app
-
-
-def context_of(app: FastAPI) -> Context:
-    """The context of an application that `create_app` made."""
-    context: Context = app.state.context
-    return context

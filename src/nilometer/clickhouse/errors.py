@@ -79,6 +79,8 @@ MOMENT_CODES = {
     1001: "STD_EXCEPTION",
     1002: "UNKNOWN_EXCEPTION",
 }
+# Of these, what a statement's own limits (`max_execution_time`, `max_memory_usage`) end it with.
+LIMIT_CODES = frozenset({159, 241})
 _CODE = re.compile(r"Code: (\d+)\.")
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version [^()]*(?:\([^()]*\))?\))?\s*\Z")
 
@@ -87,6 +89,13 @@ class StoreUnavailable(Unavailable):
     """The store did not do it now; the same statement may succeed later."""
 
     code = "store_unavailable"
+
+
+class StatementTooCostly(StoreUnavailable):
+    """A statement needed more time or memory than it may take. The store itself is well; narrowed,
+    or in a quieter moment, the statement may succeed."""
+
+    code = "too_costly"
 
 
 class StoreRejected(NilometerError):
@@ -127,6 +136,11 @@ def of_insert(error: Exception, table: str) -> StoreUnavailable | StoreRejected:
 def of_statement(error: Exception) -> StoreUnavailable | StoreRejected:
     """The error of a query or command: unavailable when the moment is at fault."""
     code, name = engine_error(error)
+    if code in LIMIT_CODES:
+        return StatementTooCostly(
+            "this needs more time or memory than one read may take; narrow it, for example to a "
+            f"shorter time (error {code}, {name})"
+        )
     if code in MOMENT_CODES or code == 0:
         return StoreUnavailable(f"the store did not answer (error {code}, {name})")
     return StoreRejected(

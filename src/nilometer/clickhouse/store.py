@@ -250,7 +250,9 @@ class Store:
             self._trouble = ""
             return
         if isinstance(translated, StoreUnavailable):
-            self._trouble = translated.detail
+            # One costly read is no sign that others fail.
+            if not isinstance(translated, errors.StatementTooCostly):
+                self._trouble = translated.detail
             _log.warning("%s", translated.detail)
         raise translated from None
 
