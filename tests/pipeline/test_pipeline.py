@@ -322,3 +322,15 @@ def test_two_pipelines_on_one_log_store_each_event_once(
         thread.join()
     assert rows.uuids(store, project_id) == [uuid(number) for number in range(40)]
     assert len(rows.final(store, "calls", project_id)) == 40
+
+
+def test_the_share_is_taken_over_batches(
+    project_id: int, make_pipeline: MakePipeline, dead_letters: DeadLetters
+):
+    log = MemoryLog([envelope(project_id, uuid(number)) for number in range(9)], [1] * 9)
+    pipeline = make_pipeline(log, dead_letter_share=0.3, dead_letter_window=10)
+    failpoints.configure("map=error")
+    assert [pipeline.run_once(1) for _ in range(3)] == [1, 1, 1]
+    with pytest.raises(Paused):
+        pipeline.run_once(1)
+    assert len(dead_letters.list(project_id).items) == 3
