@@ -1,5 +1,8 @@
 """What the door answers: forms of errors, CORS, parts that are down."""
 
+import re
+from pathlib import Path
+
 import pytest
 import requests
 
@@ -102,3 +105,13 @@ def test_a_blob_upload_that_fails_is_a_503_and_no_event(access, directory, monke
         assert response.headers["Retry-After"] == "3"
         assert "secret" not in response.text
         assert door.post(form(event(), MODEL)).status_code == 200
+
+
+def test_the_page_of_the_door_lists_every_code_that_it_answers():
+    root = Path(__file__).parents[2]
+    sources = [path.read_text() for path in (root / "src/nilometer/capture").glob("*.py")]
+    codes = {code for text in sources for code in re.findall(r'code(?:: str)? ?= ?"(\w+)"', text)}
+    page = (root / "docs/capture.md").read_text()
+    assert len(codes) > 20
+    unlisted = {code for code in codes if f"`{code}`" not in page}
+    assert unlisted == {"invalid_request", "invalid_encoding", "invalid_event"}  # never sent as is

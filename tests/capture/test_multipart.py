@@ -135,8 +135,15 @@ def test_a_malformed_body_is_refused_with_the_reason(name, reason):
 def test_more_parts_than_allowed_are_refused_at_the_first_one_too_many():
     body = raw_form(*[("part", b"x")] * 8)
     assert len(read(body)) == 8
-    with pytest.raises(DecodingFault, match="more than 8 parts"):
-        read(raw_form(*[("part", b"x")] * 9, b"malformed"))
+    for body in (raw_form(*[("part", b"x")] * 9), raw_form(*[("part", b"x")] * 9, b"malformed")):
+        with pytest.raises(DecodingFault, match="more than 8 parts"):
+            read(body)
+
+
+def test_a_fault_in_the_head_of_a_later_part_is_no_collision():
+    with pytest.raises(DecodingFault, match="Malformed segment header") as caught:
+        read(raw_form(("event", b"x"), b"no colon\r\n\r\nx"))
+    assert not isinstance(caught.value, BoundaryCollision)
 
 
 @pytest.mark.parametrize(
