@@ -32,8 +32,9 @@ def fill(log: SqliteLog, first: int, size: int) -> list[int]:
 
 
 async def all_refused(log: SqliteLog, first: int) -> None:
+    """Of a batch that is larger than the disk, and than one statement, nothing stays."""
     results = await asyncio.gather(
-        *(log.append(envelope(first + number, size=60_000)) for number in range(20)),
+        *(log.append(envelope(first + number, size=30_000)) for number in range(200)),
         return_exceptions=True,
     )
     assert all(isinstance(each, LogFull) for each in results), results

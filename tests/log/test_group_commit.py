@@ -202,9 +202,11 @@ def test_a_new_consumer_takes_over_from_the_one_before(tmp_path: Path) -> None:
         assert numbers(poll(after)) == [1]
 
 
-def test_readers_never_see_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_keep_the_wal_small_and_readers_see_nothing_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(segment, "CHECKPOINT_BYTES", 100_000)
-    with contextlib.closing(open_log(tmp_path, segment_bytes=1_000_000)) as log:
+    with contextlib.closing(open_log(tmp_path)) as log:
         consumer = log.consumer("a")
         seen: list[int] = []
         for number in range(300):

@@ -108,4 +108,4 @@ class LogModel(RuleBasedStateMachine):
 
 
 TestLogModel = LogModel.TestCase
-TestLogModel.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+TestLogModel.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)

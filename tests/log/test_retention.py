@@ -271,9 +271,9 @@ def test_a_crash_before_the_first_record_is_harmless(open_log: OpenLog, tmp_path
 
 def test_append_times_never_go_back_with_the_clock(open_log: OpenLog, clock: Clock) -> None:
     log = open_log()
-    log.append_blocking(envelope(1))
+    log.append_blocking(envelope(1, size=15_000))
     clock.now -= HOUR
-    log.append_blocking(envelope(2))
+    log.append_blocking(envelope(2, size=15_000))
     clock.now += 2 * HOUR
     log.append_blocking(envelope(3))
     consumer = log.consumer("a")

@@ -69,14 +69,15 @@ class SegmentStorage:
         self._clock = clock
         self._free = disk.free_bytes(directory)
         self._looked = self._tended = time.monotonic()
-        self._coming = 0
+        self._largest = 0
         self.refusal: str | None = None
         """Why the last batch was refused or the next one would be; None while there is room."""
 
     def append(self, rows: Sequence[Row]) -> int:
         """Make the records durable, all or none; the offset of the first. Raises LogFull."""
-        self._coming = sum(len(headers) + len(payload) for headers, payload in rows)
-        self.refusal = self._why_full(self._coming)
+        sizes = [len(headers) + len(payload) for headers, payload in rows]
+        self._largest = max(sizes)
+        self.refusal = self._why_full(sum(sizes))
         if self.refusal is not None:
             raise LogFull(self.refusal)
         try:
@@ -101,8 +102,8 @@ class SegmentStorage:
         except (OSError, sqlite3.OperationalError) as error:
             if not disk.is_no_room(error, self._directory):
                 raise
-        # Ready again only when there is room for what was refused.
-        self.refusal = self._why_full(self._coming if self.refusal is not None else 0)
+        # Ready again only when there is room for the largest record that was refused.
+        self.refusal = self._why_full(self._largest if self.refusal is not None else 0)
         self._tended = time.monotonic()
 
     def _tend(self, now: int) -> None:
