@@ -30,9 +30,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     - The head of a request (and the trailers of a chunked one): at most `max_head_bytes` and
       `max_headers`, else 431. It must arrive within `header_timeout` seconds of the connection or
       of its first byte, else the connection is closed.
-    - After an answer that left before the body had arrived, such as 413, at most `drain_bytes`
-      more of the body are read and thrown away, within `drain_timeout` seconds, so that the client
-      can read the answer and use the connection again; then the connection is closed.
+    - After an answer that left before the body had arrived, such as 413, the body is read and
+      thrown away, within `drain_timeout` seconds, so that the client can read the answer and use
+      the connection again. `drain_bytes` is the body limit: the contract (section 3) drains one
+      limit beyond the limit itself, so twice that is read before the connection is closed.
     """
 
     max_head_bytes = MAX_HEAD_BYTES
@@ -97,7 +98,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             super().on_body(body)
             return
         self._drained += len(body)
-        if self._drained > self.drain_bytes:
+        if self._drained > 2 * self.drain_bytes:
             self.transport.close()
 
     def on_message_complete(self) -> None:
