@@ -26,9 +26,11 @@ def test_a_kill_during_inserts_loses_nothing_and_halves_nothing(tmp_path: Path):
     assert set(counts) <= set(range(acknowledged + 2)), "only one insert was under way"
 
 
-@pytest.mark.parametrize("left", ["spill.tmp", "nested/spill.tmp"])
+@pytest.mark.parametrize(
+    "left", ["engine/tmp/spill.tmp", "engine/tmp/nested/spill.tmp", "tmp/rows"]
+)
 def test_temporary_files_of_a_killed_process_are_swept_at_the_next_start(tmp_path: Path, left: str):
-    leftover = tmp_path / "engine" / "tmp" / left
+    leftover = tmp_path / left
     leftover.parent.mkdir(parents=True)
     leftover.write_text("a prompt")
     assert _read(tmp_path, dict(os.environ))["rows"] == {}

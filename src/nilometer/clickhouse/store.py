@@ -22,6 +22,7 @@ from nilometer import failpoints
 from nilometer.clickhouse import engine, errors, migrate
 from nilometer.clickhouse.binding import bound
 from nilometer.clickhouse.errors import StoreRejected, StoreUnavailable
+from nilometer.clickhouse.spool import spooled
 from nilometer.observability import metrics
 
 __all__ = ["DATABASE", "QueryRows", "Store", "StoreRejected", "StoreState", "StoreUnavailable"]
@@ -96,15 +97,15 @@ class Store:
     def open(self) -> None:
         """Open the engine, create the database and run the migrations that are missing.
 
-        Does nothing when it is open. Files that a killed process left in the engine's temporary
-        directory (they may hold prompts) are deleted first. Raises StoreUnavailable when the
+        Does nothing when it is open. Files that a killed process left in the temporary
+        directories (they may hold prompts) are deleted first. Raises StoreUnavailable when the
         engine cannot be opened, and ConfigurationError when its schema is not ours.
         """
         with self._opening:
             if self._engine is not None:
                 return
-            self._sweep()
             with self._translated(errors.of_open):
+                self._sweep()
                 self._create()
             self._engine = engine.engine(self._path, DATABASE)
 
@@ -182,11 +183,16 @@ class Store:
     def _path(self) -> Path:
         return self.directory / "engine"
 
+    @property
+    def _temporary(self) -> Path:
+        return self.directory / "tmp"
+
     def _sweep(self) -> None:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self._path / "tmp"
-        if temporary.exists():
-            shutil.rmtree(temporary)
+        for temporary in (self._temporary, self._path / "tmp"):
+            if temporary.exists():
+                shutil.rmtree(temporary)
+        self._temporary.mkdir(mode=0o700)
 
     def _create(self) -> None:
         reader = engine.open_reader(self._path)
@@ -227,7 +233,9 @@ class Store:
                 opened.writers.lend() as writer,
             ):
                 failpoints.hit("store")
-                _send(writer, statement, body)
+                with spooled(body, self._temporary) as path:
+                    result = writer.query(statement(path))
+                _require(result.rows_read(), count, table)
         except (StoreUnavailable, StoreRejected):
             meters.failed.inc()
             raise
@@ -244,8 +252,10 @@ class Store:
             yield
         except failpoints.Fault as fault:
             translated: StoreUnavailable | StoreRejected = StoreUnavailable(f"the store: {fault}")
-        except (ClickHouseError, chdb.ChdbError, RuntimeError) as error:
+        except (ClickHouseError, chdb.ChdbError, RuntimeError, OSError) as error:
             translated = translate(error)
+        except StoreUnavailable as unavailable:
+            translated = unavailable
         else:
             self._trouble = ""
             return
@@ -268,19 +278,19 @@ class Store:
         return meters
 
 
-def _send(writer: engine.Writer, statement: str, body: bytes) -> None:
-    inserter = writer.send_insert(statement, "JSONEachRow")
-    try:
-        inserter.append(body)
-    except BaseException:
-        inserter.cancel()
-        raise
-    inserter.finish()
+def _require(taken: int, given: int, table: str) -> None:
+    """A second look at what the engine says: an insert that is not whole has not happened."""
+    if taken != given:
+        raise StoreUnavailable(f"the store took {taken} of {given} rows of {table}")
 
 
-def _insert_statement(table: str, settings: Mapping[str, Any]) -> str:
+def _insert_statement(table: str, settings: Mapping[str, Any]) -> Callable[[str], str]:
+    """The statement that inserts a file, by the file's path."""
+    name = _identifier(table)
     values = ", ".join(f"{_identifier(name)} = {_literal(v)}" for name, v in settings.items())
-    return f"INSERT INTO {_identifier(table)} SETTINGS {values}"
+    return lambda path: (
+        f"INSERT INTO {name} FROM INFILE {_literal(path)} SETTINGS {values} FORMAT JSONEachRow"
+    )
 
 
 def _identifier(name: str) -> str:
