@@ -111,6 +111,7 @@ def test_a_project_key_only_captures(world, objects, route, slash):
     project, names = objects
     answer = ask(world, route, project.key(), project.id, names, slash)
     assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+    assert "A project key may only capture" in answer.json()["detail"]
 
 
 @private

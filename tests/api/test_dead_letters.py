@@ -1,10 +1,11 @@
 import base64
-from uuid import uuid4
 
 import pytest
 
 from nilometer.access.types import Scope
 from nilometer.api.routes.dead_letters import DeadLetterDetailAnswer, DeadLettersAnswer
+
+NOBODY = "0197c5a2-6f0e-4cc1-9d4e-4b1f6f3f2f11"
 
 
 @pytest.fixture
@@ -74,7 +75,17 @@ def test_a_discard_without_a_reason_is_refused(project, body):
     assert ask(project, "GET", f"{identity}/").json()["state"] == "open"
 
 
-@pytest.mark.parametrize("identity", ["x", "%00", "0", str(uuid4())])
+def test_a_body_that_is_too_large_is_refused_before_it_is_all_read(project):
+    identity = project.dead_letter()
+    body = b'{"reason":"x"' + b" " * 20_000 + b"}"
+    answer = ask(project, "POST", f"{identity}/discard/", content=body)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        400,
+        "The body is larger than 16384 bytes.",
+    )
+
+
+@pytest.mark.parametrize("identity", ["x", "%00", "0", NOBODY])
 def test_a_letter_that_does_not_exist_is_not_found(project, identity):
     for method, rest in (("GET", ""), ("POST", "replay/"), ("POST", "discard/")):
         answer = ask(project, method, f"{identity}/{rest}", json={"reason": "x"})

@@ -104,7 +104,7 @@ def test_a_cursor_of_another_project_is_refused(world, project):
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
 
 
-@pytest.mark.parametrize("uuid", ["x", "%00", "%2e%2e", "' OR 1=1", "%F0%28", str(uuid4())])
+@pytest.mark.parametrize("uuid", ["x", "%00", "%2e%2e", "' OR 1=1", "%F0%28", "0" * 32])
 def test_an_event_that_does_not_exist_is_not_found(project, uuid):
     answer = project.get(f"events/{uuid}/")
     assert answer.status_code == 404
