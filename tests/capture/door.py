@@ -180,6 +180,7 @@ def _served(app: Any, protocol: Any) -> Iterator[tuple[int, uvicorn.Server]]:
             app,
             http=protocol,
             ws="none",
+            proxy_headers=False,
             lifespan="off",
             log_config=None,
             access_log=False,

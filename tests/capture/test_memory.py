@@ -11,6 +11,7 @@ import pytest
 from nilometer.capture.admission import Admission
 from nilometer.capture.ai_form import AiFormReader, FormLimits
 from nilometer.capture.part_body import PartBody
+from nilometer.capture.patience import Patience
 from nilometer.capture.refusals import ProjectBusy, Refusal, ServerBusy, TooBig
 from nilometer.capture.request_body import BodyLimits, Gunzip, read_body
 from tests.capture.door import BLOB, event
@@ -56,6 +57,7 @@ def refusal_of(body: bytes) -> Refusal:
         reader.feed,
         gunzip=Gunzip(),
         limits=BodyLimits(WIRE, 5, 5),
+        patience=Patience(),
         declared=len(body),
         hold=lambda _: None,
     )

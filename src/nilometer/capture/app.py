@@ -24,6 +24,7 @@ from nilometer.capture.answers import Answer
 from nilometer.capture.asgi import Receive, Scope, Send
 from nilometer.capture.authorization import bearer_token, capturing_project
 from nilometer.capture.content_type import form_boundary
+from nilometer.capture.patience import Patience
 from nilometer.capture.provenance import UNKNOWN_ADDRESS, client_address, trace_context
 from nilometer.capture.refusals import (
     ClientGone,
@@ -83,6 +84,7 @@ class CaptureApp:
             part_count=settings.max_parts,
             blobs=settings.blob_parts,
         )
+        self._patience = Patience()
         self._strict = settings.strict_schema
         self._trusted_proxies = settings.trusted_proxies
         self._in_flight = 0
@@ -159,6 +161,7 @@ class CaptureApp:
             _ignore if isinstance(reader, DecodingFault) else reader.feed,
             gunzip=Gunzip() if encoding == b"gzip" else None,
             limits=self._body_limits,
+            patience=self._patience,
             declared=request.declared,
             hold=reservation.grow,
         )

@@ -10,6 +10,7 @@ _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  (RFC 9110's token, no se
 _QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
 _PARAMETER = re.compile(rf"[ \t]*;[ \t]*(?:({_TOKEN})=({_TOKEN}|{_QUOTED}))?[ \t]*")
 _BCHARS = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
+_USUAL = re.compile(r"multipart/form-data; ?boundary=([0-9A-Za-z'+_.\-]{1,70})")
 _MEDIA_TYPE = "multipart/form-data"
 
 
@@ -20,6 +21,9 @@ def form_boundary(content_type: bytes | None) -> str:
     Raises DecodingFault with the contract's texts.
     """
     value = "" if content_type is None else content_type.decode("latin-1")
+    usual = _USUAL.fullmatch(value)
+    if usual:
+        return usual[1]
     if not value.startswith(_MEDIA_TYPE):
         raise DecodingFault("Content-Type must be multipart/form-data", code="invalid_content_type")
     boundaries = _parameters(value, len(_MEDIA_TYPE)).get("boundary", [])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nilometer.capture.asgi import Message, Receive
+from nilometer.capture.patience import Patience
 from nilometer.capture.refusals import BodyTimeout, ClientGone, DecodingFault, EmptyPayload, TooBig
 
 INFLATED_BLOCK = 256 * 1024  # about half a millisecond of work between two turns of the loop
@@ -70,6 +71,7 @@ async def read_body(
     *,
     gunzip: Gunzip | None,
     limits: BodyLimits,
+    patience: Patience,
     declared: int | None,
     hold: Callable[[int], None],
 ) -> None:
@@ -83,7 +85,7 @@ async def read_body(
     more = True
     deadline = asyncio.get_running_loop().time() + limits.total
     while more:
-        message = await _next_message(receive, limits.idle, deadline)
+        message = await _next_message(receive, patience, limits.idle, deadline)
         chunk: bytes = message.get("body", b"")
         more = message.get("more_body", False)
         received += len(chunk)
@@ -102,11 +104,12 @@ async def read_body(
         gunzip.finish()
 
 
-async def _next_message(receive: Receive, idle: float, deadline: float) -> Message:
+async def _next_message(
+    receive: Receive, patience: Patience, idle: float, deadline: float
+) -> Message:
     until = min(asyncio.get_running_loop().time() + idle, deadline)
     try:
-        async with asyncio.timeout_at(until):
-            message = await receive()
+        message = await patience.wait(receive, until)
     except TimeoutError:
         raise BodyTimeout from None
     if message["type"] != "http.request":
