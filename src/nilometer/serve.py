@@ -153,6 +153,7 @@ class Embedded:
             settings=self._settings,
         )
         api = create_app(services)
+        self._parts.callback(api.state.context.close)
         api.include_router(create_router(Health(self._checks(), self._refresh_gauges)))
         capture, paths = self.capture, self.capture.paths
 
