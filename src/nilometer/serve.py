@@ -27,7 +27,7 @@ from nilometer.blobs.store import open_store
 from nilometer.blobs.sweeper import Sweeper
 from nilometer.capture.app import CaptureApp
 from nilometer.capture.http_protocol import bounded_protocol
-from nilometer.clickhouse.store import Store, StoreUnavailable
+from nilometer.clickhouse.store import Store
 from nilometer.data_directory import DataDirectory
 from nilometer.database.engine import Database
 from nilometer.database.migrate import migrate
@@ -44,6 +44,10 @@ logger = logging.getLogger(__name__)
 
 STORE_GROUP = "store"
 
+# How long a thread may keep the interpreter from the one that answers clients. Python's own 5 ms
+# would be most of an acknowledgement's time while the pipeline maps a batch.
+SWITCH_SECONDS = 0.0005
+
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -59,6 +63,7 @@ def serve(settings: Settings) -> None:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         embedded = stack.enter_context(closing(Embedded(settings, directory)))
         _announce(settings, listener, embedded.issued)
+        sys.setswitchinterval(SWITCH_SECONDS)
         gc.freeze()  # what is loaded by now stays: collections look at requests only
         uvicorn_config = _uvicorn_config(settings, embedded.front())
         with asyncio.Runner(loop_factory=uvicorn_config.get_loop_factory()) as runner:
@@ -169,9 +174,9 @@ class Embedded:
         while not self._stopping.is_set():
             try:
                 self.store.open()
-            except StoreUnavailable as error:
+            except NilometerError as error:
                 attempt += 1
-                logger.warning("the store cannot be opened, trying again: %s", error.detail)
+                logger.error("the store cannot be opened, trying again: %s", error.detail)
                 self._stopping.wait(min(30, 2**attempt) * random.uniform(0.5, 1))  # noqa: S311
             else:
                 self.pipeline.start()
