@@ -176,7 +176,7 @@ class Embedded:
                 self.store.open()
             except NilometerError as error:
                 attempt += 1
-                logger.error("the store cannot be opened, trying again: %s", error.detail)
+                logger.warning("the store cannot be opened, trying again: %s", error.detail)
                 self._stopping.wait(min(30, 2**attempt) * random.uniform(0.5, 1))  # noqa: S311
             else:
                 self.pipeline.start()
