@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from nilometer import failpoints
 from nilometer.access.accounts import Accounts, IssuedKeys
+from nilometer.access.deletion import DeletionWorker, Tombstones
 from nilometer.access.keyring import Keyring
 from nilometer.api.app import Services, create_app
 from nilometer.api.health import Check, Health, create_router
@@ -27,6 +28,7 @@ from nilometer.blobs.store import open_store
 from nilometer.blobs.sweeper import Sweeper
 from nilometer.capture.app import CaptureApp
 from nilometer.capture.http_protocol import bounded_protocol
+from nilometer.clickhouse.erasure import erase_project
 from nilometer.clickhouse.store import Store
 from nilometer.data_directory import DataDirectory
 from nilometer.database.engine import Database
@@ -43,6 +45,9 @@ from nilometer.settings import Settings
 logger = logging.getLogger(__name__)
 
 STORE_GROUP = "store"
+
+# How long the deletion of a project waits for the pipeline's batch under way before it tries later.
+SETTLE_SECONDS = 60.0
 
 # How long a thread may keep the interpreter from the one that answers clients. Python's own 5 ms
 # would be most of an acknowledgement's time while the pipeline maps a batch.
@@ -84,7 +89,8 @@ class Embedded:
             self.database = parts.enter_context(closing(Database(settings.database_url)))
             migrate(self.database)
             key = settings.bootstrap_personal_key
-            self.issued = Accounts(self.database).bootstrap(key.get_secret_value() if key else None)
+            self.accounts = Accounts(self.database)
+            self.issued = self.accounts.bootstrap(key.get_secret_value() if key else None)
             self.keyring = parts.enter_context(
                 closing(Keyring(self.database, default_retention_days=settings.retention_days))
             )
@@ -122,6 +128,7 @@ class Embedded:
                 linger=settings.pipeline_linger,
                 dead_letter_share=settings.dead_letter_share,
                 dead_letter_window=settings.dead_letter_window,
+                tombstoned=Tombstones(self.database).among,
             )
             parts.callback(self.pipeline.stop, settings.shutdown_grace)
             self._settings = settings
@@ -135,8 +142,18 @@ class Embedded:
                 orphan_grace=settings.orphan_grace,
                 interval=settings.sweep_interval,
             )
+            self.deletions = DeletionWorker(
+                self.database,
+                settle=lambda: self.pipeline.settle(SETTLE_SECONDS),
+                erase={
+                    "rows": lambda project, stop: erase_project(self.store, project, stop),
+                    "blobs": self._erase_blobs,
+                    "dead_letters": lambda project, _: self.dead_letters.delete_project(project),
+                },
+            )
             opener = threading.Thread(target=self._open_store, name="open-store", daemon=True)
             parts.callback(self.sweeper.stop)
+            parts.callback(self.deletions.stop)
             parts.callback(opener.join)
             parts.callback(self._stopping.set)
             opener.start()
@@ -149,6 +166,8 @@ class Embedded:
     def front(self) -> Asgi:
         """The application: capture's paths go straight to it, everything else to the API."""
         services = Services(
+            accounts=self.accounts,
+            wake_deletions=self.deletions.wake,
             keyring=self.keyring,
             store=self.store,
             blobs=self.blobs,
@@ -181,7 +200,17 @@ class Embedded:
             else:
                 self.pipeline.start()
                 self.sweeper.start()
+                self.deletions.start()
                 return
+
+    def _erase_blobs(self, project_id: int, stopping: threading.Event) -> int:
+        """Delete a project's blobs and return how many objects there were."""
+        deleted = 0
+        for count in self.blobs.erase_project(project_id):
+            deleted += count
+            if stopping.is_set():
+                raise Unavailable("the blob storage is being closed")
+        return deleted
 
     def _referenced(self, project_id: int, names: Sequence[ObjectName]) -> set[str]:
         """The objects that a stored event names, or one that is dead-lettered or replayed."""

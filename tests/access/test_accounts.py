@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from nilometer.access.accounts import _checked_ids, _checked_name
+from nilometer.access.bounds import checked_ids, checked_name
 from nilometer.access.keyring import Keyring
 from nilometer.access.types import ALL_SCOPES, CaptureMode, KeyKind, Scope, UnknownKey
 from nilometer.errors import InvalidInput, NotFound
@@ -153,7 +153,7 @@ def test_a_name_that_cannot_be_shown_is_refused(accounts, issued, name):
 @given(st.text(st.characters(categories=["L", "N", "P", "Cc", "Cs", "Zs", "Cf"])))
 def test_a_name_is_refused_or_can_be_shown_in_a_terminal(name):
     try:
-        kept = _checked_name(name)
+        kept = checked_name(name)
     except InvalidInput:
         return
     assert kept == name.strip()
@@ -258,4 +258,4 @@ def test_concurrent_changes_each_raise_the_version(accounts, issued):
 
 @given(st.lists(st.text(min_size=1, max_size=50), max_size=20))
 def test_dropped_ids_come_back_exactly(ids):
-    assert set(_checked_ids(ids)) == set(ids)
+    assert set(checked_ids(ids)) == set(ids)

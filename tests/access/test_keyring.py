@@ -437,7 +437,10 @@ def test_a_personal_key_acts_on_its_organization_only(keyring, accounts, issued,
     other = "11111111-1111-4111-8111-111111111111"
     with database.session() as session:
         session.execute(
-            text("insert into organizations values (:id, 'o', 'o', '2026-01-01 00:00:00')"),
+            text(
+                "insert into organizations (id, name, slug, created_at) "
+                "values (:id, 'o', 'o', '2026-01-01 00:00:00')"
+            ),
             {"id": other.replace("-", "")},
         )
     ours = accounts.create_project("ours", organization_id=issued.organization_id).project_id

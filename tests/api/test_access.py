@@ -20,6 +20,27 @@ ROUTES = {
     "GET /api/projects/{project_id}/dead_letters/{letter_id}": Scope.OPERATE,
     "POST /api/projects/{project_id}/dead_letters/{letter_id}/replay": Scope.OPERATE,
     "POST /api/projects/{project_id}/dead_letters/{letter_id}/discard": Scope.OPERATE,
+    "GET /api/organizations": Scope.READ,
+    "POST /api/organizations": Scope.ADMIN,
+    "GET /api/organizations/{organization_id}": Scope.READ,
+    "PATCH /api/organizations/{organization_id}": Scope.ADMIN,
+    "DELETE /api/organizations/{organization_id}": Scope.ADMIN,
+    "GET /api/organizations/{organization_id}/projects": Scope.READ,
+    "POST /api/organizations/{organization_id}/projects": Scope.ADMIN,
+    "GET /api/organizations/{organization_id}/audit_log": Scope.ADMIN,
+    "GET /api/projects": Scope.READ,
+    "POST /api/projects": Scope.ADMIN,
+    "GET /api/projects/{project_id}": Scope.READ,
+    "PATCH /api/projects/{project_id}": Scope.ADMIN,
+    "DELETE /api/projects/{project_id}": Scope.ADMIN,
+    "POST /api/projects/{project_id}/rotate": Scope.ADMIN,
+    "GET /api/projects/{project_id}/deletion": Scope.READ,
+    "GET /api/projects/{project_id}/keys": Scope.READ,
+    "POST /api/projects/{project_id}/keys": Scope.ADMIN,
+    "GET /api/projects/{project_id}/keys/{key_id}": Scope.READ,
+    "PATCH /api/projects/{project_id}/keys/{key_id}": Scope.ADMIN,
+    "DELETE /api/projects/{project_id}/keys/{key_id}": Scope.ADMIN,
+    "POST /api/projects/{project_id}/keys/{key_id}/rotate": Scope.ADMIN,
     "GET /api/log": Scope.OPERATE,
     "POST /api/pipeline/resume": Scope.OPERATE,
     "GET /api/schemas": None,
@@ -30,7 +51,20 @@ ROUTES = {
 }
 PRIVATE = [name for name, scope in ROUTES.items() if scope]
 IN_PROJECT = [name for name in PRIVATE if "{project_id}" in name]
-OF_AN_OBJECT = [name for name in IN_PROJECT if re.search(r"\{(uuid|trace_id|letter_id)", name)]
+IN_ORGANIZATION = [name for name in PRIVATE if "{organization_id}" in name]
+OF_AN_OBJECT = [
+    name for name in IN_PROJECT if re.search(r"\{(uuid|trace_id|letter_id|key_id)", name)
+]
+# Routes whose body is looked at before the object.
+BODY_FIRST = re.compile(r"discard$|^PATCH ")
+# What a route says to a caller who may use it, where that is not 200.
+ALLOWED = [
+    (r"/blobs$|/discard$|/query|^POST .*/(keys|projects)$", 400),
+    (r"letter_id\}/replay$|/deletion$", 404),
+    (r"^DELETE .*project_id\}$", 202),
+    (r"^DELETE .*key_id\}$", 204),
+    (r"^PATCH .*key_id\}$", 400),
+]
 NOT_FOUND = {
     "type": "invalid_request",
     "code": "not_found",
@@ -49,12 +83,20 @@ def objects(world):
     project = world.project()
     trace = f"trace-{project.id}"
     uuid = project.store({"$ai_trace_id": trace})
-    return project, {"uuid": uuid, "trace_id": trace, "letter_id": project.dead_letter()}
+    project.key()
+    return project, {
+        "uuid": uuid,
+        "trace_id": trace,
+        "letter_id": project.dead_letter(),
+        "key_id": world.accounts.list_keys(project.id)[0].key_id,
+        "organization_id": world.accounts.projects.get(project.id).organization_id,
+    }
 
 
 def ask(world, route, token, project_id, names=None, slash="/"):
     method, path = route.split(" ")
     values = {"project_id": project_id, "uuid": uuid4(), "trace_id": "none", "letter_id": uuid4()}
+    values |= {"key_id": uuid4(), "organization_id": uuid4()}
     filled = path.replace(":path", "").format(**values | (names or {}))
     return world.ask(method, filled + slash, token)
 
@@ -144,8 +186,8 @@ def test_an_object_of_another_project_is_as_if_it_did_not_exist(world, objects, 
     token = elsewhere.key(ROUTES[route])
     theirs = ask(world, route, token, elsewhere.id, names)
     nobodys = ask(world, route, token, elsewhere.id)
-    if route.endswith("discard"):
-        assert theirs.status_code == nobodys.status_code == 400  # without a reason
+    if BODY_FIRST.search(route):
+        assert theirs.status_code == nobodys.status_code == 400  # without one
     else:
         assert theirs.status_code == 404
     assert signature(theirs) == signature(nobodys)
@@ -156,10 +198,26 @@ def test_a_key_reaches_the_other_projects_of_its_organization(world, objects, ro
     project, names = objects
     if route.startswith("POST"):
         names = {**names, "letter_id": uuid4()}
+    if re.search(r"^(DELETE|PATCH)|rotate$", route):
+        project = world.project()
+        project.key()
+        names = {**names, "key_id": world.accounts.list_keys(project.id)[0].key_id}
     token = world.project().key(ROUTES[route])
     answer = ask(world, route, token, project.id, names)
-    expected = {"blobs": 400, "replay": 404, "discard": 400}
-    assert answer.status_code == expected.get(route.rpartition("/")[2], 200), answer.text
+    expected = next((status for pattern, status in ALLOWED if re.search(pattern, route)), 200)
+    assert answer.status_code == expected, answer.text
+
+
+@pytest.mark.parametrize("route", IN_ORGANIZATION)
+@slashes
+def test_an_organization_of_others_and_none_are_answered_alike(world, objects, route, slash):
+    project, names = objects
+    stranger = world.foreign_project().key(*ALL_SCOPES)
+    answer = ask(world, route, stranger, project.id, names, slash)
+    assert (answer.status_code, answer.json()["detail"]) == (404, "Organization not found.")
+    for nowhere in (uuid4(), "x", "@other", "0", names["organization_id"].replace("-", "")):
+        refused = ask(world, route, stranger, project.id, {"organization_id": nowhere}, slash)
+        assert signature(refused) == signature(answer)
 
 
 def test_the_key_may_come_in_the_query_and_the_header_goes_first(world):

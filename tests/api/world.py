@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from nilometer.access.accounts import Accounts
+from nilometer.access.deletion import Tombstones
 from nilometer.access.keyring import Keyring
 from nilometer.access.tables import Organization
 from nilometer.access.types import KeyKind, Scope
@@ -211,12 +212,20 @@ def _services(
 ) -> Services:
     letters = DeadLetters(database)
     return Services(
+        accounts=Accounts(database),
+        wake_deletions=lambda: None,
         keyring=keyring,
         store=store,
         blobs=blobs,
         dead_letters=letters,
         log=log,
-        pipeline=Pipeline(log=log, store=store, dead_letters=letters, linger=0),
+        pipeline=Pipeline(
+            log=log,
+            store=store,
+            dead_letters=letters,
+            linger=0,
+            tombstoned=Tombstones(database).among,
+        ),
         settings=Settings(data_dir=directory),
     )
 

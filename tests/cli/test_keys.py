@@ -21,6 +21,7 @@ from tests.database.migrated import migrated
 @pytest.fixture
 def data_dir(tmp_path, monkeypatch):
     monkeypatch.setenv("NILOMETER_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("NILOMETER_API_KEY", raising=False)
     return tmp_path
 
 
@@ -88,7 +89,17 @@ def test_lists_show_masks_and_never_a_token(database):
 def test_lists_can_be_of_one_project(database):
     run("projects", "create", "second")
     run("keys", "create", "--project", "2", "--name", "theirs")
-    assert [key["name"] for key in run_json("keys", "list", "--project", "2")] == ["theirs"]
+    assert [key["name"] for key in run_json("keys", "list", "--project", "2")] == [
+        "default",
+        "theirs",
+    ]
+
+
+def test_a_new_project_comes_with_its_key(database, keyring):
+    result = run("projects", "create", "second")
+    principal = keyring.authenticate_blocking(result.stdout.strip())
+    assert (principal.kind, principal.project.project_id) == (KeyKind.PROJECT, 2)
+    assert "project 2 (second)" in result.stderr
 
 
 def test_a_revoked_key_stops_working(database, keyring):

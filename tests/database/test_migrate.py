@@ -102,7 +102,9 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(empty):
 def test_a_migration_may_rebuild_a_table_but_not_break_references(empty):
     migrate(empty)
     with migrating(empty) as connection:
-        connection.exec_driver_sql("insert into organizations values ('1', 'n', 's', '2026')")
+        connection.exec_driver_sql(
+            "insert into organizations (id, name, slug, created_at) values ('1', 'n', 's', '2026')"
+        )
         connection.exec_driver_sql(
             "insert into projects (organization_id, name, created_at, config_version,"
             " capture_mode, dropped_distinct_ids) values ('1', 'n', '2026', 1, 'accept', '[]')"

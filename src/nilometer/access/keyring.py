@@ -27,6 +27,7 @@ from typing import TypeVar
 from sqlalchemy import select
 
 from nilometer.access import tokens
+from nilometer.access.guessing import GuessLimiter
 from nilometer.access.tables import MAX_PROJECT_ID, ApiKey, Project
 from nilometer.access.types import (
     AccessUnavailable,
@@ -82,8 +83,10 @@ class Keyring:
         stale_seconds: float = 600,
         max_unknown: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
+        guesses: GuessLimiter | None = None,
     ) -> None:
         self._database = database
+        self._guesses = guesses or GuessLimiter()
         self._default_retention_days = default_retention_days
         self._fresh = fresh_seconds
         self._stale = stale_seconds
@@ -113,6 +116,26 @@ class Keyring:
             known.refresh_after = now + _RETRY_SECONDS
             self._start(digest)
         return known.principal
+
+    async def admit(self, token: str, address: str) -> Principal:
+        """As `authenticate`, for a request that came from this address: what the doors call.
+
+        Raises TooManyGuesses, before anything is looked up, for a token new to an address from
+        which too many wrong ones came; see `guessing`.
+        """
+        if self._guesses.known(address, token):
+            return self.cached(token) or await self.authenticate(token)
+        self._guesses.begin(address)
+        guess: bool | None = None
+        try:
+            principal = await self.authenticate(token)
+            guess = False
+        except UnknownKey:
+            guess = True
+            raise
+        finally:
+            self._guesses.end(address, token, guess=guess)
+        return principal
 
     async def authenticate(self, token: str) -> Principal:
         """The token's principal, from memory or by one look-up that all callers share.

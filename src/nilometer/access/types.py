@@ -38,6 +38,32 @@ class CaptureMode(StrEnum):
     OVER_QUOTA = "over_quota"
 
 
+class DeletionState(StrEnum):
+    """How far the deletion of a project has come: nothing done yet; under way, or waiting for a
+    part that is down; all that the project had is gone."""
+
+    PENDING = "pending"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+
+class Action(StrEnum):
+    """What the audit log tells of."""
+
+    ORGANIZATION_CREATE = "organization.create"
+    ORGANIZATION_RENAME = "organization.rename"
+    ORGANIZATION_DELETE = "organization.delete"
+    PROJECT_CREATE = "project.create"
+    PROJECT_CHANGE = "project.change"
+    PROJECT_ROTATE = "project.rotate"
+    PROJECT_DELETE = "project.delete"
+    PROJECT_DELETED = "project.deleted"
+    KEY_CREATE = "key.create"
+    KEY_RENAME = "key.rename"
+    KEY_ROTATE = "key.rotate"
+    KEY_REVOKE = "key.revoke"
+
+
 class UnknownKey(NilometerError):
     """No such key, or no longer. Nothing tells the two apart."""
 
@@ -48,6 +74,26 @@ class AccessUnavailable(Unavailable):
     """The database has been away for longer than keys may be trusted unchecked."""
 
     code = "access_unavailable"
+
+
+class TooManyGuesses(Unavailable):
+    """Too many keys that do not exist came from one address. Tells nothing about this key."""
+
+    code = "throttled"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Who acts, from where, and on what: one organization (its UUID text), or for the operator of
+    the deployment every one (None). Whatever an authority cannot act on does not exist for it."""
+
+    actor: str
+    address: str | None
+    organization_id: str | None
+
+
+OPERATOR = Authority("operator", None, None)
+"""Whoever has the data directory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,33 @@ def list_answer(
     )
 
 
+def counted_answer(
+    request: Request, results: Sequence[Any], *, limit: int, offset: int
+) -> Response:
+    """`{"count", "next", "previous", "results"}`: some of all the results, and how many all are."""
+    count, end = len(results), offset + limit
+    before = max(0, offset - limit)
+    return json_answer(
+        {
+            "count": count,
+            "next": _page(request, end) if end < count else None,
+            "previous": _page(request, before) if offset else None,
+            "results": results[offset:end],
+        }
+    )
+
+
+def page_link(request: Request, **parameters: int) -> str:
+    """The path of the same list with other parameters, without any key."""
+    changed = _NOT_IN_LINKS | set(parameters)
+    kept = [pair for pair in request.query_params.multi_items() if pair[0] not in changed]
+    return f"{request.url.path}?{urlencode([*kept, *parameters.items()])}"
+
+
+def _page(request: Request, offset: int) -> str:
+    return page_link(request, offset=offset)
+
+
 def _link(request: Request, cursor: str | None) -> str | None:
     if cursor is None:
         return None

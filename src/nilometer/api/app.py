@@ -6,12 +6,27 @@ from fastapi import FastAPI
 
 from nilometer import __version__
 from nilometer.api import errors
-from nilometer.api.routes import blobs, dead_letters, events, log, schemas, traces
+from nilometer.api.routes import (
+    audit,
+    blobs,
+    dead_letters,
+    events,
+    keys,
+    log,
+    organizations,
+    projects,
+    schemas,
+    traces,
+)
 from nilometer.api.services import Services, make_context
 
 __all__ = ["Services", "create_app"]
 
 _ROUTERS = (
+    organizations.router,
+    projects.router,
+    keys.router,
+    audit.router,
     events.router,
     traces.router,
     blobs.router,

@@ -14,30 +14,45 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
-from nilometer.access.types import KeyKind, Principal, Scope, UnknownKey
+from nilometer.access.types import Authority, KeyKind, Principal, Scope, UnknownKey
 from nilometer.api.errors import NotAuthenticated, PermissionDenied
 from nilometer.api.services import Context, Ctx
+from nilometer.capture.provenance import client_address
 from nilometer.errors import NotFound
 
 # Longer than any key that is ever issued or may be set.
 _LONGEST_KEY = 128
 _LONGEST_PROJECT_ID = 18
+# Stands for the key's own organization, or home project, in a path.
+CURRENT = "@current"
 
 # For the OpenAPI page only; the credential is read below.
 BEARER = Depends(HTTPBearer(auto_error=False, description="A personal key."))
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated caller, within one project."""
+class Member:
+    """An authenticated caller, within their organization. `address` is where they ask from."""
 
     principal: Principal
-    project_id: int
+    address: str
 
     @property
     def actor(self) -> str:
         """How records of what the caller did name them."""
         return f"key:{self.principal.key_id}"
+
+    @property
+    def authority(self) -> Authority:
+        """What the caller may act on, and under which name."""
+        return Authority(self.actor, self.address, self.principal.organization_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller(Member):
+    """An authenticated caller, within one project."""
+
+    project_id: int
 
 
 def credential(request: Request) -> tuple[str, str]:
@@ -60,7 +75,7 @@ async def authenticate(request: Request, ctx: Context) -> Principal:
     if len(token) > _LONGEST_KEY or not token.isascii():
         raise invalid
     try:
-        return await ctx.services.keyring.authenticate(token)
+        return await ctx.services.keyring.admit(token, _address(request, ctx))
     except UnknownKey:
         raise invalid from None
 
@@ -88,13 +103,37 @@ def require_in_project(scope: Scope) -> Callable[..., Awaitable[Caller]]:
 
     async def in_project(request: Request, ctx: Ctx) -> Caller:
         principal = await permitted(request, ctx)
-        return Caller(principal, await _project(request.path_params["project_id"], principal, ctx))
+        project_id = await _project(request.path_params["project_id"], principal, ctx)
+        return Caller(principal, _address(request, ctx), project_id)
 
     return in_project
 
 
+def require_in_organization(scope: Scope) -> Callable[..., Awaitable[Member]]:
+    """A dependency: the caller, who has this scope, within the organization of the path, which
+    can only be their own; or of a path without one."""
+    permitted = require(scope)
+
+    async def in_organization(request: Request, ctx: Ctx) -> Member:
+        principal = await permitted(request, ctx)
+        named = request.path_params.get("organization_id", CURRENT).lower()
+        if named not in (CURRENT, principal.organization_id):
+            raise NotFound("Organization not found.", attr="organization_id")
+        return Member(principal, _address(request, ctx))
+
+    return in_organization
+
+
+def _address(request: Request, ctx: Context) -> str:
+    proxies = ctx.services.settings.trusted_proxies
+    forwarded = [
+        value for name, value in request.scope["headers"] if name == b"x-forwarded-for" and proxies
+    ]
+    return client_address(request.scope.get("client"), forwarded, proxies)
+
+
 async def _project(text: str, principal: Principal, ctx: Context) -> int:
-    project_id = _project_id(text)
+    project_id = principal.project.project_id if text == CURRENT else parsed_project_id(text)
     if project_id == principal.project.project_id:
         return project_id
     try:
@@ -102,21 +141,26 @@ async def _project(text: str, principal: Principal, ctx: Context) -> int:
             lambda: ctx.services.keyring.project_blocking(principal, project_id)
         )
     except NotFound:
-        raise _no_project() from None
+        raise no_project() from None
     return project_id
 
 
-def _project_id(text: str) -> int:
+def parsed_project_id(text: str) -> int:
+    """The project id that a path holds. Raises NotFound for what can be none."""
     decimal = text.isascii() and text.isdigit() and not text.startswith("0")
     if not decimal or len(text) > _LONGEST_PROJECT_ID:
-        raise _no_project()
+        raise no_project()
     return int(text)
 
 
-def _no_project() -> NotFound:
+def no_project() -> NotFound:
+    """The one answer for a project of others and for none."""
     return NotFound("Project not found.", attr="project_id")
 
 
 Reader = Annotated[Caller, Depends(require_in_project(Scope.READ))]
 Operator = Annotated[Caller, Depends(require_in_project(Scope.OPERATE))]
+ProjectAdmin = Annotated[Caller, Depends(require_in_project(Scope.ADMIN))]
+OrganizationReader = Annotated[Member, Depends(require_in_organization(Scope.READ))]
+OrganizationAdmin = Annotated[Member, Depends(require_in_organization(Scope.ADMIN))]
 DeploymentOperator = Annotated[Principal, Depends(require(Scope.OPERATE))]

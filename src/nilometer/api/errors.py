@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nilometer.access.types import UnknownKey
+from nilometer.access.types import TooManyGuesses, UnknownKey
 from nilometer.blobs.types import BlobExpired
 from nilometer.errors import InvalidInput, NilometerError, NotFound, Unavailable
 
@@ -47,6 +47,7 @@ _STATUSES: tuple[tuple[type[NilometerError], int, str], ...] = (
     (BlobExpired, 410, "invalid_request"),
     (NotFound, 404, "invalid_request"),
     (InvalidInput, 400, "validation_error"),
+    (TooManyGuesses, 429, "throttled_error"),
     (Unavailable, 503, "server_error"),
 )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from nilometer.access.accounts import Accounts
 from nilometer.access.keyring import Keyring
 from nilometer.api.workers import Gate, Workers
 from nilometer.blobs.store import BlobStore
@@ -21,8 +23,13 @@ from nilometer.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of a process, each already built. `pipeline` is None where none runs."""
+    """The parts of a process, each already built. `pipeline` is None where none runs.
 
+    `wake_deletions` is called after a project was tombstoned, and returns at once.
+    """
+
+    accounts: Accounts
+    wake_deletions: Callable[[], None]
     keyring: Keyring
     store: Store
     blobs: BlobStore

@@ -172,7 +172,17 @@ class BlobStore:
 
     async def delete_project(self, project_id: int) -> int:
         """Delete every object of a project, of every retention, and return how many."""
-        return await asyncio.to_thread(self._delete_project, project_id)
+        return await asyncio.to_thread(lambda: sum(self.erase_project(project_id)))
+
+    def erase_project(self, project_id: int) -> Iterator[int]:
+        """As `delete_project`, page by page: yields the number deleted after each, and may be left
+        off at any of them. Blocks."""
+        for top in self._backend.list_folders(""):
+            if keys.is_retention_prefix(top):
+                project = f"{top}/{project_id}"
+                for day in self._days_in(project):
+                    yield from self.delete_day(day)
+                self._backend.remove_folder(project)
 
     def list_days(self) -> Iterator[Day]:
         """Every project's days that have objects, for the sweeper. Blocks; call it in a thread."""
@@ -248,16 +258,6 @@ class BlobStore:
             day = keys.parse_day(folder)
             if day is not None:
                 yield day
-
-    def _delete_project(self, project_id: int) -> int:
-        deleted = 0
-        for top in self._backend.list_folders(""):
-            if keys.is_retention_prefix(top):
-                project = f"{top}/{project_id}"
-                for day in self._days_in(project):
-                    deleted += sum(self.delete_day(day))
-                self._backend.remove_folder(project)
-        return deleted
 
 
 @asynccontextmanager

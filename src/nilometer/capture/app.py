@@ -139,7 +139,7 @@ class CaptureApp:
                 f"request body exceeds maximum allowed size ({self._body_limits.size} bytes)"
             )
         token = bearer_token(request.headers.get(b"authorization"))
-        principal = self._keyring.cached(token) or await self._keyring.authenticate(token)
+        principal = await self._keyring.admit(token, self._address(request.scope))
         project = capturing_project(principal)
         with self._admission.reserve(project.project_id, declared or 0) as reservation:
             form = await self._read_form(request, receive, project, reservation)

@@ -137,6 +137,18 @@ class ProjectBusy(Refusal):
         super().__init__("rate limited")
 
 
+class TooManyKeys(Refusal):
+    """Too many keys that do not exist came from this address; this one was not looked up."""
+
+    status = 429
+    kind = "throttled_error"
+    code = "throttled"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("too many API keys that do not exist came from this address")
+        self.retry_after = retry_after
+
+
 class ServerBusy(Refusal):
     """Something that is needed is full or down; nothing was stored. No detail of what is inside."""
 

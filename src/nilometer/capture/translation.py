@@ -6,10 +6,16 @@ import logging
 import traceback
 
 from nilometer import failpoints
-from nilometer.access.types import AccessUnavailable, UnknownKey
+from nilometer.access.types import AccessUnavailable, TooManyGuesses, UnknownKey
 from nilometer.blobs.types import BlobsUnavailable
 from nilometer.capture.authorization import unknown_key
-from nilometer.capture.refusals import InternalError, ParsingFault, Refusal, ServerBusy
+from nilometer.capture.refusals import (
+    InternalError,
+    ParsingFault,
+    Refusal,
+    ServerBusy,
+    TooManyKeys,
+)
 from nilometer.errors import InvalidInput, Unavailable
 
 _LOGGER = logging.getLogger(__name__)
@@ -22,6 +28,8 @@ def translated(error: Exception) -> Refusal:
             return unknown_key()
         case InvalidInput():
             return ParsingFault(error.detail, code=error.code, attr=error.attr)
+        case TooManyGuesses():
+            return TooManyKeys(error.retry_after)
         case AccessUnavailable():
             text = "service unavailable: keys cannot be checked now, please retry"
         case BlobsUnavailable():

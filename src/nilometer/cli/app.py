@@ -45,6 +45,7 @@ MODULES = {
     "serve": "nilometer.cli.serve",
     "demo": "nilometer.cli.demo",
     "config": "nilometer.cli.config",
+    "orgs": "nilometer.cli.orgs",
     "projects": "nilometer.cli.projects",
     "keys": "nilometer.cli.keys",
     "events": "nilometer.cli.events",

@@ -80,6 +80,14 @@ class Client:
         """As `get`, of a request that changes something."""
         return self._ask("POST", path, None, body)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> str:
+        """As `get`, of a request that changes what the path names."""
+        return self._ask("PATCH", path, None, body)
+
+    def delete(self, path: str) -> str:
+        """As `get`, of a request that deletes what the path names."""
+        return self._ask("DELETE", path, None)
+
     def pages(self, path: str, parameters: Mapping[str, Any], limit: int) -> Listing:
         """The first `limit` results of a list, page after page."""
         given = {name: value for name, value in parameters.items() if value is not None}

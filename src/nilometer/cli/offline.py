@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nilometer.access.types import Authority
 from nilometer.errors import NotFound
 
 if TYPE_CHECKING:
@@ -22,7 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for mac
 
 @contextmanager
 def open_accounts(data_dir: Path | None) -> Generator[Accounts]:
-    """The accounts of a data directory; safe while a server uses it.
+    """The accounts of a data directory, for its operator; safe while a server uses it.
 
     Raises NotFound when there is no database, and DatabaseUnavailable.
     """
@@ -36,4 +40,11 @@ def open_accounts(data_dir: Path | None) -> Generator[Accounts]:
                 f"there is no database in {database.path.parent}; start `nilometer serve` there "
                 "once, or name its directory with --data-dir"
             )
-        yield Accounts(database)
+        yield Accounts(database, Authority(f"operator:{_user()}", socket.gethostname(), None))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return str(os.getuid())

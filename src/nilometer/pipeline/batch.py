@@ -1,13 +1,13 @@
 """One batch of log records: mapped, written, the bad ones found. Decides; carries out nothing else.
 
-The outcome of each record is a value (`Good` or `Bad`), in the order of the log. What to do about
-it (dead letters, the offset, waiting) is the pipeline's.
+The outcome of each record is a value (`Good`, `Bad` or `Dropped`), in the order of the log. What
+to do about it (dead letters, the offset, waiting) is the pipeline's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -53,7 +53,17 @@ class Bad:
     detail: str
 
 
-Outcome = Good | Bad
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A record of a project that is being deleted or is gone: nothing of it is kept."""
+
+    record: Record
+
+
+Outcome = Good | Bad | Dropped
+
+Tombstoned = Callable[[Collection[int]], Collection[int]]
+"""Which of these projects have a tombstone. Raises DatabaseUnavailable."""
 
 
 def map_batch(records: Sequence[Record]) -> tuple[list[Outcome], EnvelopeTooNew | None]:
@@ -68,6 +78,15 @@ def map_batch(records: Sequence[Record]) -> tuple[list[Outcome], EnvelopeTooNew 
         if index % _RECORDS_BETWEEN_PAUSES == 0:
             time.sleep(_PAUSE)
     return outcomes, None
+
+
+def drop_tombstoned(outcomes: Sequence[Outcome], tombstoned: Tombstoned) -> list[Outcome]:
+    """The outcomes, those of tombstoned projects dropped: neither stored nor dead-lettered."""
+    projects = {project for each in outcomes if (project := _project_of(each)) is not None}
+    gone = tombstoned(projects) if projects else ()
+    if not gone:
+        return list(outcomes)
+    return [Dropped(each.record) if _project_of(each) in gone else each for each in outcomes]
 
 
 def write_batch(
@@ -118,6 +137,14 @@ def _map(record: Record) -> Outcome:
     except Exception as error:  # noqa: BLE001  (whatever a mapper trips over is a dead letter)
         detail = f"The record could not be mapped: {located(error)}."
         return Bad(record, known, "mapping_failed", detail)
+
+
+def _project_of(outcome: Outcome) -> int | None:
+    """Whose record it is; None when nobody can tell."""
+    if isinstance(outcome, Good):
+        return outcome.rows.project_id
+    known = outcome.envelope if isinstance(outcome, Bad) else None
+    return known.project_id if known else None
 
 
 def _rejected(good: Good, error: StoreRejected) -> Bad:

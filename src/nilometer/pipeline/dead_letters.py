@@ -14,7 +14,18 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import BigInteger, Index, String, Text, UniqueConstraint, Uuid, func, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    delete,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -245,6 +256,12 @@ class DeadLetters:
             row = _find(session, project_id, letter_id)
             _require_open(row.state)
             return _close(row, State.DISCARDED, actor=actor, note=note)
+
+    def delete_project(self, project_id: int) -> int:
+        """Delete every letter of a project that is being deleted, and return how many."""
+        every = delete(DeadLetterRow).where(DeadLetterRow.project_id == project_id)
+        with self._database.session() as session:
+            return len(session.scalars(every.returning(DeadLetterRow.id)).all())
 
     def open_counts(self) -> dict[str, int]:
         """How many letters are open, by reason, all projects together: for the operator."""

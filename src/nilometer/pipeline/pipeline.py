@@ -20,9 +20,19 @@ from nilometer.database.engine import DatabaseUnavailable
 from nilometer.errors import NilometerError, Unavailable
 from nilometer.log.port import Consumer, Log, LogUnavailable, Record
 from nilometer.observability import metrics
-from nilometer.pipeline.batch import Bad, Outcome, located, map_batch, write_batch
+from nilometer.pipeline.batch import (
+    Bad,
+    Dropped,
+    Outcome,
+    Tombstoned,
+    drop_tombstoned,
+    located,
+    map_batch,
+    write_batch,
+)
 from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
 from nilometer.pipeline.share import DeadLetterShare
+from nilometer.pipeline.turns import Turns
 from nilometer.pipeline.writer import Written
 
 _log = logging.getLogger(__name__)
@@ -78,9 +88,11 @@ class Pipeline:
         dead_letter_share: float = 0.5,
         dead_letter_window: int = 200,
         group: str = "store",
+        tombstoned: Tombstoned = lambda _: (),
     ) -> None:
         """`linger` is how many seconds a batch waits for more records; `dead_letter_share` of the
-        last `dead_letter_window` records may be dead-lettered before the pipeline stops."""
+        last `dead_letter_window` records may be dead-lettered before the pipeline stops. The
+        records of `tombstoned` projects are dropped; it is asked anew for every batch."""
         self._log = log
         self._store = store
         self._dead_letters = dead_letters
@@ -89,6 +101,8 @@ class Pipeline:
         self._linger = linger
         self._share = DeadLetterShare(dead_letter_share, dead_letter_window)
         self._most_bad = dead_letter_window
+        self._tombstoned = tombstoned
+        self._turns = Turns()
         self._group = group
         self._consumer: Consumer | None = None
         self._hand: list[Record] = []
@@ -100,7 +114,7 @@ class Pipeline:
         )
         self._outcomes = {
             name: metrics.PIPELINE_RECORDS.labels(name)
-            for name in ("stored", "duplicate", "dead_letter")
+            for name in ("stored", "duplicate", "dead_letter", "dropped")
         }
 
     def start(self) -> None:
@@ -146,7 +160,15 @@ class Pipeline:
         """
         if not self._hand:
             self._hand = self._poll(timeout)
-        return self._finish_hand() if self._hand else 0
+        if not self._hand:
+            return 0
+        with self._turns.turn():
+            return self._finish_hand()
+
+    def settle(self, timeout: float) -> None:
+        """Wait until the batch now under way has ended: all that follow see every tombstone of
+        before the call. Raises Unavailable when that takes longer."""
+        self._turns.wait(timeout)
 
     def _run(self) -> None:
         failures = 0
@@ -187,7 +209,8 @@ class Pipeline:
     def _finish_hand(self) -> int:
         """Give every record of the hand its effect, then commit as far as that went."""
         mapped, newer = map_batch(self._hand)
-        outcomes, written = write_batch(self._store, mapped, most_bad=self._most_bad)
+        wanted = drop_tombstoned(mapped, self._tombstoned)
+        outcomes, written = write_batch(self._store, wanted, most_bad=self._most_bad)
         bad = [isinstance(outcome, Bad) for outcome in outcomes]
         admitted = self._share.admitted(bad)
         finished = outcomes[:admitted]
@@ -236,6 +259,7 @@ class Pipeline:
         self._outcomes["stored"].inc(len(written.stored))
         self._outcomes["duplicate"].inc(written.duplicates)
         self._outcomes["dead_letter"].inc(reasons.total())
+        self._outcomes["dropped"].inc(sum(isinstance(each, Dropped) for each in finished))
 
     def _wait(self, reason: str, detail: str, seconds: float | None) -> None:
         """Wait for a stop, an operator, or (unless None) the seconds."""

@@ -1,0 +1,140 @@
+"""Who tries out keys is slowed; who shares an address with them, or asks wrongly, is not."""
+
+import asyncio
+
+import pytest
+
+from nilometer.access.guessing import MAX_ADDRESSES, GuessLimiter
+from nilometer.access.keyring import Keyring
+from nilometer.access.types import AccessUnavailable, TooManyGuesses, UnknownKey
+
+ADDRESS = "192.0.2.1"
+
+
+class Time:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def time():
+    return Time()
+
+
+@pytest.fixture
+def keyring(database, time):
+    guesses = GuessLimiter(burst=10, per_second=0.5, clock=time)
+    keyring = Keyring(database, default_retention_days=30, fresh_seconds=0, guesses=guesses)
+    yield keyring
+    keyring.close()
+
+
+def admit(keyring, token, address=ADDRESS):
+    return asyncio.run(keyring.admit(token, address))
+
+
+def guess(keyring, count, address=ADDRESS, start=0):
+    for number in range(start, start + count):
+        with pytest.raises(UnknownKey):
+            admit(keyring, f"nlm_user_guess-{address}-{number}", address)
+
+
+def test_a_guesser_is_slowed_to_the_allowance(keyring, time):
+    guess(keyring, 10)
+    with pytest.raises(TooManyGuesses) as caught:
+        admit(keyring, "one more")
+    assert caught.value.retry_after == 2
+    time.now += 2
+    guess(keyring, 1, start=100)
+    with pytest.raises(TooManyGuesses):
+        admit(keyring, "another")
+    time.now += 3600
+    guess(keyring, 10, start=200)
+    with pytest.raises(TooManyGuesses):
+        admit(keyring, "what is saved up is bounded")
+
+
+def test_a_right_guess_is_not_told_from_a_wrong_one_while_slowed(keyring, issued):
+    guess(keyring, 10)
+    with pytest.raises(TooManyGuesses) as right:
+        admit(keyring, issued.personal_key.token)
+    with pytest.raises(TooManyGuesses) as wrong:
+        admit(keyring, "wrong")
+    assert right.value.detail == wrong.value.detail
+    assert right.value.retry_after == wrong.value.retry_after
+
+
+def test_a_wrong_key_is_not_told_from_a_revoked_one(keyring, accounts, issued):
+    accounts.revoke_key(issued.project_key.key_id)
+    said = []
+    for token in (issued.project_key.token, "nlm_proj_" + "x" * 43):
+        with pytest.raises(UnknownKey) as caught:
+            admit(keyring, token)
+        said.append((caught.value.detail, caught.value.code))
+    assert said[0] == said[1]
+    guess(keyring, 8)
+    with pytest.raises(TooManyGuesses):  # each of the two was one guess
+        admit(keyring, "eleventh")
+
+
+def test_a_client_that_was_there_before_goes_on_beside_a_guesser(keyring, issued):
+    admit(keyring, issued.project_key.token)
+    guess(keyring, 10)
+    for _ in range(50):
+        admit(keyring, issued.project_key.token)
+
+
+def test_a_fleet_with_one_wrong_key_is_one_guess(keyring, issued):
+    for _ in range(500):
+        with pytest.raises(UnknownKey):
+            admit(keyring, "stale key of a whole fleet")
+    admit(keyring, issued.project_key.token)
+
+
+def test_right_keys_cost_nothing(keyring, accounts, issued):
+    tokens = [accounts.projects.rotate(1).token for _ in range(3)]
+    guess(keyring, 9)
+    with pytest.raises(UnknownKey):
+        admit(keyring, tokens[0])  # rotated away: the last of the allowance
+    fresh = Keyring(keyring._database, default_retention_days=30, guesses=GuessLimiter(burst=1))
+    for token in (tokens[2], issued.personal_key.token):
+        admit(fresh, token)
+    fresh.close()
+
+
+def test_while_nobody_can_look_nothing_is_a_guess(keyring, database, tmp_path):
+    database.path.rename(tmp_path / "away")
+    for number in range(30):
+        with pytest.raises(AccessUnavailable):
+            admit(keyring, f"new {number}")
+    (tmp_path / "away").rename(database.path)
+
+
+def test_addresses_have_their_own_allowance_and_a_network_of_ipv6_has_one(keyring):
+    guess(keyring, 10)
+    guess(keyring, 1, "192.0.2.2")
+    guess(keyring, 5, "2001:db8::1")
+    guess(keyring, 5, "2001:db8::2:0:0:1")
+    with pytest.raises(TooManyGuesses):
+        admit(keyring, "x", "2001:db8::ffff")
+    guess(keyring, 1, "2001:db8:0:1::1")
+    guess(keyring, 1, "no address at all")
+
+
+def test_guesses_at_once_do_not_get_past_the_allowance(keyring):
+    async def at_once():
+        tried = (keyring.admit(f"guess {number}", ADDRESS) for number in range(100))
+        return await asyncio.gather(*tried, return_exceptions=True)
+
+    outcomes = [type(each) for each in asyncio.run(at_once())]
+    assert outcomes.count(UnknownKey) == 10
+    assert outcomes.count(TooManyGuesses) == 90
+
+
+def test_memory_is_bounded(time):
+    limiter = GuessLimiter(clock=time)
+    for number in range(MAX_ADDRESSES + 500):
+        limiter.begin(f"address {number}")
+    assert len(limiter._allowances) == MAX_ADDRESSES
