@@ -14,7 +14,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from nilometer.database.engine import Base, Database, DatabaseUnavailable
-from nilometer.database.migrate import MigrationBroken, configuration, current, migrate, migrating
+from nilometer.database.migrate import (
+    MigrationBroken,
+    configuration,
+    create,
+    current,
+    migrate,
+    migrating,
+)
 
 ROOT = Path(__file__).parents[2]
 HEAD = ScriptDirectory.from_config(configuration()).get_current_head()
@@ -46,6 +53,32 @@ def test_a_second_run_changes_nothing(empty):
     before = empty.path.stat().st_mtime_ns
     migrate(empty)
     assert (current(empty), empty.path.stat().st_mtime_ns) == (HEAD, before)
+
+
+def test_what_an_older_version_wrote_is_kept_and_older_processes_go_on_writing(empty):
+    create(empty)
+    config = configuration()
+    config.attributes["database"] = empty
+    command.upgrade(config, "0001")
+    older = (
+        "insert into organizations (id, name, slug, created_at) values (:id, :id, :id, '2026')",
+        "insert into projects (organization_id, name, created_at, config_version, capture_mode,"
+        " dropped_distinct_ids) values (:id, :id, '2026', 1, 'accept', '[]')",
+    )
+
+    def write(identity):
+        with empty.session() as session:
+            for statement in older:
+                session.execute(text(statement), {"id": identity})
+
+    write("before")
+    migrate(empty)
+    write("after")
+    with empty.read() as session:
+        assert session.execute(text("select id, name from projects")).all() == [
+            (1, "before"),
+            (2, "after"),
+        ]
 
 
 def test_threads_may_migrate_at_once(empty):
