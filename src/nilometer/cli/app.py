@@ -34,6 +34,7 @@ SERVER_MODULES = frozenset(
         "prometheus_client",
         "pydantic_settings",
         "sqlalchemy",
+        "sqlglot",
         "uvicorn",
         "uvloop",
     }

@@ -22,6 +22,7 @@ from nilometer import failpoints
 from nilometer.clickhouse import engine, errors, migrate
 from nilometer.clickhouse.binding import bound
 from nilometer.clickhouse.errors import StoreRejected, StoreUnavailable
+from nilometer.clickhouse.sandbox import EMPTY_DATABASE, Sandbox, sandbox
 from nilometer.clickhouse.spool import spooled
 from nilometer.observability import metrics
 
@@ -133,6 +134,21 @@ class Store:
         with self._reading() as client:
             client.command(sql, parameters=bound(parameters))
 
+    @contextlib.contextmanager
+    def sandbox(self, settings: Mapping[str, object]) -> Generator[Sandbox]:
+        """A read-only handle in an empty database, for a query that is not ours.
+
+        Nothing that it raises changes the store's state: a query that fails is no sign that others
+        do. Raises StoreUnavailable.
+        """
+        self._opened()
+        try:
+            failpoints.hit("store")
+        except failpoints.Fault as fault:
+            raise StoreUnavailable(f"the store: {fault}") from None
+        with sandbox(self._path, settings) as opened:
+            yield opened
+
     def insert(
         self,
         table: str,
@@ -199,6 +215,7 @@ class Store:
         try:
             failpoints.hit("store")
             reader.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
+            reader.command(f"CREATE DATABASE IF NOT EXISTS {EMPTY_DATABASE} ENGINE = Atomic")
             reader.command(f"USE {DATABASE}")
             migrate.migrate(reader, lock=self.directory / "migrations.lock")
         finally:

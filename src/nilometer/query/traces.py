@@ -12,12 +12,11 @@ from nilometer.errors import NotFound
 from nilometer.query import paging, tree
 from nilometer.query.paging import Cursor, Listing, Page
 from nilometer.query.reader import Condition, Reader, Select, equal, moment
+from nilometer.query.trace_sql import ERRORS, KEPT_MODELS, first, total
 from nilometer.query.tree import Node, Span
 
 # A tree shows so many events, the earliest; the summary counts them all.
 MAX_TREE_EVENTS = 5000
-# So many models of a trace are named.
-MAX_MODELS = 20
 _ERROR_CHARACTERS = 1000
 _KEY = re.compile("[0-9A-F]{32}")
 
@@ -26,21 +25,6 @@ _KEY_SQL = "hex(sipHash128(assumeNotNull(trace_id)))"
 _START_SQL = "min(timestamp)"
 _NAMED_SQL = "coalesce(trace_name, span_name)"
 _ROOT_SQL = "event = '$ai_trace'"
-_CALL_SQL = "event IN ('$ai_generation', '$ai_embedding')"
-
-
-def _total(column: str) -> str:
-    """A sum over calls, NULL when none reports it, and the greatest Int64 rather than beyond."""
-    total = f"sumIf(toInt128({column}), {_CALL_SQL} AND {column} IS NOT NULL)"
-    reported = f"countIf({_CALL_SQL} AND {column} IS NOT NULL) > 0"
-    bounded = f"toInt64(greatest(least({total}, 9223372036854775807), -9223372036854775808))"
-    return f"if({reported}, {bounded}, NULL) AS sum_{column}"
-
-
-def _first(value: str, condition: str) -> str:
-    """The value of the earliest event for which the condition holds; NULL when there is none."""
-    return f"argMinIf({value}, (timestamp, uuid), {condition} AND {value} IS NOT NULL)"
-
 
 _SUMMARY = ", ".join(
     (
@@ -49,15 +33,14 @@ _SUMMARY = ", ".join(
         "toUnixTimestamp64Micro(max(timestamp)) AS end_us",
         "max(latency) AS longest",
         "count() AS events",
-        "countIf(is_error) AS errors",
-        f"coalesce({_first(_NAMED_SQL, _ROOT_SQL)}, {_first('trace_name', '1')}, "
-        f"{_first('span_name', 'parent_id IS NULL')}) AS name",
-        f"{_first('session_id', '1')} AS session",
+        f"{ERRORS} AS errors",
+        f"coalesce({first(_NAMED_SQL, _ROOT_SQL)}, {first('trace_name', '1')}, "
+        f"{first('span_name', 'parent_id IS NULL')}) AS name",
+        f"{first('session_id', '1')} AS session",
         "argMin(distinct_id, (timestamp, uuid)) AS person",
-        f"arraySort(groupUniqArrayIf({MAX_MODELS})(assumeNotNull(model), "
-        f"model IS NOT NULL AND {_CALL_SQL})) AS models",
-        _total("input_tokens"),
-        _total("output_tokens"),
+        f"{KEPT_MODELS} AS models",
+        f"{total('input_tokens')} AS sum_input_tokens",
+        f"{total('output_tokens')} AS sum_output_tokens",
     )
 )
 _SPAN = (

@@ -1,0 +1,164 @@
+"""The functions that a query may call: those that see nothing but their arguments.
+
+Left out on purpose: what reads a file, a dictionary, a table by its name, a setting, the server or
+another row of the block (`file`, `dictGet`, `joinGet`, `in`, `getSetting`, `hostName`, `neighbor`,
+`runningDifference`), what waits or raises by order (`sleep`, `throwIf`), what runs a function by
+its name (`arrayReduce`, `initializeAggregation`), and what reads raw states (`-Merge`,
+`finalizeAggregation`, `reinterpret…`).
+"""
+
+from __future__ import annotations
+
+import difflib
+
+FUNCTIONS: dict[str, tuple[str, ...]] = {
+    group: tuple(names.split())
+    for group, names in {
+        "Comparison and logic": (
+            "and or not xor equals notEquals less greater lessOrEquals greaterOrEquals "
+            "isDistinctFrom isNotDistinctFrom like notLike ilike notILike"
+        ),
+        "Conditions and nulls": (
+            "if multiIf caseWithExpression coalesce ifNull nullIf isNull isNotNull isZeroOrNull "
+            "assumeNotNull toNullable greatest least clamp transform"
+        ),
+        "Arithmetic": (
+            "plus minus multiply divide intDiv intDivOrZero intDivOrNull modulo moduloOrZero "
+            "positiveModulo negate abs sign gcd lcm divideDecimal multiplyDecimal divideOrNull "
+            "ifNotFinite isFinite isInfinite isNaN bitAnd bitOr bitXor bitNot bitShiftLeft "
+            "bitShiftRight bitCount bitTest"
+        ),
+        "Mathematics": (
+            "sqrt cbrt exp exp2 exp10 log ln log2 log10 log1p pow power sin cos tan asin acos atan "
+            "atan2 sinh cosh tanh degrees radians pi e hypot sigmoid widthBucket erf ceil ceiling "
+            "floor round roundBankers roundDown roundToExp2 trunc truncate"
+        ),
+        "Conversion": (
+            "CAST accurateCastOrNull toString toTypeName toBool toInt8 toInt16 toInt32 toInt64 "
+            "toInt128 toInt8OrNull toInt16OrNull toInt32OrNull toInt64OrNull toInt64OrZero "
+            "toInt64OrDefault toUInt8 toUInt16 toUInt32 toUInt64 toUInt8OrNull toUInt16OrNull "
+            "toUInt32OrNull toUInt64OrNull toUInt64OrZero toFloat32 toFloat64 toFloat64OrNull "
+            "toFloat64OrZero toFloat64OrDefault toDecimal32 toDecimal64 toDecimal128 toDecimal256 "
+            "toDecimal64OrNull toDecimal128OrNull toDecimalString toUUID toUUIDOrNull toUUIDOrZero "
+            "toDate toDate32 toDateOrNull toDateTime toDateTime64 toDateTimeOrNull "
+            "toDateTime64OrNull parseDateTime parseDateTimeOrNull parseDateTimeBestEffort "
+            "parseDateTimeBestEffortOrNull parseDateTime64BestEffort "
+            "parseDateTime64BestEffortOrNull toLowCardinality"
+        ),
+        "Dates and times": (
+            "now now64 today yesterday toYear toQuarter toMonth toISOWeek toISOYear toWeek "
+            "toDayOfYear toDayOfMonth toDayOfWeek toHour toMinute toSecond toMillisecond "
+            "toMonday toStartOfYear toStartOfQuarter toStartOfMonth toStartOfWeek toStartOfDay "
+            "toStartOfHour toStartOfMinute toStartOfSecond toStartOfFiveMinutes "
+            "toStartOfTenMinutes toStartOfFifteenMinutes toStartOfInterval toLastDayOfMonth "
+            "dateTrunc date_trunc dateDiff date_diff age addYears addQuarters addMonths addWeeks "
+            "addDays addHours addMinutes addSeconds addMilliseconds subtractYears "
+            "subtractQuarters subtractMonths subtractWeeks subtractDays subtractHours "
+            "subtractMinutes subtractSeconds formatDateTime fromUnixTimestamp "
+            "fromUnixTimestamp64Milli fromUnixTimestamp64Micro toUnixTimestamp "
+            "toUnixTimestamp64Milli toUnixTimestamp64Micro toTimezone toTimeZone toYYYYMM "
+            "toYYYYMMDD toYYYYMMDDhhmmss makeDate makeDateTime monthName dateName timeSlot "
+            "toIntervalSecond toIntervalMinute toIntervalHour toIntervalDay toIntervalWeek "
+            "toIntervalMonth toIntervalQuarter toIntervalYear toIntervalMillisecond "
+            "toIntervalMicrosecond"
+        ),
+        "Strings": (
+            "length lengthUTF8 empty notEmpty lower upper lowerUTF8 upperUTF8 reverse reverseUTF8 "
+            "concat concatWithSeparator substring substr substringUTF8 left right leftUTF8 "
+            "rightUTF8 leftPad rightPad trim trimLeft trimRight trimBoth repeat startsWith "
+            "endsWith position positionUTF8 positionCaseInsensitive positionCaseInsensitiveUTF8 "
+            "countSubstrings countSubstringsCaseInsensitive hasToken hasTokenCaseInsensitive "
+            "hasSubsequence multiSearchAny multiSearchAnyCaseInsensitive match multiMatchAny "
+            "extract extractAll extractAllGroups extractGroups countMatches regexpExtract replace "
+            "replaceOne replaceAll replaceRegexpOne replaceRegexpAll regexpQuoteMeta translate "
+            "format splitByChar splitByString splitByRegexp splitByWhitespace splitByNonAlpha "
+            "alphaTokens ngrams arrayStringConcat substringIndex initcap initcapUTF8 ascii char "
+            "hex unhex bin base64Encode base64Decode tryBase64Decode encodeURLComponent "
+            "decodeURLComponent isValidUTF8 toValidUTF8 normalizeUTF8NFC editDistance "
+            "jaroWinklerSimilarity ngramDistance formatReadableSize formatReadableQuantity "
+            "formatReadableDecimalSize formatReadableTimeDelta bar toStringCutToZero domain "
+            "domainWithoutWWW topLevelDomain protocol path queryString cutQueryString "
+            "extractURLParameter extractTextFromHTML"
+        ),
+        "JSON": (
+            "JSONExtract JSONExtractString JSONExtractInt JSONExtractUInt JSONExtractFloat "
+            "JSONExtractBool JSONExtractRaw JSONExtractArrayRaw JSONExtractKeys "
+            "JSONExtractKeysAndValues JSONExtractKeysAndValuesRaw JSONHas JSONLength JSONType "
+            "JSONKey JSONArrayLength JSON_VALUE JSON_QUERY JSON_EXISTS isValidJSON toJSONString "
+            "simpleJSONExtractString simpleJSONExtractInt simpleJSONExtractFloat "
+            "simpleJSONExtractBool simpleJSONExtractRaw simpleJSONHas visitParamExtractString"
+        ),
+        "Arrays": (
+            "array arrayElement arrayElementOrNull arrayMap arrayFilter arrayExists arrayAll "
+            "arrayCount arrayFirst arrayFirstOrNull arrayFirstIndex arrayLast arrayLastIndex "
+            "arraySum arrayAvg arrayMin arrayMax arrayProduct arraySort arrayReverseSort "
+            "arrayReverse arrayDistinct arrayUniq arrayConcat arrayFlatten arrayCompact "
+            "arraySlice arrayPushBack arrayPushFront arrayPopBack arrayPopFront arrayResize "
+            "arrayIntersect arrayUnion arrayExcept arrayEnumerate arrayEnumerateUniq "
+            "arrayCumSum arrayDifference arrayZip arraySplit arrayFill arrayFold arrayJoin has "
+            "hasAll hasAny hasSubstr indexOf countEqual range emptyArrayString"
+        ),
+        "Tuples and maps": (
+            "tuple tupleElement untuple map mapFromArrays mapKeys mapValues mapContains "
+            "mapContainsKey mapAdd mapSubtract mapFilter mapApply mapExists mapAll mapConcat "
+            "mapUpdate mapSort"
+        ),
+        "Hashes and ids": (
+            "cityHash64 sipHash64 sipHash128 xxHash64 murmurHash3_64 halfMD5 MD5 SHA1 SHA256 "
+            "generateUUIDv4 generateUUIDv7 UUIDv7ToDateTime rand rand64 randCanonical"
+        ),
+        "Windows": (
+            "row_number rank dense_rank denseRank percent_rank percentRank cume_dist ntile lag "
+            "lead lagInFrame leadInFrame nth_value first_value last_value"
+        ),
+    }.items()
+}  # fmt: skip
+_AGGREGATES = (
+    "count sum avg min max any anyLast anyHeavy any_value argMin argMax uniq uniqExact "
+    "uniqCombined uniqCombined64 uniqHLL12 median quantile quantiles quantileExact "
+    "quantilesExact quantileExactWeighted quantileTDigest quantilesTDigest quantileTiming "
+    "quantilesTiming quantileBFloat16 quantileDeterministic quantileGK stddevPop stddevSamp "
+    "stddev_pop stddev_samp varPop varSamp var_pop var_samp covarPop covarSamp corr "
+    "avgWeighted sumKahan sumWithOverflow sumCount sumMap minMap maxMap topK topKWeighted "
+    "approx_top_k "
+    "groupArray groupArrayLast groupArraySample groupArraySorted groupUniqArray "
+    "groupArrayMovingAvg groupArrayMovingSum groupConcat groupBitAnd groupBitOr groupBitXor "
+    "histogram entropy skewPop skewSamp kurtPop kurtSamp simpleLinearRegression retention "
+    "windowFunnel sequenceMatch sequenceCount deltaSum deltaSumTimestamp boundingRatio "
+    "exponentialMovingAverage maxIntersections rankCorr singleValueOrNull"
+)
+AGGREGATES = tuple(_AGGREGATES.split())
+# What may follow an aggregate's name: `sumIf`, `uniqExactOrNull`, `groupArrayDistinctIf`.
+COMBINATORS = ("If", "Array", "Distinct", "OrNull", "OrDefault", "ForEach", "ArgMin", "ArgMax")
+# Functions whose last argument is a type as text, which must be one of `types`.
+TYPED = frozenset({"CAST", "accurateCastOrNull", "JSONExtract", "JSONExtractKeysAndValues"})
+
+_EXACT = {name: name for names in FUNCTIONS.values() for name in names} | {
+    name: name for name in AGGREGATES
+}
+_FOLDED = {name.lower(): name for name in _EXACT}
+_AGGREGATES_FOLDED = {name.lower(): name for name in AGGREGATES}
+_MOST_COMBINATORS = 4
+
+
+def canonical(name: str) -> str | None:
+    """The allowed function of this name, in any letter case; None when there is none."""
+    return _EXACT.get(name) or _FOLDED.get(name.lower()) or _combined(name)
+
+
+def similar(name: str) -> str | None:
+    """The allowed function whose name is most like this one."""
+    found = difflib.get_close_matches(name.lower(), _FOLDED, n=1)
+    return _FOLDED[found[0]] if found else None
+
+
+def _combined(name: str) -> str | None:
+    rest, suffixes = name, ""
+    for _ in range(_MOST_COMBINATORS):
+        suffix = next((each for each in COMBINATORS if rest.lower().endswith(each.lower())), None)
+        if suffix is None:
+            return None
+        rest, suffixes = rest[: -len(suffix)], suffix + suffixes
+        if base := _AGGREGATES_FOLDED.get(rest.lower()):
+            return base + suffixes
+    return None

@@ -1,0 +1,75 @@
+"""Values of `{name:Type}`, bound by the engine and never part of the query's text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sqlglot import exp
+
+from nilometer.query.sql import quoting, types
+from nilometer.query.sql.refusal import Refusal
+
+_NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
+_MOST_VALUES = 10_000
+_SCALAR = (str, int, float, bool)
+
+
+class Parameters:
+    """The values that came with a query, and those of them that it uses."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self.used: dict[str, Any] = {}
+
+    def write(self, node: exp.Placeholder) -> str:
+        """The parameter as SQL. Raises Refusal when it has no value or no usable type."""
+        name = node.name
+        kind = node.args.get("kind")
+        if not isinstance(kind, str) or not _NAME.fullmatch(name):
+            raise Refusal("A parameter is written {name:Type}.", name)
+        written = types.parse(kind)
+        value = self._value(name)
+        if value is None:
+            return f"CAST(NULL, {quoting.string(_nullable(written))})"
+        self.used[name] = _bindable(value, name)
+        return f"{{{name}:{written}}}"
+
+    def count(self, node: exp.Placeholder) -> int:
+        """The value of a parameter that is a number of rows."""
+        value = self._value(node.name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise Refusal("LIMIT and OFFSET take whole numbers.", node.name)
+        return value
+
+    def _value(self, name: str) -> Any:
+        if name not in self._values:
+            raise Refusal(f"The parameter {name[:60]} has no value; send it in `values`.", name)
+        return self._values[name]
+
+
+def _nullable(written: str) -> str:
+    return (
+        written if written.startswith(("Nullable(", "LowCardinality(N")) else f"Nullable({written})"
+    )
+
+
+def _bindable(value: Any, name: str) -> Any:
+    """The value in a form for `binding.bound`: a scalar, or a list of texts or of numbers."""
+    if isinstance(value, _SCALAR):
+        return _scalar(value)
+    if isinstance(value, list):
+        items = cast("Sequence[Any]", value)
+        same = {isinstance(item, str) for item in items}
+        if (
+            len(items) <= _MOST_VALUES
+            and len(same) <= 1
+            and all(isinstance(i, _SCALAR) for i in items)
+        ):
+            return [_scalar(item) for item in items]
+    raise Refusal("A parameter is a text, a number, or a list of either.", name)
+
+
+def _scalar(value: str | float | bool) -> str | int | float:
+    return int(value) if isinstance(value, bool) else value

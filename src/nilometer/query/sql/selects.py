@@ -1,0 +1,274 @@
+"""Queries, written anew: SELECTs, their tables, and what joins and follows them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlglot import exp
+
+from nilometer.query.sql import grammar, paths, quoting
+from nilometer.query.sql.expressions import Expressions
+from nilometer.query.sql.parameters import Parameters
+from nilometer.query.sql.refusal import Refusal
+from nilometer.query.sql.scope import Scope
+from nilometer.query.sql.sources import Sources
+from nilometer.query.sql.tree import Node, children, expect_only, part, text_of
+
+_SELECT = (
+    *("with_", "expressions", "distinct", "from_", "joins", "where", "group", "having", "qualify"),
+    *("windows", "order", "limit_by", "limit", "offset"),
+)
+_SET_OPERATIONS: Mapping[type[Node], str] = {
+    exp.Union: "UNION",
+    exp.Except: "EXCEPT",
+    exp.Intersect: "INTERSECT",
+}
+_DEEPEST = 24
+_LONGEST = 250_000
+_LONGEST_NAME = 200
+_COUNT = re.compile(r"\d{1,18}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A query that may run: its SQL, the parameters to bind, and the rows that it asks for.
+
+    `limit` is what the outermost SELECT asks for, None when it says nothing.
+    """
+
+    sql: str
+    parameters: Mapping[str, Any]
+    limit: int | None
+    offset: int
+
+
+def compiled(query: exp.Query, project_id: int, values: Mapping[str, Any], most: int) -> Compiled:
+    """The query within one project, asking for one row more than `most` at the most, so that the
+    reader of the answer knows whether there are more. Raises Refusal."""
+    parameters = Parameters(values)
+    queries = Queries(project_id, parameters)
+    try:
+        return queries.outermost(query, most)
+    except RecursionError:
+        raise Refusal("The query is nested too deeply.") from None
+
+
+class Queries:
+    """Writes the queries of one request."""
+
+    def __init__(self, project_id: int, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self._expressions = Expressions(self.write, parameters)
+        self._sources = Sources(project_id, self.write, self._expressions)
+
+    def outermost(self, given: exp.Query, most: int) -> Compiled:
+        """The whole query, with its LIMIT replaced."""
+        query = _query(given)
+        limit: int | None = None
+        offset = 0
+        if isinstance(query, exp.Select):
+            limit, offset = self._rows(query, "limit"), self._rows(query, "offset") or 0
+            query.set("limit", None)
+            query.set("offset", None)
+            sql = self.write(query, Scope())
+        else:
+            sql = f"SELECT * FROM ({self.write(query, Scope())})"  # noqa: S608  (written anew)
+        asked = min(most, most if limit is None else limit)
+        sql = f"{sql} LIMIT {asked + 1:d} OFFSET {offset:d}"
+        return Compiled(sql, self._parameters.used, limit, offset)
+
+    def write(self, given: exp.Query, scope: Scope) -> str:
+        """A query as SQL. Raises Refusal."""
+        query = _query(given)
+        if scope.depth > _DEEPEST:
+            raise Refusal("The query is nested too deeply.")
+        if isinstance(query, exp.Select):
+            sql = self._select(query, scope)
+        elif type(query) in _SET_OPERATIONS:
+            sql = self._set_operation(query, scope)
+        else:
+            raise Refusal("Only a SELECT may stand here.", text_of(query))
+        if len(sql) > _LONGEST:
+            raise Refusal("The query is too large, with its CTEs written out where they are used.")
+        return sql
+
+    def _select(self, select: exp.Select, scope: Scope) -> str:
+        expect_only(select, *_SELECT)
+        scope = self._with(select, scope)
+        source, scope = self._sources.write(select, scope)
+        clauses = [
+            f"WITH {', '.join(scope.scalars)}" if scope.scalars else "",
+            self._projections(select, scope),
+            source,
+            self._condition(select, "where", "WHERE", scope),
+            self._group(select, scope),
+            self._condition(select, "having", "HAVING", scope),
+            self._windows(select, scope),
+            self._condition(select, "qualify", "QUALIFY", scope),
+            self._order(select, scope),
+            self._limit_by(select, scope),
+            self._limit(select),
+        ]
+        return " ".join(filter(None, clauses))
+
+    def _set_operation(self, query: Node, scope: Scope) -> str:
+        expect_only(query, "with_", "this", "expression", "distinct")
+        scope = self._with(query, scope)
+        word = _SET_OPERATIONS[type(query)]
+        for side in (query.this, query.expression):
+            if type(side) in _SET_OPERATIONS and word != _SET_OPERATIONS[type(side)]:
+                raise Refusal("Put brackets around what UNION, EXCEPT and INTERSECT join.", word)
+        distinct = query.args.get("distinct")
+        if isinstance(query, exp.Union):
+            word = f"{word} {'DISTINCT' if distinct else 'ALL'}"
+        elif distinct:
+            word = f"{word} DISTINCT"
+        branch = replace(scope, depth=scope.depth + 1)
+        left, right = self.write(query.this, branch), self.write(query.expression, branch)
+        return f"({left}) {word} ({right})"
+
+    def _with(self, query: Node, scope: Scope) -> Scope:
+        """The scope below WITH: each definition sees those before it."""
+        definitions = part(query, "with_")
+        if definitions is None:
+            return scope
+        expect_only(definitions, "expressions", "recursive")
+        expect_only(definitions, "expressions")
+        for each in children(definitions):
+            scope = self._definition(each, scope)
+        return scope
+
+    def _definition(self, node: Node, scope: Scope) -> Scope:
+        if not isinstance(node, exp.CTE) or not node.alias:
+            raise Refusal("This definition in WITH cannot be used.", text_of(node))
+        expect_only(node, "this", "alias", "scalar")
+        _expect_bare(node.args["alias"])
+        inner: Node = node.this
+        if node.args.get("scalar") or not isinstance(inner, exp.Query | exp.Subquery):
+            return scope.with_scalar(
+                f"{self._expressions.write(inner, scope)} AS {quoting.identifier(node.alias)}"
+            )
+        return scope.with_cte(node.alias, self.write(_query(inner), scope.inner()))
+
+    def _projections(self, select: exp.Select, scope: Scope) -> str:
+        distinct = part(select, "distinct")
+        if distinct is not None:
+            expect_only(distinct)
+        written = ", ".join([self._projection(each, scope) for each in children(select)])
+        if not written:
+            raise Refusal("SELECT needs at least one column.")
+        return f"SELECT {'DISTINCT ' if distinct is not None else ''}{written}"
+
+    def _projection(self, node: Node, scope: Scope) -> str:
+        if isinstance(node, exp.Star):
+            return _star(node)
+        if isinstance(node, exp.Column) and isinstance(node.this, exp.Star):
+            expect_only(node, "this", "table")
+            return f"{quoting.identifier(node.table)}.{_star(node.this)}"
+        sql = self._expressions.write(node, scope)
+        name = paths.json_name(node, scope) or _text(node)
+        return f"{sql} AS {quoting.identifier(name)}" if name else sql
+
+    def _condition(self, select: exp.Select, key: str, word: str, scope: Scope) -> str:
+        node = part(select, key)
+        if node is None:
+            return ""
+        expect_only(node, "this")
+        return f"{word} {self._expressions.write(node.this, scope)}"
+
+    def _group(self, select: exp.Select, scope: Scope) -> str:
+        group = part(select, "group")
+        if group is None:
+            return ""
+        expect_only(group, "expressions", "all", "totals", "rollup", "cube")
+        words = ["GROUP BY"]
+        words.append("ALL" if group.args.get("all") else self._groups(group, scope))
+        words += [f"WITH {k.upper()}" for k in ("rollup", "cube", "totals") if group.args.get(k)]
+        for key in ("rollup", "cube"):
+            for each in children(group, key):
+                expect_only(each)
+        return " ".join(words)
+
+    def _groups(self, group: Node, scope: Scope) -> str:
+        return self._expressions.list(children(group), scope)
+
+    def _windows(self, select: exp.Select, scope: Scope) -> str:
+        windows = children(select, "windows")
+        written = [
+            f"{quoting.identifier(each.name)} AS {self._expressions.window(each, scope)}"
+            for each in windows
+        ]
+        return f"WINDOW {', '.join(written)}" if written else ""
+
+    def _order(self, select: exp.Select, scope: Scope) -> str:
+        order = part(select, "order")
+        return "" if order is None else self._expressions.order(order, scope)
+
+    def _limit_by(self, select: exp.Select, scope: Scope) -> str:
+        limit = part(select, "limit_by")
+        if limit is None:
+            return ""
+        expect_only(limit, "expression", "offset", "expressions")
+        skipped = part(limit, "offset")
+        offset = f"{self._count(skipped):d}, " if skipped is not None else ""
+        columns = self._expressions.list(children(limit), scope)
+        return f"LIMIT {offset}{self._count(limit.expression):d} BY {columns}"
+
+    def _limit(self, select: exp.Select) -> str:
+        limit, offset = self._rows(select, "limit"), self._rows(select, "offset")
+        words = [f"LIMIT {limit:d}"] if limit is not None else []
+        words += [f"OFFSET {offset:d}"] if offset is not None else []
+        return " ".join(words)
+
+    def _rows(self, select: exp.Select, key: str) -> int | None:
+        node = part(select, key)
+        if node is None:
+            return None
+        expect_only(node, "expression")
+        return self._count(node.expression)
+
+    def _count(self, node: Node) -> int:
+        if isinstance(node, exp.Placeholder):
+            return self._parameters.count(node)
+        if isinstance(node, exp.Literal) and not node.is_string and _COUNT.fullmatch(node.name):
+            return int(node.name)
+        raise Refusal("LIMIT and OFFSET take whole numbers.", "LIMIT")
+
+
+def _text(node: Node) -> str | None:
+    """The text of an expression that is no name itself and has none: what is written for it can
+    look otherwise, and would name its column."""
+    if isinstance(node, exp.Alias | exp.Column):
+        return None
+    text = str(node.meta.get(grammar.TEXT, ""))
+    return text if 0 < len(text) <= _LONGEST_NAME else None
+
+
+def _unwrapped(query: Node) -> Node:
+    while isinstance(query, exp.Subquery):
+        expect_only(query, "this")
+        query = query.this
+    return query
+
+
+def _query(node: Node) -> exp.Query:
+    inner = _unwrapped(node)
+    if not isinstance(inner, exp.Query):
+        raise Refusal("Only a SELECT may stand here.", text_of(node))
+    return inner
+
+
+def _expect_bare(alias: Node) -> None:
+    expect_only(alias, "this")
+
+
+def _star(node: Node) -> str:
+    """`*`, with or without `EXCEPT (…)`."""
+    expect_only(node, "except_")
+    names = [each.name for each in children(node, "except_")]
+    if not names:
+        return "*"
+    return f"* EXCEPT ({', '.join(map(quoting.identifier, names))})"

@@ -1,0 +1,260 @@
+"""The virtual tables: what a query may name in FROM, their columns, and the fence around them.
+
+A table is a subquery over one stored table with `PREWHERE project_id = …`: rows of another project
+are gone before anything that the user wrote sees a row, also after the engine has pushed the user's
+conditions down. `optimize_move_to_prewhere = 0` (see `limits`) keeps these behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nilometer.conventions.ai_properties import PROPERTIES
+from nilometer.query.sql import quoting
+from nilometer.query.trace_sql import CALL, ERRORS, KEPT_MODELS, first, total
+
+MICROS = "DateTime64(6, 'UTC')"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, its ClickHouse type, what it is, and the expression that makes it."""
+
+    name: str
+    type: str
+    description: str
+    sql: str | None = None
+
+    def select(self) -> str:
+        """The column as it stands in the subquery's SELECT."""
+        name = quoting.identifier(self.name)
+        return name if self.sql is None else f"{self.sql} AS {name}"
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualTable:
+    """What a name in FROM stands for. `where` and `tail` are our own SQL."""
+
+    name: str
+    description: str
+    source: str
+    columns: tuple[Column, ...]
+    where: str = ""
+    tail: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def fenced(self, project_id: int, *, bounds: Sequence[str] = (), hidden: bool = True) -> str:
+        """The table as a subquery, within one project and these bounds on `timestamp`.
+
+        `keys` are hidden from the engine's indexes unless `hidden` is false (see `keys`, the
+        module); each goes with the value that no row of the project has.
+        """
+        columns = ", ".join(self._select(column, project_id, hidden) for column in self.columns)
+        fence = " AND ".join((f"project_id = {project_id:d}", *bounds))
+        where = f" WHERE {self.where}" if self.where else ""
+        return (
+            f"(SELECT {columns} FROM nilometer.{self.source} FINAL "  # noqa: S608  (our own texts)
+            f"PREWHERE {fence}{where}{self.tail})"
+        )
+
+    def _select(self, column: Column, project_id: int, hidden: bool) -> str:
+        if not hidden or column.name not in self.keys:
+            return column.select()
+        value = f"{self.source}.{column.name}"
+        other = self.keys[column.name]
+        return f"if(project_id = {project_id:d}, {value}, {other}) AS {column.name}"
+
+
+def filters(project_id: int) -> str:
+    """The value of `additional_table_filters`: the second fence, on every stored table."""
+    entries = (f"'nilometer.{table}': 'project_id = {project_id:d}'" for table in STORED)
+    return f"{{{', '.join(entries)}}}"
+
+
+# Every table with a project_id in the schema.
+STORED = ("events", "event_ids", "calls")
+
+_TYPES = {
+    "text": "Nullable(String)",
+    "int64": "Nullable(Int64)",
+    "float64": "Nullable(Float64)",
+    "decimal": "Nullable(Decimal(38, 18))",
+    "flag": "Bool",
+}
+_LOW_CARDINALITY = frozenset(
+    {"model", "provider", "framework", "error_type", "base_url", "stop_reason"}
+)
+
+
+def _type(name: str, kind: str) -> str:
+    return "LowCardinality(Nullable(String))" if name in _LOW_CARDINALITY else _TYPES[kind]
+
+
+_TYPED = tuple(
+    Column(known.column, _type(known.column, known.kind.column_type), known.description)
+    for known in PROPERTIES
+    if known.column and known.kind.column_type
+)
+_HEAVY = tuple(
+    Column(
+        known.name.removeprefix("$ai_"),
+        "Nullable(String)",
+        f"{known.description} As JSON text.",
+        f"nullIf(JSONExtractRaw(events.properties, {quoting.string(known.name)}), '')",
+    )
+    for known in PROPERTIES
+    if known.heavy and known.name.startswith("$ai_") and not known.is_family
+)
+_HEAVY_NAMES = ", ".join(
+    quoting.string(known.name) for known in PROPERTIES if known.heavy and not known.is_family
+)
+_IDENTITY = (
+    Column("uuid", "UUID", "The event's own id."),
+    Column("event", "LowCardinality(String)", "Its type, such as `$ai_generation`."),
+    Column("distinct_id", "String", "The user."),
+    Column("timestamp", MICROS, "When it happened, by the client, its clock's skew corrected."),
+    Column("accepted_at", MICROS, "When Nilometer accepted it."),
+    Column("expires_at", MICROS, "When its large values are deleted."),
+)
+_PROPERTIES = Column(
+    "properties", "String", "All properties, as the JSON text that was sent; `properties.name`."
+)
+_NO_TIME = "toDateTime64(0, 6, 'UTC')"
+_NO_UUID = "toUUID('00000000-0000-0000-0000-000000000000')"
+_EVENT_KEYS = {"timestamp": _NO_TIME, "uuid": _NO_UUID, "accepted_at": _NO_TIME}
+_EVENTS = VirtualTable(
+    "events",
+    "Every event, one row each.",
+    "events",
+    (*_IDENTITY, _PROPERTIES, *_TYPED),
+    keys=_EVENT_KEYS,
+)
+_LIGHT = (
+    "concat('{', arrayStringConcat(arrayMap(pair -> concat(toJSONString(pair.1), ':', pair.2), "
+    f"arrayFilter(pair -> pair.1 NOT IN ({_HEAVY_NAMES}), "
+    "JSONExtractKeysAndValuesRaw(events.properties))), ','), '}')"
+)
+_AI_EVENTS = VirtualTable(
+    "ai_events",
+    "Events whose type begins with `$ai_`, with prompts and answers in columns of their own.",
+    "events",
+    (
+        *_IDENTITY,
+        Column("team_id", "Int64", "The project's id.", "project_id"),
+        Column("retention_days", "Int64", "How long large values are kept.",
+               "dateDiff('day', accepted_at, expires_at)"),
+        Column("drop_date", "Date", "The day on which they are deleted.", "toDate(expires_at)"),
+        Column("properties", "String", "The properties without those in columns of their own.",
+               _LIGHT),
+        *_TYPED,
+        *_HEAVY,
+    ),
+    where="startsWith(event, '$ai_')",
+    keys=_EVENT_KEYS,
+)  # fmt: skip
+_CALL_COLUMNS = (
+    Column("call_id", "String", "The provider's response id, or LiteLLM's call id, or the span."),
+    Column(
+        "identity", "LowCardinality(String)", "What call_id is: response, litellm, span, event."
+    ),
+    Column("event_uuid", "UUID", "The event that describes the call best."),
+    *(column for column in _IDENTITY if column.name in ("timestamp", "accepted_at", "distinct_id")),
+    Column("operation", "LowCardinality(String)", "generation or embedding."),
+)
+_IN_CALLS = (
+    *("trace_id", "span_id", "session_id", "model", "provider", "is_error", "http_status"),
+    *("latency", "time_to_first_token"),
+)
+_CALLS = VirtualTable(
+    "calls",
+    "Every request to a provider, once: of several events about one call, the best source's.",
+    "calls",
+    (
+        *_CALL_COLUMNS,
+        *(column for column in _TYPED if column.name in _IN_CALLS),
+        *(
+            column
+            for column in _TYPED
+            if column.name.endswith("_tokens") or column.name == "web_search_count"
+        ),
+        *(
+            Column(f"reported_{column.name}", column.type, column.description)
+            for column in _TYPED
+            if column.name.endswith("_cost_usd")
+        ),
+    ),
+    tail=" ORDER BY calls.project_id, calls.call_id, source_rank, calls.accepted_at, "
+    "calls.event_uuid LIMIT 1 BY calls.call_id",
+    keys={"call_id": "''", "event_uuid": _NO_UUID, "accepted_at": _NO_TIME},
+)
+
+
+def _summary(what: str) -> tuple[Column, ...]:
+    """The columns that traces and sessions share."""
+    cost = f"sumIf(events.total_cost_usd, {CALL})"
+    return (
+        Column("started_at", MICROS, f"The time of the {what}'s first event.", "min(timestamp)"),
+        Column("ended_at", MICROS, "The time of its last event.", "max(timestamp)"),
+        Column("event_count", "UInt64", "Its events.", "count()"),
+        Column("error_count", "UInt64", "Those that are errors.", ERRORS),
+        Column("call_count", "UInt64", "Generations and embeddings.", f"countIf({CALL})"),
+        Column("input_tokens", "Nullable(Int64)", "Of its calls.", total("events.input_tokens")),
+        Column("output_tokens", "Nullable(Int64)", "Of its calls.", total("events.output_tokens")),
+        Column("total_cost_usd", "Nullable(Decimal(38, 18))", "As its calls report it.", cost),
+        Column("models", "Array(String)", "Its calls' models, at most 20.", KEPT_MODELS),
+        Column("distinct_id", "String", "The user of its first event.",
+               "argMin(events.distinct_id, (timestamp, uuid))"),
+    )  # fmt: skip
+
+
+_NAME = ", ".join(
+    (
+        first("coalesce(trace_name, span_name)", "event = '$ai_trace'"),
+        first("trace_name", "1"),
+        first("span_name", "parent_id IS NULL"),
+    )
+)
+_TRACES = VirtualTable(
+    "traces",
+    "One run of a feature, summed up from its events.",
+    "events",
+    (
+        Column("trace_id", "String", "The trace.", "assumeNotNull(events.trace_id)"),
+        Column("name", "Nullable(String)", "Its name.",
+               f"coalesce({_NAME})"),
+        Column("session_id", "Nullable(String)", "Its session.", first("events.session_id", "1")),
+        Column("duration", "Float64", "Seconds: end - start, or the longest latency if greater.",
+               "greatest((toUnixTimestamp64Micro(max(timestamp)) - "
+               "toUnixTimestamp64Micro(min(timestamp))) / 1e6, ifNull(max(latency), 0))"),
+        *_summary("trace"),
+    ),
+    where="events.trace_id IS NOT NULL",
+    tail=" GROUP BY events.trace_id",
+)  # fmt: skip
+_SESSIONS = VirtualTable(
+    "sessions",
+    "Traces that belong together, such as a conversation, summed up from their events.",
+    "events",
+    (
+        Column("session_id", "String", "The session.", "assumeNotNull(events.session_id)"),
+        Column("trace_count", "UInt64", "Its traces.", "uniqExact(trace_id)"),
+        Column("duration", "Float64", "Seconds from its first event to its last.",
+               "(toUnixTimestamp64Micro(max(timestamp)) - "
+               "toUnixTimestamp64Micro(min(timestamp))) / 1e6"),
+        *_summary("session"),
+    ),
+    where="events.session_id IS NOT NULL",
+    tail=" GROUP BY events.session_id",
+)  # fmt: skip
+
+TABLES = {table.name: table for table in (_EVENTS, _AI_EVENTS, _CALLS, _TRACES, _SESSIONS)}
+
+
+# Every column that the store is sorted or partitioned by.
+KEYS = frozenset(name for table in TABLES.values() for name in table.keys)
+
+
+def column_names(tables: Iterable[str]) -> set[str]:
+    """The columns of these tables."""
+    return {column.name for name in tables for column in TABLES[name].columns}

@@ -1,0 +1,82 @@
+"""Rows of several projects in one store: ours, and others' that are full of a marker."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import uuid4
+
+from nilometer.clickhouse.store import Store
+from tests.query.rows import NOON, event_row, insert
+
+MARKER = "OTHERS-SECRET"
+# A moment that ours never have: conversions of it overflow.
+FAR = datetime(2299, 12, 31, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def our_row(project_id: int, number: int) -> dict:
+    """An event of ours: every text of it is a number, and no number is 0."""
+    return event_row(
+        project_id,
+        at=number * 1_000_000,
+        distinct_id=str(number % 3 + 1),
+        trace_id=str(number % 4 + 1),
+        session_id=str(number % 2 + 1),
+        span_id=str(number + 1),
+        model=f"model-{number % 2}",
+        input_tokens=number + 1,
+        output_tokens=2 * number + 1,
+        latency=0.5 + number,
+        total_cost_usd=Decimal("0.000000000000000001") * (number + 1),
+        properties=(
+            f'{{"$ai_model":"model-{number % 2}","$ai_input":[{{"role":"user"}}],'
+            f'"n":{number + 1},"deep":{{"list":[1,2,{number}]}},"text":"word {number}"}}'
+        ),
+    )
+
+
+def their_row(project_id: int, number: int) -> dict:
+    """An event of another project: what is done to it by a query either shows or fails."""
+    return event_row(
+        project_id,
+        event=f"$ai_{MARKER}",
+        timestamp=(EPOCH, FAR, NOON + timedelta(microseconds=number))[number % 3],
+        distinct_id=MARKER,
+        trace_id=MARKER,
+        session_id=MARKER,
+        span_id=MARKER,
+        model=MARKER,
+        input_tokens=0,
+        output_tokens=-(2**62),
+        latency=0,
+        total_cost_usd=Decimal(9999999999999999999),
+        properties=f'{{"$ai_model":"{MARKER}","$ai_input":"{MARKER}","n":"{MARKER}"}}',
+    )
+
+
+def call_row(project_id: int, text: str) -> dict:
+    return {
+        "project_id": project_id,
+        "call_id": text,
+        "identity": "response",
+        "event_uuid": str(uuid4()),
+        "source_rank": 1,
+        "revision": 1,
+        "accepted_at": NOON,
+        "timestamp": NOON,
+        "trace_id": text,
+        "distinct_id": text,
+        "model": text,
+        "operation": "generation",
+        "is_error": False,
+        "mapping_version": 1,
+    }
+
+
+def fill_ours(store: Store, project_id: int, count: int = 12) -> None:
+    insert(store, [our_row(project_id, number) for number in range(count)])
+    store.insert("calls", [call_row(project_id, str(number + 1)) for number in range(4)])
+
+
+def fill_theirs(store: Store, project_id: int, count: int = 12) -> None:
+    insert(store, [their_row(project_id, number) for number in range(count)])
+    store.insert("calls", [call_row(project_id, f"{MARKER}-{number}") for number in range(4)])

@@ -1,0 +1,106 @@
+"""The same answers and the same errors, with and without the rows of another project.
+
+Queries are made from parts that fail, or answer otherwise, on the others' rows: numbers that are 0,
+texts that are no numbers, times that overflow. They stand wherever an expression can stand.
+"""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nilometer.query.sql.errors import SqlError
+from tests.projects import new_project_id
+from tests.query_sql.tenants import MARKER, fill_ours, fill_theirs
+
+# Each would fail or differ on a row of the others.
+PROBES = [
+    "toInt64(distinct_id)",
+    "toUInt8(trace_id)",
+    "toInt64(session_id)",
+    "intDiv(100, input_tokens)",
+    "modulo(7, input_tokens)",
+    "toDecimal32(toUnixTimestamp(timestamp), 0)",
+    "intDiv(10, toUnixTimestamp(timestamp))",
+    "intDiv(10, toYear(timestamp) - 1970)",
+    "toUInt8(toYear(timestamp) - 1970)",
+    "toInt64(properties.n)",
+    "JSONExtractInt(properties, 'n')",
+    "toDate(concat('2025-01-0', trace_id))",
+    "length(splitByChar('-', distinct_id))",
+    "total_cost_usd * toDecimal128(1, 10)",
+    "output_tokens * 4",
+    "toInt64(substring(model, 7))",
+    "CAST(distinct_id, 'UInt32')",
+    "[10, 20, 30, 40][toInt64(trace_id)]",
+    "parseDateTimeBestEffort(concat('2025-01-0', trace_id))",
+]
+CONDITIONS = [
+    "{0} > 1",
+    "{0} >= 0 AND {1} < 100",
+    "NOT ({0} = 3)",
+    "{0} IN (1, 2, 3)",
+    "isNull({0})",
+]
+TABLES = ["events", "ai_events", "(SELECT * FROM events)", "(SELECT * FROM events WHERE 1)"]
+SHAPES = [
+    "SELECT count() FROM {table} WHERE {condition}",
+    "SELECT {0} AS a FROM {table} ORDER BY a, uuid LIMIT 5",
+    "SELECT {0} AS a, count() FROM {table} GROUP BY a HAVING max({1}) > 0 ORDER BY a",
+    "SELECT uuid FROM {table} ORDER BY {0}, {1}, uuid LIMIT 3 OFFSET 2",
+    "SELECT count() FROM {table} AS x JOIN events AS y USING (uuid) WHERE {condition2}",
+    "SELECT count() FROM {table} WHERE {0} IN (SELECT {1} FROM events)",
+    "SELECT (SELECT max({0}) FROM {table})",
+    "SELECT max(a), min(a), count() FROM (SELECT {0} AS a FROM {table} WHERE {condition})",
+    "SELECT sum(length(arrayMap(v -> v + {0}, [1, 2]))) FROM {table}",
+    "SELECT a FROM (SELECT {0} AS a, row_number() OVER (PARTITION BY {1} ORDER BY uuid) AS n "
+    "FROM {table}) WHERE n = 1 ORDER BY a",
+    "WITH c AS (SELECT {0} AS a FROM {table}) SELECT count(), sum(toFloat64(a)) FROM c",
+    "SELECT count() FROM {table} WHERE timestamp > now() - INTERVAL 50 YEAR AND {condition}",
+    "SELECT uuid FROM {table} WHERE {condition} ORDER BY uuid LIMIT 1 BY {0}",
+    "SELECT DISTINCT {0} AS a FROM {table} ORDER BY a",
+    "SELECT {0} AS a FROM {table} UNION ALL SELECT {1} FROM events",
+    "SELECT count() FROM traces WHERE toInt64(trace_id) > 1 AND trace_id IN "
+    "(SELECT trace_id FROM {table} WHERE {condition})",
+    "SELECT count(), sum(toInt64(call_id)) FROM calls WHERE toInt64(call_id) > 1",
+    "SELECT session_id, toInt64(session_id), models FROM sessions ORDER BY session_id",
+]  # fmt: skip
+
+
+@st.composite
+def queries(draw):
+    first, second = draw(st.sampled_from(PROBES)), draw(st.sampled_from(PROBES))
+    condition = draw(st.sampled_from(CONDITIONS)).format(first, second)
+    shape = draw(st.sampled_from(SHAPES))
+    table = draw(st.sampled_from(TABLES))
+    joined = "toInt64(x.distinct_id) > 0 AND intDiv(9, y.input_tokens) >= 0"
+    return shape.format(first, second, condition=condition, condition2=joined, table=table)
+
+
+def outcome(sql_queries, project_id, sql):
+    """Everything that an asker is told, but for the time it took."""
+    try:
+        answer = sql_queries.run(project_id, sql)
+    except SqlError as error:
+        return error.code, error.detail
+    rows = answer.rows if "ORDER BY" in sql else sorted(answer.rows)
+    return answer.columns, answer.types, rows, answer.has_more
+
+
+@settings(max_examples=5)
+@given(st.lists(queries(), min_size=40, max_size=40, unique=True))
+def test_rows_of_others_change_no_answer_and_no_error(store, queries, many):
+    before, project_id, after = new_project_id(), new_project_id(), new_project_id()
+    fill_ours(store, project_id)
+    alone = [outcome(queries, project_id, sql) for sql in many]
+    fill_theirs(store, before, 2500)
+    fill_theirs(store, after, 2500)
+    for sql, expected in zip(many, alone, strict=True):
+        assert outcome(queries, project_id, sql) == expected, sql
+        assert MARKER not in str(expected)
+
+
+def test_most_of_these_queries_answer_ours(queries, ours):
+    answered = [
+        not isinstance(outcome(queries, ours, f"SELECT {probe} FROM events")[1], str)
+        for probe in PROBES
+    ]
+    assert all(answered)
