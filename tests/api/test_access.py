@@ -15,6 +15,8 @@ ROUTES = {
     "GET /api/projects/{project_id}/events/{uuid}": Scope.READ,
     "GET /api/projects/{project_id}/traces": Scope.READ,
     "GET /api/projects/{project_id}/traces/{trace_id:path}": Scope.READ,
+    "POST /api/projects/{project_id}/query": Scope.READ,
+    "POST /api/environments/{project_id}/query": Scope.READ,
     "GET /api/projects/{project_id}/blobs": Scope.READ,
     "GET /api/projects/{project_id}/dead_letters": Scope.OPERATE,
     "GET /api/projects/{project_id}/dead_letters/{letter_id}": Scope.OPERATE,

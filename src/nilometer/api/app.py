@@ -15,6 +15,7 @@ from nilometer.api.routes import (
     log,
     organizations,
     projects,
+    query,
     schemas,
     traces,
 )
@@ -29,6 +30,7 @@ _ROUTERS = (
     audit.router,
     events.router,
     traces.router,
+    query.router,
     blobs.router,
     dead_letters.router,
     log.router,

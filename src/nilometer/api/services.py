@@ -17,6 +17,7 @@ from nilometer.log.port import Log
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.query.events import Events
+from nilometer.query.sql.queries import SqlQueries
 from nilometer.query.traces import Traces
 from nilometer.settings import Settings
 
@@ -45,18 +46,24 @@ class Context:
 
     Reads of the store have threads of their own, so that a slow store never keeps an operator
     from the dead letters. `hydrations` bounds the answers of 64 MiB that are in memory at once.
+    Untrusted SQL has two threads, so that it never keeps those reads waiting; an export holds one
+    of two places for as long as its client reads.
     """
 
     services: Services
     events: Events
     traces: Traces
+    sql: SqlQueries
     store_workers: Workers
+    sql_workers: Workers
     database_workers: Workers
     hydrations: Gate
+    sql_exports: Gate
 
     def close(self) -> None:
         """Wait for the blocking calls under way, so that the parts below may be closed."""
         self.store_workers.close()
+        self.sql_workers.close()
         self.database_workers.close()
 
 
@@ -66,9 +73,12 @@ def make_context(services: Services) -> Context:
         services=services,
         events=Events(services.store),
         traces=Traces(services.store),
+        sql=SqlQueries(services.store),
         store_workers=Workers("api-store", threads=4, waiting=64),
+        sql_workers=Workers("api-sql", threads=2, waiting=32),
         database_workers=Workers("api-database", threads=4, waiting=64),
         hydrations=Gate(slots=2, waiting=32),
+        sql_exports=Gate(slots=2, waiting=8),
     )
 
 

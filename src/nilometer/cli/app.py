@@ -52,6 +52,7 @@ MODULES = {
     "events": "nilometer.cli.events",
     "traces": "nilometer.cli.trace",
     "trace": "nilometer.cli.trace",
+    "query": "nilometer.cli.query",
     "dead-letters": "nilometer.cli.dead_letters",
     "log": "nilometer.cli.log",
 }

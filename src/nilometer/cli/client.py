@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 from urllib.parse import quote
 
 import typer
@@ -87,6 +87,28 @@ class Client:
     def delete(self, path: str) -> str:
         """As `get`, of a request that deletes what the path names."""
         return self._ask("DELETE", path, None)
+
+    def download(
+        self,
+        path: str,
+        parameters: Mapping[str, Any],
+        body: Mapping[str, Any],
+        file: BinaryIO,
+    ) -> None:
+        """Write the answer of a POST to a file as it arrives. Raises as `get` does."""
+        import httpx
+
+        try:
+            with self._http.stream("POST", path, params=parameters, json=body) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _refusal(answer)
+                file.writelines(answer.iter_bytes())
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"{visible(str(self._http.base_url))} did not send the whole answer "
+                f"({type(error).__name__})"
+            ) from None
 
     def pages(self, path: str, parameters: Mapping[str, Any], limit: int) -> Listing:
         """The first `limit` results of a list, page after page."""

@@ -103,9 +103,10 @@ def of_run(sql: str, fault: EngineFault) -> SqlError:
     told only if the user's own text has it."""
     place = _place_of(sql, fault.subject) if fault.subject else None
     sentence = _SENTENCES.get(fault.name, _OTHER)
-    name = f"`{fault.subject}`" if place else "one of the names"
+    if place is None:
+        sentence = sentence.replace(": {name}", "").replace("{name}", "a function")
     hint = _hint(fault.subject) if place and fault.subject else ""
-    sentence = sentence.format(name=name, hint=hint)
+    sentence = sentence.format(name=f"`{fault.subject}`", hint=hint)
     sentence = sentence[0].upper() + sentence[1:]
     code = fault.name.lower() if fault.name in _SENTENCES else "invalid_query"
     return SqlError(_sentence(sentence, place), code=code, attr="query")

@@ -129,6 +129,8 @@ _dialect = _Dialect()
 
 def parse(canonical: str) -> exp.Query:
     """The tree of a query in the engine's canonical text. Raises Refusal."""
+    if canonical.lstrip("(").partition(" ")[0] not in ("SELECT", "WITH"):
+        raise Refusal("Only a SELECT may be sent.")
     try:
         trees = _dialect.parse(canonical)
     except (errors.SqlglotError, RecursionError):

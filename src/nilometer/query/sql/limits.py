@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nilometer.query.sql import tables
+from nilometer.query.sql.selects import Rows
 
 MIB = 1024**2
 
-DEFAULT_ROWS = 100
-MOST_ROWS = 50_000
-# An export is streamed, so its rows are bounded by time and bytes more than by memory.
-MOST_EXPORTED_ROWS = 1_000_000
+ANSWER = Rows(default=100, most=50_000, extra=1)
+# An export is streamed, so it is bounded by time and bytes more than by memory.
+EXPORT = Rows(default=1_000_000, most=1_000_000)
 LONGEST_QUERY = 64 * 1024
 MOST_RESULT_BYTES = 64 * MIB
 MOST_SECONDS = 10

@@ -19,6 +19,7 @@ from nilometer.query.sql.tree import Node, children, expect_only, text_of
 Write = Callable[[Node, Scope], str]
 
 _JSON = "properties"
+_PATHS = (exp.Column, exp.Dot, exp.Bracket)
 _PARTS = ("catalog", "db", "table", "this")
 
 
@@ -50,12 +51,14 @@ def write(node: Node, scope: Scope, write_expression: Write) -> str:
 
 def json_name(node: Node, scope: Scope) -> str | None:
     """For a value inside `properties`, what its column in an answer is called: its last name."""
-    if not isinstance(node, exp.Column | exp.Dot | exp.Bracket):
+    if not isinstance(node, _PATHS):
         return None
     root, steps = _steps(node)
     if root is not None or not _is_json(steps, _column_length(steps, scope), scope):
         return None
-    return steps[-1].node.name or None
+    last = steps[-1].node
+    is_key = isinstance(last, exp.Identifier) or (isinstance(last, exp.Literal) and last.is_string)
+    return last.name if is_key else None
 
 
 def _steps(node: Node) -> tuple[Node | None, list[Step]]:
@@ -65,6 +68,8 @@ def _steps(node: Node) -> tuple[Node | None, list[Step]]:
     if isinstance(node, exp.Column):
         expect_only(node, *_PARTS)
         return None, [Step(node.args[key]) for key in _PARTS if node.args.get(key)]
+    if isinstance(node, exp.Paren) and isinstance(node.this, (*_PATHS, exp.Paren)):
+        return _steps(node.this)  # the engine prints `a.b.c` of some paths as `(a.b).c`
     if isinstance(node, exp.Dot):
         root, steps = _steps(node.this)
         return root, [*steps, Step(node.expression)]

@@ -16,7 +16,7 @@ from nilometer.clickhouse.store import Store
 from nilometer.query.sql import errors, grammar, limits
 from nilometer.query.sql.errors import SqlError
 from nilometer.query.sql.refusal import Refusal
-from nilometer.query.sql.selects import Compiled, compiled
+from nilometer.query.sql.selects import Compiled, Rows, compiled
 
 _ROWS = "JSONCompactEachRowWithNamesAndTypes"
 _FORMATTED = "SELECT formatQuerySingleLine({query:String})"
@@ -74,20 +74,17 @@ class SqlQueries:
         started = time.perf_counter()
         with self._sandbox(project_id, self._seconds, limits.MOST_RESULT_BYTES) as sandbox:
             canonical = _canonical(sandbox, sql)
-            query = _compiled(sql, canonical, project_id, values, limits.MOST_ROWS)
+            query = _compiled(sql, canonical, project_id, values, limits.ANSWER)
             guarded = time.perf_counter()
-            asked = min(
-                limits.DEFAULT_ROWS if query.limit is None else query.limit, limits.MOST_ROWS
-            )
             output = _run(sandbox, sql, query, _ROWS)
-        names, types, *rows = output.splitlines()
+        names, types, *rows = output.removesuffix(b"\n").split(b"\n")
         columns: list[str] = orjson.loads(names)
         return Answer(
             columns=columns,
             types=list(zip(columns, orjson.loads(types), strict=True)),
-            rows=rows[:asked],
-            has_more=len(rows) > asked,
-            limit=asked,
+            rows=rows[: query.limit],
+            has_more=len(rows) > query.limit,
+            limit=query.limit,
             offset=query.offset,
             canonical=canonical,
             timings={"guard": guarded - started, "execute": time.perf_counter() - guarded},
@@ -109,14 +106,16 @@ class SqlQueries:
         size = 0 if in_blocks else limits.MOST_RESULT_BYTES
         with self._sandbox(project_id, 6 * self._seconds, size) as sandbox:
             canonical = _canonical(sandbox, sql)
-            query = _compiled(sql, canonical, project_id, values, limits.MOST_EXPORTED_ROWS)
+            query = _compiled(sql, canonical, project_id, values, limits.EXPORT)
             if not in_blocks:
                 yield _run(sandbox, sql, query, name)
                 return
             with _explained(sql):
                 blocks = sandbox.stream(query.sql, name, query.parameters)
                 with contextlib.closing(blocks):
-                    yield from _without_headers(blocks, header)
+                    any_rows = yield from _without_headers(blocks, header)
+            if header and not any_rows:
+                yield _run(sandbox, sql, query, name)
 
     def _sandbox(
         self, project_id: int, seconds: int, result_bytes: int
@@ -143,10 +142,10 @@ def _compiled(
     canonical: str,
     project_id: int,
     values: Mapping[str, Any] | None,
-    most: int,
+    rows: Rows,
 ) -> Compiled:
     try:
-        return compiled(grammar.parse(canonical), project_id, values or {}, most)
+        return compiled(grammar.parse(canonical), project_id, values or {}, rows)
     except Refusal as refusal:
         raise errors.located(sql, refusal) from None
 
@@ -164,7 +163,9 @@ def _explained(sql: str) -> Generator[None]:
         raise errors.of_run(sql, fault) from None
 
 
-def _without_headers(blocks: Iterator[bytes], lines: int) -> Iterator[bytes]:
-    """The blocks as one document: the header of the first only."""
+def _without_headers(blocks: Iterator[bytes], lines: int) -> Generator[bytes, None, bool]:
+    """The blocks as one document: the header of the first only. Returns whether there were any."""
+    number = -1
     for number, block in enumerate(blocks):
         yield block if number == 0 else block.split(b"\n", lines)[lines]
+    return number >= 0

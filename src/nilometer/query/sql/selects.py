@@ -33,25 +33,32 @@ _COUNT = re.compile(r"\d{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
-    """A query that may run: its SQL, the parameters to bind, and the rows that it asks for.
+class Rows:
+    """How many rows a request may have: `default` when the query has no LIMIT, never above `most`.
 
-    `limit` is what the outermost SELECT asks for, None when it says nothing.
+    `extra` are asked for besides, so that the reader of an answer knows whether there are more.
     """
+
+    default: int
+    most: int
+    extra: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A query that may run: its SQL, the parameters to bind, and the rows that it is for."""
 
     sql: str
     parameters: Mapping[str, Any]
-    limit: int | None
+    limit: int
     offset: int
 
 
-def compiled(query: exp.Query, project_id: int, values: Mapping[str, Any], most: int) -> Compiled:
-    """The query within one project, asking for one row more than `most` at the most, so that the
-    reader of the answer knows whether there are more. Raises Refusal."""
+def compiled(query: exp.Query, project_id: int, values: Mapping[str, Any], rows: Rows) -> Compiled:
+    """The query within one project. Raises Refusal."""
     parameters = Parameters(values)
-    queries = Queries(project_id, parameters)
     try:
-        return queries.outermost(query, most)
+        return Queries(project_id, parameters).outermost(query, rows)
     except RecursionError:
         raise Refusal("The query is nested too deeply.") from None
 
@@ -64,7 +71,7 @@ class Queries:
         self._expressions = Expressions(self.write, parameters)
         self._sources = Sources(project_id, self.write, self._expressions)
 
-    def outermost(self, given: exp.Query, most: int) -> Compiled:
+    def outermost(self, given: exp.Query, rows: Rows) -> Compiled:
         """The whole query, with its LIMIT replaced."""
         query = _query(given)
         limit: int | None = None
@@ -76,9 +83,9 @@ class Queries:
             sql = self.write(query, Scope())
         else:
             sql = f"SELECT * FROM ({self.write(query, Scope())})"  # noqa: S608  (written anew)
-        asked = min(most, most if limit is None else limit)
-        sql = f"{sql} LIMIT {asked + 1:d} OFFSET {offset:d}"
-        return Compiled(sql, self._parameters.used, limit, offset)
+        asked = min(rows.default if limit is None else limit, rows.most)
+        sql = f"{sql} LIMIT {asked + rows.extra:d} OFFSET {offset:d}"
+        return Compiled(sql, self._parameters.used, asked, offset)
 
     def write(self, given: exp.Query, scope: Scope) -> str:
         """A query as SQL. Raises Refusal."""
@@ -183,10 +190,10 @@ class Queries:
         group = part(select, "group")
         if group is None:
             return ""
-        expect_only(group, "expressions", "all", "totals", "rollup", "cube")
+        expect_only(group, "expressions", "all", "rollup", "cube")
         words = ["GROUP BY"]
         words.append("ALL" if group.args.get("all") else self._groups(group, scope))
-        words += [f"WITH {k.upper()}" for k in ("rollup", "cube", "totals") if group.args.get(k)]
+        words += [f"WITH {k.upper()}" for k in ("rollup", "cube") if group.args.get(k)]
         for key in ("rollup", "cube"):
             for each in children(group, key):
                 expect_only(each)

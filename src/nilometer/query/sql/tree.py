@@ -21,6 +21,7 @@ _CLAUSES = {
     "into": "INTO is not available.",
     "limit_options": "WITH TIES is not available.",
     "db": "Tables have no database; name one of events, ai_events, calls, traces, sessions.",
+    "totals": "WITH TOTALS is not available; WITH ROLLUP is.",
     "replace": "* REPLACE is not available; list the columns.",
 }
 
@@ -42,6 +43,7 @@ _WORDS = {
     "is_global": "GLOBAL",
     "global_": "GLOBAL",
     "recursive": "RECURSIVE",
+    "totals": "TOTALS",
     "replace": "REPLACE",
 }
 
