@@ -19,11 +19,8 @@ from nilometer.log.port import Record
 from nilometer.pipeline.mapping import Rows, UnknownDoor, map_record
 from nilometer.pipeline.writer import Written, write
 
-# The event loop shares the interpreter with this thread and would wait up to 5 ms for its turn.
-# Every few records the lock is offered: a sleep this short is enough for a waiting thread to take
-# it.
+# How many records are mapped between two pauses: about a millisecond's work.
 _RECORDS_BETWEEN_PAUSES = 16
-_PAUSE = 50e-6
 
 
 # The errors' own sentences may quote what they stumbled on; a dead letter's detail may not.
@@ -56,17 +53,23 @@ class Bad:
 Outcome = Good | Bad
 
 
-def map_batch(records: Sequence[Record]) -> tuple[list[Outcome], EnvelopeTooNew | None]:
+def map_batch(
+    records: Sequence[Record], *, courtesy: float = 0
+) -> tuple[list[Outcome], EnvelopeTooNew | None]:
     """Every record's outcome, up to the first that a newer Nilometer wrote, which is returned
-    beside them: no later record may overtake it."""
+    beside them: no later record may overtake it.
+
+    `courtesy` is how many seconds to pause every 16 records, for the threads that share the
+    interpreter; see `Pipeline`.
+    """
     outcomes: list[Outcome] = []
     for index, record in enumerate(records, 1):
         try:
             outcomes.append(_map(record))
         except EnvelopeTooNew as newer:
             return outcomes, newer
-        if index % _RECORDS_BETWEEN_PAUSES == 0:
-            time.sleep(_PAUSE)
+        if courtesy and index % _RECORDS_BETWEEN_PAUSES == 0:
+            time.sleep(courtesy)
     return outcomes, None
 
 

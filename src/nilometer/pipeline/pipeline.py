@@ -78,9 +78,15 @@ class Pipeline:
         dead_letter_share: float = 0.5,
         dead_letter_window: int = 200,
         group: str = "store",
+        courtesy: float = 0,
     ) -> None:
         """`linger` is how many seconds a batch waits for more records; `dead_letter_share` of the
-        last `dead_letter_window` records may be dead-lettered before the pipeline stops."""
+        last `dead_letter_window` records may be dead-lettered before the pipeline stops.
+
+        `courtesy` is for a process that also answers clients: seconds to pause in every
+        millisecond or so of mapping. Two threads that both want the interpreter change places all
+        the time, and each change costs an acknowledgement more than the mapping itself.
+        """
         self._log = log
         self._store = store
         self._dead_letters = dead_letters
@@ -90,6 +96,7 @@ class Pipeline:
         self._share = DeadLetterShare(dead_letter_share, dead_letter_window)
         self._most_bad = dead_letter_window
         self._group = group
+        self._courtesy = courtesy
         self._consumer: Consumer | None = None
         self._hand: list[Record] = []
         self._thread: threading.Thread | None = None
@@ -186,7 +193,7 @@ class Pipeline:
 
     def _finish_hand(self) -> int:
         """Give every record of the hand its effect, then commit as far as that went."""
-        mapped, newer = map_batch(self._hand)
+        mapped, newer = map_batch(self._hand, courtesy=self._courtesy)
         outcomes, written = write_batch(self._store, mapped, most_bad=self._most_bad)
         bad = [isinstance(outcome, Bad) for outcome in outcomes]
         admitted = self._share.admitted(bad)
