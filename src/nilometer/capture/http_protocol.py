@@ -15,6 +15,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from nilometer.capture.joined_writes import JoinedWrites
+
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
 _TOO_LARGE = "Request header fields too large."
@@ -53,7 +55,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time that the first request's head may take."""
-        super().connection_made(transport)
+        joined = JoinedWrites(transport, self.loop)
+        super().connection_made(cast("asyncio.Transport", joined))
         self._watch(self.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
