@@ -22,7 +22,7 @@ lint: setup ## Format, style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	bash -n scripts/* .ci/run
+	for script in scripts/setup scripts/lock scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
 
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff format .

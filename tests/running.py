@@ -41,10 +41,11 @@ class Server:
         self.settings = {"BOOTSTRAP_PERSONAL_KEY": KEY, "LOG_LEVEL": "warning"} | settings
         self.output: list[str] = []
 
-    def start(self) -> Server:
+    def launch(self) -> subprocess.Popen[str]:
+        """The bare process, not waited for."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NILOMETER_")}
         environment |= {f"NILOMETER_{name}": str(value) for name, value in self.settings.items()}
-        self.process = subprocess.Popen(
+        return subprocess.Popen(
             [
                 sys.executable,
                 "-m",
@@ -61,6 +62,10 @@ class Server:
             text=True,
             start_new_session=True,
         )
+
+    def start(self) -> Server:
+        """Launch it and wait until it says where it listens."""
+        self.process = self.launch()
         self._read_address()
         self._reader = threading.Thread(target=self._drain, daemon=True)
         self._reader.start()

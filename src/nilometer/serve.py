@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import random
-import signal
+import resource
 import socket
 import sys
 import threading
@@ -39,6 +39,7 @@ from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.query.blobs import BlobReads
 from nilometer.settings import Settings
+from nilometer.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ STORE_GROUP = "store"
 # fight for the interpreter: acknowledgements under load came half again as fast (make bench), and
 # it still maps 5,000 events a second.
 COURTESY_SECONDS = 0.002
+
+BACKLOG = 2048
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -60,14 +63,17 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_level)
     failpoints.configure(settings.failpoints)
     with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
         directory = stack.enter_context(closing(DataDirectory(settings.data_dir)))
         listener = stack.enter_context(_listen(settings.host, settings.port))
+        _allow_many_files()
         embedded = stack.enter_context(closing(Embedded(settings, directory)))
-        _announce(settings, listener, embedded.issued)
+        # Keys can be printed only now that they are made: nothing may fail between the two.
+        _announce(settings, listener, embedded.bootstrap())
         gc.freeze()  # what is loaded by now stays: collections look at requests only
-        uvicorn_config = _uvicorn_config(settings, embedded.front())
-        with asyncio.Runner(loop_factory=uvicorn_config.get_loop_factory()) as runner:
-            runner.run(_until_signalled(_Server(uvicorn_config), listener, embedded))
+        config = _uvicorn_config(settings, embedded.front())
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(_until_asked(signals, _Server(config), listener, embedded))
     logger.info("stopped")
 
 
@@ -83,8 +89,6 @@ class Embedded:
         with ExitStack() as parts:
             self.database = parts.enter_context(closing(Database(settings.database_url)))
             migrate(self.database)
-            key = settings.bootstrap_personal_key
-            self.issued = Accounts(self.database).bootstrap(key.get_secret_value() if key else None)
             self.keyring = parts.enter_context(
                 closing(Keyring(self.database, default_retention_days=settings.retention_days))
             )
@@ -142,6 +146,11 @@ class Embedded:
             parts.callback(self._stopping.set)
             opener.start()
             self._parts = parts.pop_all()
+
+    def bootstrap(self) -> IssuedKeys | None:
+        """The first start's organization, project and keys; None when there are some."""
+        key = self._settings.bootstrap_personal_key
+        return Accounts(self.database).bootstrap(key.get_secret_value() if key else None)
 
     def close(self) -> None:
         """Finish the batch in hand, then close every part, the last built first."""
@@ -257,6 +266,7 @@ def _uvicorn_config(settings: Settings, app: Asgi) -> uvicorn.Config:
             drain_bytes=settings.max_wire_bytes,
             drain_timeout=settings.body_idle_timeout,
         ),
+        backlog=BACKLOG,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -269,16 +279,22 @@ def _uvicorn_config(settings: Settings, app: Asgi) -> uvicorn.Config:
     )
 
 
-async def _until_signalled(server: _Server, listener: socket.socket, embedded: Embedded) -> None:
-    loop = asyncio.get_running_loop()
-
+async def _until_asked(
+    signals: StopSignals, server: _Server, listener: socket.socket, embedded: Embedded
+) -> None:
     def stop() -> None:
         server.should_exit = True
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    signals.when_asked(stop)
     await server.serve(sockets=[listener])
     await embedded.capture.drain()
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit of open files, often 1,024, to the hard one: connections, segments and
+    the store's parts need more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager
@@ -294,6 +310,7 @@ def _listen(host: str, port: int) -> Generator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
+            listener.listen(BACKLOG)
         except OSError as error:
             raise ConfigurationError(
                 f"Cannot listen on {host} port {port}: {error.strerror}. "
