@@ -75,7 +75,7 @@ class Halves:
 def test_a_signal_while_it_starts_ends_it_with_exit_code_0(tmp_path, number):
     server = Server(tmp_path)
     process = server.launch()
-    wait_until(lambda: (tmp_path / "lock").exists(), what="the start has begun")
+    wait_until((tmp_path / "lock").exists, what="the start has begun")
     process.send_signal(number)
     assert process.wait(60) == 0, process.stdout.read()
     process.stdout.close()
