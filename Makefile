@@ -15,7 +15,7 @@ run: setup ## Start Nilometer with sample traffic, and print where to look
 	@$(BIN)/nilometer demo --data-dir data
 
 test: setup ## Run everything, every real part included
-	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
 
 lint: setup ## Format, style, types and import contracts
 	$(BIN)/ruff format --check .
@@ -40,7 +40,7 @@ fuzz: setup ## Fuzz the parsers for a minute each (FUZZ_SECONDS=60)
 coverage: setup ## Lines and branches that the tests run
 	@mkdir -p .build/coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage xml -q -o coverage.xml
 	$(BIN)/coverage report
