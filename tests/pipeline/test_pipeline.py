@@ -4,13 +4,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nilometer import failpoints
 from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
+from nilometer.log.port import LogUnavailable, Record
 from nilometer.log.sqlite import SqliteLog
+from nilometer.log.sqlite.consumer import SqliteConsumer
 from nilometer.observability import metrics
 from nilometer.pipeline import batch
 from nilometer.pipeline.dead_letters import DeadLetters
@@ -94,6 +97,34 @@ def test_a_store_that_is_down_is_waited_for_and_no_record_is_blamed(
     assert waiting("store") == 0
     assert rows.uuids(store, project_id) == [uuid(number) for number in range(5)]
     assert dead_letters.list(project_id).items == []
+
+
+def test_records_in_hand_are_kept_when_the_look_for_more_fails(
+    store: Store,
+    project_id: int,
+    make_pipeline: MakePipeline,
+    sqlite_log: SqliteLog,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The log has passed them: a commit of what comes next would cover them too."""
+    polls: list[float] = []
+    whole = SqliteConsumer.poll
+
+    def poll(consumer: SqliteConsumer, **bounds: Any) -> list[Record]:
+        polls.append(bounds["timeout"])
+        if len(polls) == 2:
+            raise LogUnavailable("the disk is away")
+        return whole(consumer, **bounds)
+
+    monkeypatch.setattr(SqliteConsumer, "poll", poll)
+    pipeline = make_pipeline(sqlite_log, linger=0.001)
+    sqlite_log.append_blocking(envelope(project_id, uuid(1)))
+    with pytest.raises(LogUnavailable):
+        pipeline.run_once(1)
+    sqlite_log.append_blocking(envelope(project_id, uuid(2)))
+    while sqlite_log.state().groups["store"].records:
+        pipeline.run_once(1)
+    assert rows.uuids(store, project_id) == [uuid(1), uuid(2)]
 
 
 def test_a_waiting_pipeline_stops_promptly_and_leaves_its_records_to_the_next(

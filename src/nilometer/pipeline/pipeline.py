@@ -152,7 +152,7 @@ class Pipeline:
         stays in hand for the next call.
         """
         if not self._hand:
-            self._hand = self._poll(timeout)
+            self._take(timeout)
         return self._finish_hand() if self._hand else 0
 
     def _run(self) -> None:
@@ -174,22 +174,24 @@ class Pipeline:
                 self._enter(_RUNNING)
         self._end()
 
-    def _poll(self, timeout: float) -> list[Record]:
-        """A batch: what there is, and after `linger` what has come since, so that inserts are few
-        and large under load."""
+    def _take(self, timeout: float) -> None:
+        """Take a batch in hand: what there is, and after `linger` what has come since, so that
+        inserts are few and large under load.
+
+        Each poll's records are in hand before anything else can fail: the log does not hand them
+        out again, and the next commit would pass them.
+        """
+        self._hand = self._poll(self._batch_records, self._batch_bytes, timeout)
+        room = self._batch_bytes - sum(len(record.payload) for record in self._hand)
+        if not self._hand or len(self._hand) >= self._batch_records or room <= 0:
+            return
+        self._stopping.wait(self._linger)
+        self._hand = self._hand + self._poll(self._batch_records - len(self._hand), room, 0)
+
+    def _poll(self, records: int, size: int, timeout: float) -> list[Record]:
         if self._consumer is None:
             self._consumer = self._log.consumer(self._group)
-        records = self._consumer.poll(
-            max_records=self._batch_records, max_bytes=self._batch_bytes, timeout=timeout
-        )
-        room = self._batch_bytes - sum(len(record.payload) for record in records)
-        if not records or len(records) >= self._batch_records or room <= 0:
-            return records
-        self._stopping.wait(self._linger)
-        more = self._consumer.poll(
-            max_records=self._batch_records - len(records), max_bytes=room, timeout=0
-        )
-        return records + more
+        return self._consumer.poll(max_records=records, max_bytes=size, timeout=timeout)
 
     def _finish_hand(self) -> int:
         """Give every record of the hand its effect, then commit as far as that went."""
