@@ -2,11 +2,10 @@
 
 import re
 import statistics
-import subprocess
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-import pytest
 import requests
 
 from nilometer.access.accounts import Accounts
@@ -16,6 +15,7 @@ from nilometer.failpoints import SLOW_SECONDS
 from nilometer.settings import Settings
 from tests.running import running, wait_until
 from tests.sending import generation, send
+from tests.small_disk import on_a_small_disk
 
 
 def stored_uuids(server):
@@ -129,28 +129,17 @@ def test_the_same_uuid_in_two_projects_is_two_events(tmp_path):
             assert wait_until(read)["properties"]["whose"] == whose
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 48 MiB."""
-    target = tmp_path / "disk"
-    target.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(target)],
-        check=True,
-        capture_output=True,
-    )
-    yield target
-    subprocess.run(["umount", "-l", str(target)], check=True, capture_output=True)
-
-
-def test_a_full_disk_is_answered_503_and_recovers_by_itself(small_disk):
-    with running(small_disk / "data", DISK_RESERVE=4 * 1024 * 1024) as server:
+def test_a_full_disk_is_answered_503_and_recovers_by_itself(tmp_path):
+    disk = tmp_path / "disk"
+    prefix = on_a_small_disk(disk, "48m", [])
+    with running(disk / "data", prefix=prefix, DISK_RESERVE=4 * 1024 * 1024) as server:
         acknowledged = [str(uuid.uuid4()) for _ in range(3)]
         for identifier in acknowledged:
             assert send(server.url, generation(identifier)).status_code == 200
         wait_for_exactly(server, acknowledged)
 
-        ballast = small_disk / "ballast"
+        # The server's view of the disk: only it has the disk mounted.
+        ballast = Path(f"/proc/{server.process.pid}/root{disk}/ballast")
         _fill(ballast)
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _: send(server.url, generation()), range(12)))
