@@ -13,6 +13,13 @@ from nilometer.clickhouse import errors
 from nilometer.clickhouse.store import Store, StoreRejected, StoreUnavailable
 from nilometer.observability import metrics
 
+_SYNCED = (
+    "fsync_after_insert = 1",
+    "fsync_part_directory = 1",
+    "min_rows_to_fsync_after_merge = 1",
+    "min_compressed_bytes_to_fsync_after_merge = 1",
+    "old_parts_lifetime = 480",
+)
 MOMENT = datetime(2025, 7, 1, 11, 0, 0, 123456, tzinfo=UTC)
 
 
@@ -81,14 +88,14 @@ def _parts_ever(store: Store) -> int:
     return rows[0][0]
 
 
-def test_tables_are_synced_at_every_insert(store: Store):
+def test_tables_are_synced_at_every_insert_and_merge(store: Store):
     tables = store.query(
         "SELECT name, create_table_query FROM system.tables WHERE database = 'nilometer'"
     ).rows
     assert {name for name, _ in tables} >= {"events", "event_ids", "calls", "schema_migrations"}
     for name, statement in tables:
-        assert "fsync_after_insert = 1" in statement, name
-        assert "fsync_part_directory = 1" in statement, name
+        for setting in _SYNCED:
+            assert setting in statement, name
     engine = store.query("SELECT engine FROM system.databases WHERE name = 'nilometer'").rows
     assert engine == [("Atomic",)]
 
