@@ -146,7 +146,7 @@ def test_at_its_size_limit_the_log_refuses_and_accepts_again_when_it_was_read(
     with pytest.raises(LogFull, match="limit of 600000 bytes"):
         append(log, 0, 1000)
     state = log.state()
-    assert (state.ready, state.size <= 600_000) == (False, True)
+    assert (state.ready, state.full, state.size <= 600_000) == (False, True, True)
     consumer = log.consumer("a")
     assert numbers(drain(consumer)) == list(range(state.depth))
     eventually(lambda: log.state().ready)
