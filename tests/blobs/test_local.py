@@ -1,6 +1,7 @@
 """Files: durable in the right order, whole or absent after a kill, and honest on a full disk."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from nilometer.errors import ConfigurationError
 from tests.blobs.samples import (
     BUCKET,
     EVENT,
+    Traced,
     all_keys,
     files,
     key_of,
@@ -170,6 +172,54 @@ def test_a_disk_that_hangs_is_unavailable_after_the_time_limit(
 
     gate.opened.set()
     store.close()
+
+
+def test_a_disk_that_hangs_holds_a_bounded_number_of_bytes_however_many_puts_time_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, room = 100_000, 10
+    limits = Limits(put=0.05)
+    store = open_store(root.as_uri(), bucket=BUCKET, max_waiting_bytes=room * size, limits=limits)
+    put(store, part("a", b"makes the folders"))
+    gate = Gate(monkeypatch)
+
+    async def wave() -> list[BaseException | object]:
+        return await asyncio.gather(
+            *(
+                store.put(1, EVENT, now_micros(), 30, [part("a", Traced(noise(size)))])
+                for _ in range(20)
+            ),
+            return_exceptions=True,
+        )
+
+    for _ in range(5):
+        assert all(isinstance(outcome, BlobsUnavailable) for outcome in asyncio.run(wave()))
+        gc.collect()
+        assert Traced.alive <= room
+
+    gate.opened.set()
+    store.close()
+    gc.collect()
+    assert Traced.alive == 0
+    assert [item.name for item in files(root) if item.parent.name == ".tmp"] == []
+
+
+def test_probes_of_a_disk_that_hangs_do_not_pile_up(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(root.as_uri(), bucket=BUCKET, limits=Limits(probe=0.05))
+    gate = Gate(monkeypatch)
+
+    async def probes() -> None:
+        for _ in range(20):
+            with pytest.raises(BlobsUnavailable):
+                await store.probe()
+
+    asyncio.run(probes())
+    assert len(list((root / ".tmp").iterdir())) == 1
+    gate.opened.set()
+    store.close()
+    assert list((root / ".tmp").iterdir()) == []
 
 
 @pytest.mark.parametrize("failing", ["fsync of the file", "rename", "fsync of the folder"])

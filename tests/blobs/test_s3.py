@@ -1,6 +1,7 @@
 """S3: what a bucket holds afterwards, and what a put says when the server misbehaves."""
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from nilometer.blobs.types import BlobNotFound, BlobsUnavailable
 from nilometer.errors import ConfigurationError
 from tests.blobs.conftest import QUICK, S3Server
 from tests.blobs.misbehaving import Server, cut_off, reset, serving, status
-from tests.blobs.samples import EVENT, all_keys, key_of, noise, part, prose, put, read
+from tests.blobs.samples import EVENT, Traced, all_keys, key_of, noise, part, prose, put, read
+from tests.running import wait_until
 
 UNREACHABLE = f"s3://bucket/llma/1/2100-01-01/{EVENT}_0123456789abcdef.multipart?range=0-9"
 
@@ -156,6 +158,19 @@ def test_a_server_that_hangs_is_unavailable_within_the_limits() -> None:
 
         assert monotonic() - started < 5
         assert server.requests >= 2
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_put_to_a_server_that_hangs_holds_nothing_once_it_has_timed_out() -> None:
+    with serving() as server:
+        server.script(server.hang)
+        store = store_at(server.endpoint, limits=Limits(connect=0.2, put=0.3))
+
+        with pytest.raises(BlobsUnavailable):
+            put(store, part("a", Traced(noise(100_000))))
+
+        assert server.requests == 1
+        wait_until(lambda: gc.collect() >= 0 and Traced.alive == 0)
 
 
 @pytest.mark.usefixtures("aws")

@@ -54,7 +54,11 @@ class S3Objects:
         )
 
     async def put(
-        self, key: str, metadata: ObjectMetadata, encode: Callable[[], EncodedObject]
+        self,
+        key: str,
+        metadata: ObjectMetadata,
+        size: int,  # noqa: ARG002  (a put that is given up is freed at once: obstore drops it)
+        encode: Callable[[], EncodedObject],
     ) -> EncodedObject:
         """One PutObject with user metadata; it is durable when S3 has answered."""
         encoded = await asyncio.to_thread(encode)
