@@ -61,6 +61,18 @@ BLOBS_SWEPT = Counter(
     ("reason",),
     registry=REGISTRY,
 )
+BLOB_SWEEPS = Counter(
+    "nilometer_blob_sweeps_total",
+    "Sweeps of the blob storage, by outcome (`complete`, `partial`: orphans could not be judged, "
+    "or `failed`).",
+    ("outcome",),
+    registry=REGISTRY,
+)
+BLOB_SWEEP_COMPLETED = Gauge(
+    "nilometer_blob_sweep_completed_timestamp_seconds",
+    "When the last complete sweep ended, in seconds since the epoch; 0 before the first.",
+    registry=REGISTRY,
+)
 APPEND_SECONDS = Histogram(
     "nilometer_log_append_seconds",
     "From a record's submission to its acknowledgement by the log.",
