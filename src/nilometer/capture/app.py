@@ -23,6 +23,7 @@ from nilometer.capture.answers import Answer
 from nilometer.capture.asgi import Receive, Scope, Send
 from nilometer.capture.authorization import bearer_token, capturing_project
 from nilometer.capture.content_type import form_boundary
+from nilometer.capture.off_loop import OffLoop
 from nilometer.capture.patience import Patience
 from nilometer.capture.provenance import UNKNOWN_ADDRESS, client_address, trace_context
 from nilometer.capture.recorder import Recorder
@@ -31,6 +32,7 @@ from nilometer.capture.refusals import (
     DecodingFault,
     Dropped,
     OverQuota,
+    ParsingFault,
     Refusal,
     TooBig,
 )
@@ -83,6 +85,7 @@ class CaptureApp:
             blobs=settings.blob_parts,
         )
         self._patience = Patience()
+        self._off_loop = OffLoop()
         self._strict = settings.strict_schema
         self._trusted_proxies = settings.trusted_proxies
         self._in_flight = 0
@@ -152,20 +155,36 @@ class CaptureApp:
         reservation: Reservation,
     ) -> AiEvent:
         """The event of a request, or the first fault in the contract's order."""
-        encoding = request.headers.get(b"content-encoding", b"").strip().lower()
         reader = self._reader(request.headers.get(b"content-type"), project)
+        if isinstance(reader, DecodingFault):
+            await self._read(request, receive, _ignore, reservation)
+            raise reader
+        try:
+            await self._read(request, receive, reader.feed, reservation)
+        except (DecodingFault, ParsingFault, TooBig):
+            await self._off_loop.run(reader.unread, reader.check_unread)  # they came first
+            raise
+        return await self._off_loop.run(
+            reader.unread, lambda: identify(reader.finish(), strict=self._strict)
+        )
+
+    async def _read(
+        self,
+        request: RequestHead,
+        receive: Receive,
+        consume: Callable[[bytes], None],
+        reservation: Reservation,
+    ) -> None:
+        encoding = request.headers.get(b"content-encoding", b"").strip().lower()
         await read_body(
             receive,
-            _ignore if isinstance(reader, DecodingFault) else reader.feed,
+            consume,
             gunzip=Gunzip() if encoding == b"gzip" else None,
             limits=self._body_limits,
             patience=self._patience,
             declared=request.declared,
             hold=reservation.grow,
         )
-        if isinstance(reader, DecodingFault):
-            raise reader
-        return identify(reader.finish(), strict=self._strict)
 
     def _reader(
         self, content_type: bytes | None, project: ProjectConfig
