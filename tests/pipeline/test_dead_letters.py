@@ -126,12 +126,30 @@ def test_concurrent_redelivery_makes_one_letter(letters):
     assert only(letters).attempts == 24
 
 
-def test_a_decided_letter_opens_again_when_its_record_fails_again(letters):
+def test_a_redelivery_leaves_a_decided_letter_as_it_was_decided(letters, log):
+    """The rewind after an unclean stop hands out again what somebody has dealt with."""
+    letters.add([letter(uuid="a"), letter(uuid="b")])
+    one, other = letters.list(1).items
+    decided = {
+        letters.discard(1, one.id, actor="ada", reason="noise"),
+        letters.replay(1, other.id, actor="ada", log=log),
+    }
+    letters.add([letter(uuid="a", reason="newer"), letter(uuid="b", reason="newer")])
+    assert {letters.get(1, item.id) for item in letters.list(1).items} == decided
+
+
+def test_a_replayed_record_that_fails_again_is_a_new_letter(letters, log):
     letters.add([letter()])
-    letters.discard(1, only(letters).id, actor="ada", reason="noise")
-    letters.add([letter()])
-    again = only(letters)
-    assert (again.state, again.actor, again.note) == (State.OPEN, "ada", "noise")
+    first = only(letters)
+    letters.replay(1, first.id, actor="ada", log=log)
+    consumer = log.consumer("test")
+    (replayed,) = consumer.poll(max_records=1, max_bytes=1 << 20, timeout=0)
+    consumer.close()
+    letters.add([letter(offset=replayed.position.offset)])
+    newer = letters.list(1, state=State.OPEN).items
+    assert [item.uuid for item in newer] == ["u1"]
+    assert newer[0].id != first.id
+    assert letters.get(1, first.id).state is State.REPLAYED
 
 
 def test_either_all_letters_are_kept_or_none(letters):

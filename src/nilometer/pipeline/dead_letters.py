@@ -159,9 +159,11 @@ class DeadLetters:
     def add(self, letters: Sequence[NewDeadLetter]) -> None:
         """Keep these letters, all or none; they are on disk when this returns.
 
-        The same record of the same consumer again is the same letter: its attempts are added, the
-        newer reason counts, and it is open again. So a redelivery never makes a second one. Text
-        that no database can hold is escaped, and a project id that none can have becomes 0.
+        The same record of the same consumer again is the same letter: while it is open its
+        attempts are added and the newer reason counts; once it was replayed or discarded it stays
+        as that decision left it, because a log that hands out records again (after an unclean
+        stop) says nothing new about them. Text that no database can hold is escaped, and a project
+        id that none can have becomes 0.
         """
         if not letters:
             return
@@ -175,9 +177,9 @@ class DeadLetters:
                 "attempts": DeadLetterRow.attempts + new.excluded.attempts,
                 "reason": new.excluded.reason,
                 "detail": new.excluded.detail,
-                "state": new.excluded.state,
                 "updated_at": new.excluded.updated_at,
             },
+            where=DeadLetterRow.state == State.OPEN,
         )
         with self._database.session() as session:
             session.execute(statement, rows)
@@ -315,7 +317,8 @@ def _close(row: DeadLetterRow, state: State, *, actor: str, note: str | None) ->
 def _require_open(state: State) -> None:
     if state is State.REPLAYED:
         raise InvalidInput(
-            "this dead letter was already replayed; should the record fail again, it opens again",
+            "this dead letter was already replayed; if its record failed again, that is a newer "
+            "dead letter",
             code="not_open",
         )
     if state is State.DISCARDED:
