@@ -12,14 +12,14 @@ from nilometer import failpoints
 from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
 from nilometer.log.port import LogUnavailable, Record
-from nilometer.log.sqlite import SqliteLog
+from nilometer.log.sqlite import LogCorrupt, SqliteLog
 from nilometer.log.sqlite.consumer import SqliteConsumer
 from nilometer.observability import metrics
 from nilometer.pipeline import batch
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Paused, Pipeline
 from tests.pipeline import rows
-from tests.pipeline.records import MemoryLog, envelope
+from tests.pipeline.records import MemoryConsumer, MemoryLog, envelope
 from tests.running import wait_until
 
 MakePipeline = Callable[..., Pipeline]
@@ -35,6 +35,12 @@ def waiting(reason: str) -> float:
 
 def outcomes(outcome: str) -> float:
     return metrics.PIPELINE_RECORDS.labels(outcome)._value.get()
+
+
+def queryable() -> float:
+    """How many events' way to the store was timed."""
+    samples = metrics.QUERYABLE_SECONDS.collect()[0].samples
+    return next(sample.value for sample in samples if sample.name.endswith("_count"))
 
 
 @pytest.fixture
@@ -172,6 +178,46 @@ def test_an_unexpected_error_is_seen_and_tried_again(
     failpoints.configure("")
     wait_until(lambda: pipeline.state().running and log.committed == 1)
     assert rows.uuids(store, project_id) == [uuid(1)]
+
+
+def test_a_log_that_cannot_be_read_is_said_to_be_the_cause(
+    store: Store,
+    project_id: int,
+    make_pipeline: MakePipeline,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    log = MemoryLog([envelope(project_id, uuid(1))])
+    with monkeypatch.context() as damaged:
+
+        def poll(consumer: MemoryConsumer, **bounds: Any) -> list[Record]:
+            raise LogCorrupt("the log segment 7 is damaged")
+
+        damaged.setattr(MemoryConsumer, "poll", poll)
+        pipeline = make_pipeline(log)
+        pipeline.start()
+        wait_until(lambda: pipeline.state().reason == "log")
+        assert pipeline.state().detail == "the log segment 7 is damaged"
+        assert waiting("log") == 1
+    wait_until(lambda: pipeline.state().running and log.committed == 1)
+    assert rows.uuids(store, project_id) == [uuid(1)]
+
+
+@pytest.mark.parametrize("point", ["after_insert", "before_commit"])
+def test_a_batch_that_is_tried_again_is_counted_once(
+    project_id: int, make_pipeline: MakePipeline, point: str
+):
+    log = MemoryLog([envelope(project_id, uuid(number % 10)) for number in range(12)])
+    pipeline = make_pipeline(log)
+    before = outcomes("stored"), outcomes("duplicate"), queryable()
+    failpoints.configure(f"{point}=error")
+    for _ in range(2):
+        with pytest.raises(failpoints.Fault):
+            pipeline.run_once(1)
+    failpoints.configure("")
+    assert pipeline.run_once(1) == 12
+    stored, duplicates, seen = before
+    assert (outcomes("stored"), outcomes("duplicate")) == (stored + 10, duplicates + 2)
+    assert queryable() == seen + 10
 
 
 def test_records_that_cannot_be_read_or_mapped_are_dead_lettered_and_passed(

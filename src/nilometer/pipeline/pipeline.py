@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,19 +21,13 @@ from nilometer.observability import metrics
 from nilometer.pipeline.batch import Bad, Outcome, located, map_batch, write_batch
 from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
 from nilometer.pipeline.share import DeadLetterShare
-from nilometer.pipeline.writer import Written
+from nilometer.pipeline.tally import Tally
 
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.25  # also how long a stop may wait for an idle pipeline
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 10.0
-
-_WAITS: dict[type[Unavailable], str] = {
-    StoreUnavailable: "store",
-    DatabaseUnavailable: "database",
-    LogUnavailable: "log",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +46,12 @@ class PipelineState:
 
 class Paused(NilometerError):
     """The pipeline must not go on by itself."""
+
+
+class LogUnreadable(Unavailable):
+    """The log cannot hand out its next records and says why: a damaged file, say."""
+
+    code = "log_unreadable"
 
 
 _BAD_RELEASE = (
@@ -99,16 +97,13 @@ class Pipeline:
         self._courtesy = courtesy
         self._consumer: Consumer | None = None
         self._hand: list[Record] = []
+        self._tally = Tally()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._state = PipelineState(
             running=False, reason="not_started", detail="The pipeline has not been started."
         )
-        self._outcomes = {
-            name: metrics.PIPELINE_RECORDS.labels(name)
-            for name in ("stored", "duplicate", "dead_letter")
-        }
 
     def start(self) -> None:
         """Begin, in a thread. Does nothing when it has begun."""
@@ -189,14 +184,23 @@ class Pipeline:
         self._hand = self._hand + self._poll(self._batch_records - len(self._hand), room, 0)
 
     def _poll(self, records: int, size: int, timeout: float) -> list[Record]:
-        if self._consumer is None:
-            self._consumer = self._log.consumer(self._group)
-        return self._consumer.poll(max_records=records, max_bytes=size, timeout=timeout)
+        try:
+            if self._consumer is None:
+                self._consumer = self._log.consumer(self._group)
+            return self._consumer.poll(max_records=records, max_bytes=size, timeout=timeout)
+        except Unavailable:
+            raise
+        except NilometerError as error:
+            # What is wrong, and with which file, is for the operator; tried again, because a file
+            # that is restored can be read.
+            raise LogUnreadable(error.detail) from error
 
     def _finish_hand(self) -> int:
         """Give every record of the hand its effect, then commit as far as that went."""
         mapped, newer = map_batch(self._hand, courtesy=self._courtesy)
-        outcomes, written = write_batch(self._store, mapped, most_bad=self._most_bad)
+        outcomes = write_batch(
+            self._store, mapped, most_bad=self._most_bad, written=self._tally.written
+        )
         bad = [isinstance(outcome, Bad) for outcome in outcomes]
         admitted = self._share.admitted(bad)
         finished = outcomes[:admitted]
@@ -204,7 +208,7 @@ class Pipeline:
         failpoints.hit("before_commit")
         self._commit(len(finished))
         self._share.count(bad[:admitted])
-        self._count(finished, written)
+        self._tally.finished(finished)
         if admitted < len(outcomes):
             raise Paused(_BAD_RELEASE, code="bad_release")
         if newer is not None:
@@ -235,17 +239,6 @@ class Pipeline:
             offset=bad.record.position.offset,
         )
 
-    def _count(self, finished: Sequence[Outcome], written: Written) -> None:
-        now = time.time_ns() // 1000
-        for accepted_at in written.stored:
-            metrics.QUERYABLE_SECONDS.observe(max(0, now - accepted_at) / 1e6)
-        reasons = Counter(outcome.reason for outcome in finished if isinstance(outcome, Bad))
-        for reason, count in reasons.items():
-            metrics.DEAD_LETTERS.labels(reason).inc(count)
-        self._outcomes["stored"].inc(len(written.stored))
-        self._outcomes["duplicate"].inc(written.duplicates)
-        self._outcomes["dead_letter"].inc(reasons.total())
-
     def _wait(self, reason: str, detail: str, seconds: float | None) -> None:
         """Wait for a stop, an operator, or (unless None) the seconds."""
         self._enter(PipelineState(running=False, reason=reason, detail=detail))
@@ -267,6 +260,7 @@ class Pipeline:
 
     def _end(self) -> None:
         consumer, self._consumer, self._hand = self._consumer, None, []
+        self._tally = Tally()
         if consumer is not None:
             consumer.close()
         self._enter(
@@ -274,6 +268,12 @@ class Pipeline:
         )
 
 
+_WAITS: dict[type[Unavailable], str] = {
+    StoreUnavailable: "store",
+    DatabaseUnavailable: "database",
+    LogUnavailable: "log",
+    LogUnreadable: "log",
+}
 _WAITING_REASONS = frozenset({*_WAITS.values(), "newer_version", "bad_release", "error"})
 
 

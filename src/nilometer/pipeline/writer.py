@@ -91,21 +91,9 @@ class _Write:
         return self.id_is_missing or self.event_is_missing or self.call_is_missing
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What became of a batch: the times of acceptance (microseconds) of the events that were new,
-    or of which a row was missing, and how many records were of events that are stored."""
-
-    stored: list[int]
-    duplicates: int
-
-    def and_then(self, more: Written) -> Written:
-        """This and what was written after it."""
-        return Written(self.stored + more.stored, self.duplicates + more.duplicates)
-
-
-def write(store: Store, batch: Sequence[Rows]) -> Written:
-    """Store what is new of a batch, in the order of the log; durable when it returns.
+def write(store: Store, batch: Sequence[Rows]) -> list[bool]:
+    """Store what is new of a batch, in the order of the log; durable when it returns. Says of each
+    record whether it was stored: False is for a repeat of what is there.
 
     Raises StoreUnavailable (write the same batch again later) and StoreRejected (a row of it
     cannot be stored). The events row holds every value of the two others, under equal types, so
@@ -117,7 +105,8 @@ def write(store: Store, batch: Sequence[Rows]) -> Written:
     calls = [each.rows.call for each in writes if each.call_is_missing]
     store.insert_lines("calls", [call for call in calls if call])
     store.insert_lines("event_ids", [each.rows.event_id for each in writes if each.id_is_missing])
-    return Written([each.rows.accepted_at for each in writes], len(batch) - len(writes))
+    stored = {id(each.rows) for each in writes}
+    return [id(rows) in stored for rows in batch]
 
 
 def _writes(store: Store, batch: Sequence[Rows]) -> list[_Write]:
