@@ -17,7 +17,7 @@ from nilometer.log.sqlite.consumer import SqliteConsumer
 from nilometer.observability import metrics
 from nilometer.pipeline import batch
 from nilometer.pipeline.dead_letters import DeadLetters
-from nilometer.pipeline.pipeline import Paused, Pipeline
+from nilometer.pipeline.pipeline import Paused, Pipeline, PipelineState
 from tests.pipeline import rows
 from tests.pipeline.records import MemoryConsumer, MemoryLog, envelope
 from tests.running import wait_until
@@ -326,6 +326,55 @@ def test_a_bad_release_stops_the_pipeline_before_it_dead_letters_the_river(
     assert waiting("bad_release") == 0
     assert rows.uuids(store, project_id) == [uuid(number) for number in range(10, 30)]
     assert len(dead_letters.list(project_id).items) == 10
+
+
+def test_a_resumed_pipeline_runs_when_resume_returns(
+    store: Store, project_id: int, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+):
+    """The batch that follows is held until the state was read."""
+    log = MemoryLog([envelope(project_id, uuid(number)) for number in range(3)])
+    pipeline = make_pipeline(log, dead_letter_share=0.1, dead_letter_window=10)
+    failpoints.configure("map=error")
+    pipeline.start()
+    wait_until(lambda: pipeline.state().reason == "bad_release")
+    failpoints.configure("")
+    looked = threading.Event()
+    whole = batch.map_record
+    monkeypatch.setattr(batch, "map_record", lambda one: looked.wait(10) and whole(one))
+    pipeline.resume()
+    assert pipeline.state() == PipelineState(running=True, reason="", detail="")
+    assert waiting("bad_release") == 0
+    looked.set()
+    wait_until(lambda: log.committed == 3)
+
+
+def test_resuming_what_was_never_started_does_not_make_it_run(make_pipeline: MakePipeline):
+    pipeline = make_pipeline(MemoryLog())
+    pipeline.resume()
+    assert pipeline.state().reason == "not_started"
+
+
+def test_a_store_that_keeps_a_batch_too_long_is_reported(
+    store: Store, project_id: int, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+):
+    """An insert has no time limit: a disk that hangs would otherwise look like a pipeline that
+    runs."""
+    hangs = threading.Event()
+    whole = Store.insert_lines
+
+    def insert(*arguments: Any) -> None:
+        hangs.wait(10)
+        whole(*arguments)
+
+    monkeypatch.setattr(Store, "insert_lines", insert)
+    pipeline = make_pipeline(MemoryLog([envelope(project_id, uuid(1))]), patience=0.05)
+    pipeline.start()
+    wait_until(lambda: pipeline.state().reason == "store")
+    assert not pipeline.state().running
+    assert "has not finished a batch" in pipeline.state().detail
+    hangs.set()
+    wait_until(lambda: pipeline.state().running)
+    assert rows.uuids(store, project_id) == [uuid(1)]
 
 
 def test_a_retry_of_dead_letters_does_not_count_twice_against_the_share(

@@ -6,10 +6,12 @@ that it needs is down it waits and tries again, and no record is blamed for it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from nilometer import failpoints
@@ -77,13 +79,15 @@ class Pipeline:
         dead_letter_window: int = 200,
         group: str = "store",
         courtesy: float = 0,
+        patience: float = 60,
     ) -> None:
         """`linger` is how many seconds a batch waits for more records; `dead_letter_share` of the
         last `dead_letter_window` records may be dead-lettered before the pipeline stops.
 
         `courtesy` is for a process that also answers clients: seconds to pause in every
         millisecond or so of mapping. Two threads that both want the interpreter change places all
-        the time, and each change costs an acknowledgement more than the mapping itself.
+        the time, and each change costs an acknowledgement more than the mapping itself. `patience`
+        is how many seconds a part may take over a batch before `state` says that it is stuck.
         """
         self._log = log
         self._store = store
@@ -95,6 +99,10 @@ class Pipeline:
         self._most_bad = dead_letter_window
         self._group = group
         self._courtesy = courtesy
+        self._patience = patience
+        # The part that has a batch at present, by its reason, and since when (monotonic).
+        self._asked: tuple[str, float] | None = None
+        self._entering = threading.Lock()
         self._consumer: Consumer | None = None
         self._hand: list[Record] = []
         self._tally = Tally()
@@ -132,13 +140,29 @@ class Pipeline:
             _log.warning("the pipeline did not finish its batch within %s s", timeout)
 
     def resume(self) -> None:
-        """Try again now, with an empty window of dead letters. For an operator, after a pause."""
+        """Try again now, with an empty window of dead letters. For an operator, after a pause.
+
+        It runs when this returns, unless it was never started or is stopped; whether it goes on
+        is for the next batch to show.
+        """
         self._share.forget()
+        with self._entering:
+            if self._state.reason in _WAITING_REASONS:
+                self._change(_RUNNING)
         self._wake.set()
 
     def state(self) -> PipelineState:
-        """What it does at present; never blocks."""
-        return self._state
+        """What it does at present; never blocks. A part that keeps a batch for longer than a
+        minute is reported as if it were down, though nothing has failed yet."""
+        state, asked = self._state, self._asked
+        if not state.running or asked is None:
+            return state
+        reason, since = asked
+        seconds = time.monotonic() - since
+        if seconds <= self._patience:
+            return state
+        detail = f"The {reason} has not finished a batch for {seconds:.0f} s."
+        return PipelineState(running=False, reason=reason, detail=detail)
 
     def run_once(self, timeout: float) -> int:
         """One batch in the calling thread, instead of `start`: how many records were finished.
@@ -198,9 +222,10 @@ class Pipeline:
     def _finish_hand(self) -> int:
         """Give every record of the hand its effect, then commit as far as that went."""
         mapped, newer = map_batch(self._hand, courtesy=self._courtesy)
-        outcomes = write_batch(
-            self._store, mapped, most_bad=self._most_bad, written=self._tally.written
-        )
+        with self._asking("store"):
+            outcomes = write_batch(
+                self._store, mapped, most_bad=self._most_bad, written=self._tally.written
+            )
         bad = [isinstance(outcome, Bad) for outcome in outcomes]
         admitted = self._share.admitted(bad)
         finished = outcomes[:admitted]
@@ -218,12 +243,23 @@ class Pipeline:
     def _dead_letter(self, finished: Sequence[Outcome]) -> None:
         letters = [self._letter(outcome) for outcome in finished if isinstance(outcome, Bad)]
         if letters:
-            self._dead_letters.add(letters)
+            with self._asking("database"):
+                self._dead_letters.add(letters)
 
     def _commit(self, count: int) -> None:
         if count and self._consumer is not None:
-            self._consumer.commit(self._hand[:count])
+            with self._asking("log"):
+                self._consumer.commit(self._hand[:count])
             self._hand = self._hand[count:]
+
+    @contextlib.contextmanager
+    def _asking(self, reason: str) -> Generator[None]:
+        """For the length of the block a part has the batch."""
+        self._asked = reason, time.monotonic()
+        try:
+            yield
+        finally:
+            self._asked = None
 
     def _letter(self, bad: Bad) -> NewDeadLetter:
         return NewDeadLetter(
@@ -247,6 +283,10 @@ class Pipeline:
             self._wake.clear()
 
     def _enter(self, state: PipelineState) -> None:
+        with self._entering:
+            self._change(state)
+
+    def _change(self, state: PipelineState) -> None:
         before, self._state = self._state, state
         if before.reason == state.reason:
             return
