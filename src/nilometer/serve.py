@@ -265,6 +265,7 @@ def _uvicorn_config(settings: Settings, app: Asgi) -> uvicorn.Config:
             header_timeout=settings.header_timeout,
             drain_bytes=settings.max_wire_bytes,
             drain_timeout=settings.body_idle_timeout,
+            max_connections=settings.max_connections,
         ),
         backlog=BACKLOG,
         ws="none",
@@ -273,7 +274,6 @@ def _uvicorn_config(settings: Settings, app: Asgi) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=settings.max_connections,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace)),
     )

@@ -171,6 +171,7 @@ def open_door(
             header_timeout=configured.header_timeout,
             drain_bytes=configured.max_wire_bytes,
             drain_timeout=drain_timeout,
+            max_connections=configured.max_connections,
         )
         number, key = project or access.project()
         with _served(app, protocol) as (port, server):

@@ -13,7 +13,7 @@ class JoinedWrites:
     """A transport that passes what is written in one turn of the loop on together.
 
     Sending on loopback wakes the receiver, which made two sends a fifth of the loop's work for a
-    small request. Everything but `write` and `close` is the transport's own.
+    small request. Everything but `write`, `write_eof` and `close` is the transport's own.
     """
 
     __slots__ = ("_loop", "_pending", "_size", "_transport")
@@ -35,6 +35,11 @@ class JoinedWrites:
         self._size += len(data)
         if self._size >= FLUSH_BYTES:
             self._flush()
+
+    def write_eof(self) -> None:
+        """Write what is pending, then nothing more."""
+        self._flush()
+        self._transport.write_eof()
 
     def close(self) -> None:
         """Write what is pending, then close."""
