@@ -12,7 +12,7 @@ import pytest
 
 from nilometer.blobs.backend import Limits
 from nilometer.blobs.store import BlobStore, open_store
-from nilometer.blobs.types import BlobNotFound, BlobsUnavailable
+from nilometer.blobs.types import BlobNotFound, BlobsFull, BlobsUnavailable
 from nilometer.errors import ConfigurationError
 from tests.blobs.conftest import QUICK, S3Server
 from tests.blobs.misbehaving import Server, cut_off, reset, serving, status
@@ -180,6 +180,13 @@ def test_a_put_that_fails_once_is_tried_again(fault: Callable[[socket.socket], N
         assert put(store_at(server.endpoint), part("a", b"x"))
 
         assert server.requests == 2
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize("fault", [status(507), status(403, "QuotaExceeded")], ids=["507", "quota"])
+def test_a_server_without_room_is_full(fault: Callable[[socket.socket], None]) -> None:
+    with serving(fault) as server, pytest.raises(BlobsFull):
+        put(store_at(server.endpoint), part("a", b"x"))
 
 
 @pytest.mark.usefixtures("aws")

@@ -7,8 +7,10 @@ acknowledged. A kill at any instant leaves a whole object or a temporary file th
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,13 +21,16 @@ from pathlib import Path
 from nilometer.blobs.backend import PAGE
 from nilometer.blobs.bounded_threads import BoundedThreads
 from nilometer.blobs.codec import EncodedObject, ObjectMetadata, epilogue
-from nilometer.blobs.types import BlobNotFound, BlobsUnavailable, Listed
+from nilometer.blobs.types import BlobNotFound, BlobsFull, BlobsUnavailable, Listed
 from nilometer.errors import ConfigurationError
 
 _TEMPORARIES = ".tmp"
 _KNOWN_FOLDERS = 4096
 _WRITE_BUFFER = 256 * 1024
 _PROBE_BYTES = bytes(4096)
+# What is kept free whatever the settings say: folders and other puts need room at the same moment.
+_LEAST_FREE = 64 * 1024
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 MAX_WAITING = 2048
 """Puts and reads that wait for the disk or are in it: as many as connections by default."""
@@ -34,7 +39,11 @@ MAX_WAITING_BYTES = 256 * 1024**2
 
 
 class LocalFiles:
-    """A bucket in a directory of this machine; the directory's path never leaves this class."""
+    """A bucket in a directory of this machine; the directory's path never leaves this class.
+
+    A put that would leave less than `disk_reserve` bytes free is refused; a probe fails when one of
+    `max_put_bytes` would be.
+    """
 
     scheme = "file"
 
@@ -44,8 +53,12 @@ class LocalFiles:
         *,
         threads: int = 32,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
+        disk_reserve: int = 0,
+        max_put_bytes: int = 0,
     ) -> None:
         self._root = root
+        self._reserve = max(disk_reserve, _LEAST_FREE)
+        self._max_put_bytes = max_put_bytes
         self._temporaries = root / _TEMPORARIES
         self._durable_folders: set[Path] = set()
         self._folders_lock = threading.Lock()
@@ -135,14 +148,20 @@ class LocalFiles:
         encoded = encode()
         target = self._root / key
         temporary = self._temporaries / target.name
+        buffers = [*encoded.buffers, epilogue(metadata, encoded.parts)]
         with _translated():
+            self._require_free(sum(map(len, buffers)))
             try:
-                _write_durably(temporary, [*encoded.buffers, epilogue(metadata, encoded.parts)])
+                _write_durably(temporary, buffers)
                 self._publish(temporary, target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
         return encoded
+
+    def _require_free(self, size: int) -> None:
+        if shutil.disk_usage(self._root).free < size + self._reserve:
+            raise BlobsFull("the disk of the directory for blobs has no room")
 
     def _publish(self, temporary: Path, target: Path) -> None:
         self._rename(temporary, target)
@@ -198,6 +217,7 @@ class LocalFiles:
     def _probe(self) -> None:
         path = self._temporaries / f"probe-{secrets.token_hex(8)}"
         with _translated():
+            self._require_free(self._max_put_bytes)
             try:
                 _write_durably(path, [_PROBE_BYTES])
             finally:
@@ -210,6 +230,8 @@ def _translated() -> Generator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise BlobsFull("the disk of the directory for blobs is full") from error
         raise BlobsUnavailable(
             f"the directory for blobs does not work: {error.strerror or 'input/output error'}"
         ) from error

@@ -51,6 +51,8 @@ def open_store(
     default_retention_days: int = DEFAULT_RETENTION_DAYS,
     max_read_bytes: int = MAX_READ_BYTES,
     max_waiting_bytes: int = MAX_WAITING_BYTES,
+    disk_reserve: int = 0,
+    max_put_bytes: int = 0,
     limits: Limits | None = None,
 ) -> BlobStore:
     """The store at `file:///directory` or `s3://bucket`. Raises ConfigurationError.
@@ -60,13 +62,17 @@ def open_store(
     stored data, like the layout: a deployment that changes it changes when what it already holds
     under `llma/` is deleted. A project's other retention is written into the prefix instead.
     `max_waiting_bytes` bounds what the puts to a directory hold while its disk hangs; over it they
-    are refused at once.
+    are refused at once. `disk_reserve` is what they leave free on it, and `max_put_bytes` the
+    largest that is to be expected: the probe fails when there is no room for it.
     """
     limits = limits or Limits()
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
         backend: Backend = LocalFiles(
-            Path(unquote(parts.path)), max_waiting_bytes=max_waiting_bytes
+            Path(unquote(parts.path)),
+            max_waiting_bytes=max_waiting_bytes,
+            disk_reserve=disk_reserve,
+            max_put_bytes=max_put_bytes,
         )
     elif parts.scheme == "s3" and parts.netloc and parts.path in ("", "/"):
         bucket = parts.netloc

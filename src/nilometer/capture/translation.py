@@ -7,7 +7,7 @@ import traceback
 
 from nilometer import failpoints
 from nilometer.access.types import AccessUnavailable, UnknownKey
-from nilometer.blobs.types import BlobsUnavailable
+from nilometer.blobs.types import BlobsFull, BlobsUnavailable
 from nilometer.capture.authorization import unknown_key
 from nilometer.capture.refusals import InternalError, ParsingFault, Refusal, ServerBusy
 from nilometer.errors import InvalidInput, Unavailable
@@ -24,6 +24,8 @@ def translated(error: Exception) -> Refusal:
             return ParsingFault(error.detail, code=error.code, attr=error.attr)
         case AccessUnavailable():
             text = "service unavailable: keys cannot be checked now, please retry"
+        case BlobsFull():
+            text = "service unavailable: blob storage is full, please retry"
         case BlobsUnavailable():
             text = "service unavailable: blob storage does not answer, please retry"
         case Unavailable():
