@@ -10,7 +10,11 @@ from nilometer.conventions.ai_properties import EVENT_TYPES
 from tests.api.test_access import ROUTES
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
-SHOWN = [name.replace(":path", "") + "/" for name in ROUTES if " /api/projects" in name]
+SHOWN = [
+    name.replace(":path", "") + "/"
+    for name in ROUTES
+    if " /api/projects" in name or " /api/dead" in name
+]
 SHOWN += ["GET /api/log/", "POST /api/pipeline/resume/", "GET /api/schemas/"]
 SHOWN += ["GET /api/schemas/{name}"]
 

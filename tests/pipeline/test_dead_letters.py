@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nilometer.access.accounts import Accounts
 from nilometer.database.engine import Database, DatabaseUnavailable
 from nilometer.errors import InvalidInput, NotFound
 from nilometer.log.envelope import Envelope, decode
 from nilometer.log.port import LogUnavailable
 from nilometer.log.sqlite import SqliteLog
-from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter, State, _decode_cursor
+from nilometer.pipeline.dead_letters import (
+    UNOWNED,
+    DeadLetters,
+    NewDeadLetter,
+    State,
+    _decode_cursor,
+)
 from tests.database.migrated import migrated
 
 PAYLOAD = b'{"secret prompt": "\x00\xff"}'
@@ -201,9 +208,21 @@ def test_a_letter_is_of_one_project_only(letters, log):
     assert records(log) == []
 
 
-def test_the_operator_sees_what_belongs_to_no_project(letters):
-    letters.add([letter(project_id=0, uuid="", headers=b"\xff", payload=b"")])
-    assert letters.get(0, only(letters, 0).id).headers == b"\xff"
+def test_the_operator_sees_and_decides_what_belongs_to_no_project(letters, database):
+    accounts = Accounts(database)
+    accounts.bootstrap(None)
+    owned = accounts.create_project("tested").project_id
+    nobodys = (0, owned + 1)
+    letters.add([letter(owned, "theirs")])
+    letters.add([letter(project_id, "", headers=b"\xff") for project_id in nobodys])
+    found = letters.list(UNOWNED).items
+    assert {item.project_id for item in found} == set(nobodys)
+    assert letters.get(UNOWNED, found[0].id).headers == b"\xff"
+    with pytest.raises(NotFound):
+        letters.get(UNOWNED, only(letters, owned).id)
+    for item in found:
+        letters.discard(UNOWNED, item.id, actor="ada", reason="unreadable")
+    assert letters.open_counts() == {"bad_event": 1}
 
 
 def test_lists_filter_by_state_and_reason(letters):

@@ -37,7 +37,12 @@ class Caller:
     @property
     def actor(self) -> str:
         """How records of what the caller did name them."""
-        return f"key:{self.principal.key_id}"
+        return actor_of(self.principal)
+
+
+def actor_of(principal: Principal) -> str:
+    """How records of what a key did name it."""
+    return f"key:{principal.key_id}"
 
 
 def credential(request: Request) -> tuple[str, str]:
