@@ -66,6 +66,7 @@ def identify(form: AiForm, *, strict: bool) -> AiEvent:
                 f"{BLOB_PREFIX}{blob.name}",
             )
     schema.check(name, properties, strict=strict)
+    schema.check_blobs(name, (blob.name for blob in form.blobs), strict=strict)
     return AiEvent(
         uuid=uuid,
         internal="capture_internal" in properties,

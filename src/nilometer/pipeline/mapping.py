@@ -158,7 +158,8 @@ def _check(envelope: Envelope) -> None:
 
 
 def _parsed(record: ai_record.AiRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The event and its properties: costs exact, each blob's URL under its name."""
+    """The event and its properties, costs exact; without those that are blobs, whose URLs say
+    nothing that belongs into a column."""
     event = _object(record.event)
     properties = event["properties"] if record.properties is None else _object(record.properties)
     if any(type(properties.get(name)) is float for name in _COST_PROPERTIES):
@@ -166,7 +167,6 @@ def _parsed(record: ai_record.AiRecord) -> tuple[dict[str, Any], dict[str, Any]]
         if record.properties is None:
             exact = exact["properties"]
         properties |= {name: exact[name] for name in _COST_PROPERTIES if name in exact}
-    properties |= {blob.name: blob.url for blob in record.blobs}
     return event, properties
 
 
