@@ -15,14 +15,14 @@ run: setup ## Start Nilometer with sample traffic, and print where to look
 	@$(BIN)/nilometer demo --data-dir data
 
 test: setup ## Run everything, every real part included
-	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
 
 lint: setup ## Format, style, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	bash -n scripts/* .ci/run
+	for script in scripts/setup scripts/lock scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
 
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff format .
@@ -40,7 +40,7 @@ fuzz: setup ## Fuzz the parsers for a minute each (FUZZ_SECONDS=60)
 coverage: setup ## Lines and branches that the tests run
 	@mkdir -p .build/coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage xml -q -o coverage.xml
 	$(BIN)/coverage report

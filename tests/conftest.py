@@ -37,7 +37,7 @@ def project_id() -> int:
 
 @pytest.fixture(scope="session")
 def world(store: Store, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[World]":
-    """The API over real parts, for the tests of the API and of the commands that read through it."""
+    """The API over real parts: for its own tests, and those of the commands that read with it."""
     from tests.api.world import opened
 
     with opened(store, tmp_path_factory.mktemp("world")) as world:

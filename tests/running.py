@@ -36,31 +36,29 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 30, what: str = "
 class Server:
     """One process over a data directory; start it again to see what survived."""
 
-    def __init__(self, data_dir: Path, **settings: Any) -> None:
+    def __init__(self, data_dir: Path, prefix: list[str] | None = None, **settings: Any) -> None:
         self.data_dir = data_dir
+        self.prefix = prefix or []
         self.settings = {"BOOTSTRAP_PERSONAL_KEY": KEY, "LOG_LEVEL": "warning"} | settings
         self.output: list[str] = []
 
-    def start(self) -> Server:
+    def launch(self) -> subprocess.Popen[str]:
+        """The bare process, not waited for."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NILOMETER_")}
         environment |= {f"NILOMETER_{name}": str(value) for name, value in self.settings.items()}
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "nilometer",
-                "serve",
-                "--port",
-                "0",
-                "--data-dir",
-                str(self.data_dir),
-            ],
+        serve = [sys.executable, "-m", "nilometer", "serve", "--port", "0"]
+        return subprocess.Popen(
+            [*self.prefix, *serve, "--data-dir", str(self.data_dir)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+
+    def start(self) -> Server:
+        """Launch it and wait until it says where it listens."""
+        self.process = self.launch()
         self._read_address()
         self._reader = threading.Thread(target=self._drain, daemon=True)
         self._reader.start()
@@ -73,6 +71,7 @@ class Server:
             if match := _ADDRESS.search(line):
                 self.url, self.port = f"{match[1]}:{match[2]}", int(match[2])
                 return
+        self.process.stdout.close()
         raise AssertionError(f"serve ended with {self.process.wait()}: {''.join(self.output)}")
 
     def _drain(self) -> None:

@@ -19,7 +19,9 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not self.path.exists():
+                self.path.mkdir(parents=True, mode=0o700)
+                _make_durable(self.path.parent)
             self._lock = (self.path / "lock").open("a+")
         except OSError as error:
             raise ConfigurationError(
@@ -47,3 +49,12 @@ class DataDirectory:
     def close(self) -> None:
         """Let another process have the directory."""
         self._lock.close()
+
+
+def _make_durable(directory: Path) -> None:
+    """fsync a directory: what it names survives a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

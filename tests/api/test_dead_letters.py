@@ -92,6 +92,52 @@ def test_a_letter_that_does_not_exist_is_not_found(project, identity):
         assert answer.status_code == 404
 
 
+@pytest.mark.parametrize("project_id", [0, 987_654])
+def test_letters_of_no_project_are_the_operators_to_see_and_to_decide(project, project_id):
+    world = project.world
+    identity = project.unowned_dead_letter(project_id, headers=b"\xff", payload=b"x")
+    mine = project.dead_letter()
+
+    def unowned(method, rest, **more):
+        return world.ask(method, f"/api/dead_letters/{rest}", project.operator, **more)
+
+    before = world.services.dead_letters.open_counts()["map_failed"]
+    listed = unowned("GET", "", params={"limit": 500}).json()["results"]
+    shown = {letter["id"]: letter["project_id"] for letter in listed}
+    assert shown[identity] == project_id
+    assert mine not in shown
+    assert ask(project, "GET", f"{identity}/").status_code == 404
+    assert unowned("GET", f"{mine}/").status_code == 404
+    assert unowned("POST", f"{mine}/discard/", json={"reason": "x"}).status_code == 404
+    letter = unowned("GET", f"{identity}/").json()
+    assert letter["payload"] == {"encoding": "utf-8", "data": "x"}
+    refused = unowned("POST", f"{identity}/replay/")
+    assert (refused.status_code, refused.json()["code"]) == (400, "not_replayable")
+    done = unowned("POST", f"{identity}/discard/", json={"reason": "unreadable"}).json()
+    assert (done["state"], done["note"]) == ("discarded", "unreadable")
+    assert done["actor"].startswith("key:")
+    assert world.services.dead_letters.open_counts()["map_failed"] == before - 1
+
+
+def test_a_readable_letter_of_no_project_can_be_replayed(project):
+    nobodys = type(project)(project.world, 987_655)
+    identity = nobodys.unowned_dead_letter(nobodys.id)
+    path = f"/api/dead_letters/{identity}/replay/"
+    assert project.world.ask("POST", path, project.operator).json()["state"] == "replayed"
+    project.world.settle()
+
+
+def test_letters_of_no_project_come_in_pages(project):
+    letters = {project.unowned_dead_letter(reason="paged") for _ in range(3)}
+    path, found = "/api/dead_letters/?reason=paged&limit=1", []
+    while path:
+        page = project.world.get(path, project.operator).json()
+        found += [letter["id"] for letter in page["results"]]
+        path = page["next"]
+    assert len(found) == 3
+    assert set(found) == letters
+
+
 def test_a_reader_may_not_see_records(project):
     identity = project.dead_letter()
     for rest in ("", f"{identity}/"):

@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 SHOWN = [
     name.replace(":path", "") + "/"
     for name in ROUTES
-    if " /api/projects" in name or " /api/organizations" in name
+    if any(part in name for part in (" /api/projects", " /api/organizations", " /api/dead"))
 ]
 SHOWN += ["GET /api/log/", "POST /api/pipeline/resume/", "GET /api/schemas/"]
 SHOWN += ["GET /api/schemas/{name}"]

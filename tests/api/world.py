@@ -34,7 +34,7 @@ from nilometer.domain import clock
 from nilometer.domain.ai_record import AiRecord
 from nilometer.log.envelope import Envelope
 from nilometer.log.sqlite import SqliteLog
-from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
+from nilometer.pipeline.dead_letters import UNOWNED, DeadLetters, NewDeadLetter
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.settings import Settings
 from tests.running import wait_until
@@ -172,8 +172,13 @@ class Project:
         }
         letters = self.world.services.dead_letters
         letters.add([NewDeadLetter(**{**letter, **fields})])
-        found = letters.list(self.id, limit=500).items
+        owner = UNOWNED if "project_id" in fields else self.id
+        found = letters.list(owner, limit=500).items
         return next(each.id for each in found if each.uuid == identity)
+
+    def unowned_dead_letter(self, project_id: int = 0, **fields: Any) -> str:
+        """As `dead_letter`, of a project that does not exist."""
+        return self.dead_letter(project_id=project_id, **fields)
 
 
 async def _await(stored: Any) -> Any:

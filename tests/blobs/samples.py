@@ -18,6 +18,18 @@ WORDS = [
 ]
 
 
+class Traced(bytes):
+    """Bytes that count how many of their kind are in memory."""
+
+    alive = 0
+
+    def __init__(self, *_: object) -> None:
+        Traced.alive += 1
+
+    def __del__(self) -> None:
+        Traced.alive -= 1
+
+
 def prose(size: int) -> bytes:
     """Text that gzip makes smaller."""
     words = random.Random(size).choices(WORDS, k=size)

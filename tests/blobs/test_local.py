@@ -1,8 +1,10 @@
 """Files: durable in the right order, whole or absent after a kill, and honest on a full disk."""
 
 import asyncio
+import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +18,12 @@ import pytest
 
 from nilometer.blobs.backend import Limits
 from nilometer.blobs.store import BlobStore, open_store
-from nilometer.blobs.types import BlobNotFound, BlobsUnavailable
+from nilometer.blobs.types import BlobNotFound, BlobsFull, BlobsUnavailable
 from nilometer.errors import ConfigurationError
 from tests.blobs.samples import (
     BUCKET,
     EVENT,
+    Traced,
     all_keys,
     files,
     key_of,
@@ -172,6 +175,54 @@ def test_a_disk_that_hangs_is_unavailable_after_the_time_limit(
     store.close()
 
 
+def test_a_disk_that_hangs_holds_a_bounded_number_of_bytes_however_many_puts_time_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, room = 100_000, 10
+    limits = Limits(put=0.05)
+    store = open_store(root.as_uri(), bucket=BUCKET, max_waiting_bytes=room * size, limits=limits)
+    put(store, part("a", b"makes the folders"))
+    gate = Gate(monkeypatch)
+
+    async def wave() -> list[BaseException | object]:
+        return await asyncio.gather(
+            *(
+                store.put(1, EVENT, now_micros(), 30, [part("a", Traced(noise(size)))])
+                for _ in range(20)
+            ),
+            return_exceptions=True,
+        )
+
+    for _ in range(5):
+        assert all(isinstance(outcome, BlobsUnavailable) for outcome in asyncio.run(wave()))
+        gc.collect()
+        assert Traced.alive <= room
+
+    gate.opened.set()
+    store.close()
+    gc.collect()
+    assert Traced.alive == 0
+    assert [item.name for item in files(root) if item.parent.name == ".tmp"] == []
+
+
+def test_probes_of_a_disk_that_hangs_do_not_pile_up(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(root.as_uri(), bucket=BUCKET, limits=Limits(probe=0.05))
+    gate = Gate(monkeypatch)
+
+    async def probes() -> None:
+        for _ in range(20):
+            with pytest.raises(BlobsUnavailable):
+                await store.probe()
+
+    asyncio.run(probes())
+    assert len(list((root / ".tmp").iterdir())) == 1
+    gate.opened.set()
+    store.close()
+    assert list((root / ".tmp").iterdir()) == []
+
+
 @pytest.mark.parametrize("failing", ["fsync of the file", "rename", "fsync of the folder"])
 def test_a_put_that_fails_at_any_step_leaves_nothing(
     local_store: BlobStore, root: Path, monkeypatch: pytest.MonkeyPatch, failing: str
@@ -229,11 +280,12 @@ def test_a_kill_before_the_rename_leaves_only_a_temporary_that_is_swept(
 
 
 ON_A_FULL_DISK = """
-import asyncio, json, os, sys, time
+import asyncio, json, os, shutil, sys, time
 from pathlib import Path
 from nilometer.blobs.store import open_store
 from nilometer.blobs.types import BlobPart, BlobsUnavailable
 
+disk_usage = shutil.disk_usage
 root = Path(sys.argv[1])
 store = open_store((root / "blobs").as_uri(), bucket="test-bucket")
 
@@ -246,7 +298,7 @@ def refused(function, *arguments):
     try:
         function(*arguments)
     except BlobsUnavailable as error:
-        return error.detail
+        return type(error).__name__, error.detail
     return None
 
 def probe():
@@ -266,6 +318,9 @@ with (root / "filler").open("wb", buffering=0) as filler:
             break
 result["full"] = refused(put, 10_000)
 result["probe_full"] = refused(probe)
+shutil.disk_usage = lambda path: disk_usage(path)._replace(free=1 << 40)  # and then it is full
+result["unexpectedly_full"] = refused(put, 10_000)
+shutil.disk_usage = disk_usage
 (root / "filler").unlink()
 result["still_as_it_was"] = names() == before
 result["probe_recovered"] = refused(probe)
@@ -288,13 +343,55 @@ def test_a_full_disk_is_unavailable_leaves_nothing_and_recovers(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
 
-    for refusal in ("large", "full", "probe_full"):
-        assert "No space left on device" in result[refusal]
-        assert str(tmp_path) not in result[refusal]
+    for refusal in ("large", "full", "probe_full", "unexpectedly_full"):
+        assert result[refusal][0] == "BlobsFull"
+        assert "the disk" in result[refusal][1]
+        assert str(tmp_path) not in result[refusal][1]
     assert result["left_as_it_was"]
     assert result["still_as_it_was"]
     assert result["probe_recovered"] is None
     assert result["read"] == [10_000, 10_000]
+
+
+def test_puts_and_the_probe_leave_the_reserve_free(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve, largest = 1 << 20, 1 << 21
+    store = open_store(root.as_uri(), bucket=BUCKET, disk_reserve=reserve, max_put_bytes=largest)
+    free = 0
+    usage = shutil.disk_usage(root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+
+    free = reserve + largest
+    asyncio.run(store.probe())
+    free -= 1
+    with pytest.raises(BlobsFull, match="no room"):
+        asyncio.run(store.probe())
+    put(store, part("a", noise(1_000_000)))  # a smaller one still fits
+
+    free = reserve + 1_000_000
+    with pytest.raises(BlobsFull, match="no room"):
+        put(store, part("a", noise(1_000_000)))  # its headers do not
+    assert len(files(root)) == 1
+    store.close()
+
+
+def test_a_directory_on_another_disk_is_refused_by_that_disks_room(
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from nilometer.blobs.store import open_store\n"
+        "store = open_store(sys.argv[1], bucket='b-b', max_put_bytes=2_000_000)\n"
+        "asyncio.run(store.probe())\n"
+    )
+    mounted = 'mount -t tmpfs -o size=1m tmpfs "$1" && exec "$2" -c "$3" "file://$1/blobs"'
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", mounted, "sh",
+         str(tmp_path), sys.executable, script],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "BlobsFull" in done.stderr
 
 
 def test_a_folder_that_was_removed_is_made_again(local_store: BlobStore, root: Path) -> None:

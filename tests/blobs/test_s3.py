@@ -1,6 +1,7 @@
 """S3: what a bucket holds afterwards, and what a put says when the server misbehaves."""
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import Callable
@@ -11,11 +12,12 @@ import pytest
 
 from nilometer.blobs.backend import Limits
 from nilometer.blobs.store import BlobStore, open_store
-from nilometer.blobs.types import BlobNotFound, BlobsUnavailable
+from nilometer.blobs.types import BlobNotFound, BlobsFull, BlobsUnavailable
 from nilometer.errors import ConfigurationError
 from tests.blobs.conftest import QUICK, S3Server
 from tests.blobs.misbehaving import Server, cut_off, reset, serving, status
-from tests.blobs.samples import EVENT, all_keys, key_of, noise, part, prose, put, read
+from tests.blobs.samples import EVENT, Traced, all_keys, key_of, noise, part, prose, put, read
+from tests.running import wait_until
 
 UNREACHABLE = f"s3://bucket/llma/1/2100-01-01/{EVENT}_0123456789abcdef.multipart?range=0-9"
 
@@ -159,12 +161,32 @@ def test_a_server_that_hangs_is_unavailable_within_the_limits() -> None:
 
 
 @pytest.mark.usefixtures("aws")
+def test_a_put_to_a_server_that_hangs_holds_nothing_once_it_has_timed_out() -> None:
+    with serving() as server:
+        server.script(server.hang)
+        store = store_at(server.endpoint, limits=Limits(connect=0.2, put=0.3))
+
+        with pytest.raises(BlobsUnavailable):
+            put(store, part("a", Traced(noise(100_000))))
+
+        assert server.requests == 1
+        wait_until(lambda: gc.collect() >= 0 and Traced.alive == 0)
+
+
+@pytest.mark.usefixtures("aws")
 @pytest.mark.parametrize("fault", [status(500), status(503, "SlowDown"), cut_off])
 def test_a_put_that_fails_once_is_tried_again(fault: Callable[[socket.socket], None]) -> None:
     with serving(fault, status(200)) as server:
         assert put(store_at(server.endpoint), part("a", b"x"))
 
         assert server.requests == 2
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize("fault", [status(507), status(403, "QuotaExceeded")], ids=["507", "quota"])
+def test_a_server_without_room_is_full(fault: Callable[[socket.socket], None]) -> None:
+    with serving(fault) as server, pytest.raises(BlobsFull):
+        put(store_at(server.endpoint), part("a", b"x"))
 
 
 @pytest.mark.usefixtures("aws")

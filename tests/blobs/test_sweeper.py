@@ -14,7 +14,7 @@ from nilometer.blobs.store import BlobStore
 from nilometer.blobs.sweeper import MARGIN, SweepCounts, Sweeper
 from nilometer.blobs.types import BlobsUnavailable
 from nilometer.domain import clock
-from nilometer.errors import Unavailable
+from nilometer.errors import InvalidInput, Unavailable
 from nilometer.observability import metrics
 from tests.blobs.samples import EVENT, all_keys, files, key_of, part, put
 
@@ -28,11 +28,12 @@ class Events:
     named: set[str] = field(default_factory=set)
     caught_up: datetime | None = field(default_factory=lambda: clock.now() + timedelta(days=900))
     failing: bool = False
+    error: Exception = field(default_factory=lambda: Unavailable("the store is away"))
     asked: list[list[str]] = field(default_factory=list)
 
     def referenced(self, project_id: int, names: Sequence[ObjectName]) -> Collection[str]:
         if self.failing:
-            raise Unavailable("the store is away")
+            raise self.error
         assert all(name.day.project_id == project_id for name in names)
         self.asked.append([name.key for name in names])
         return self.named.intersection(self.asked[-1])
@@ -107,9 +108,16 @@ def one(store: BlobStore, project: int = 1, days: int = 30, age: int = 0) -> str
     return key_of(store, reference.url)
 
 
+def sample(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(name, labels) or 0
+
+
 def swept(reason: str) -> float:
-    value = metrics.REGISTRY.get_sample_value("nilometer_blobs_swept_total", {"reason": reason})
-    return value or 0
+    return sample("nilometer_blobs_swept_total", reason=reason)
+
+
+def sweeps(outcome: str) -> float:
+    return sample("nilometer_blob_sweeps_total", outcome=outcome)
 
 
 def test_objects_past_their_retention_are_deleted_and_others_kept(
@@ -202,9 +210,20 @@ def test_nothing_is_an_orphan_while_progress_is_unknown_but_expiry_goes_on(
     assert all_keys(store) == [key]
 
 
+ERRORS = [Unavailable("the store is away"), InvalidInput("too much"), KeyError("a prompt")]
+each_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+
+
+@each_error
 def test_orphans_wait_while_the_events_cannot_be_asked_but_expiry_goes_on(
-    store: BlobStore, sweeper: Sweeper, events: Events, now: Clock
+    store: BlobStore,
+    sweeper: Sweeper,
+    events: Events,
+    now: Clock,
+    error: Exception,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    events.error = error
     kept = [one(store, project=1), one(store, project=2)]
     one(store, project=3, age=60)
     events.failing = True
@@ -213,8 +232,24 @@ def test_orphans_wait_while_the_events_cannot_be_asked_but_expiry_goes_on(
     assert sweeper.sweep() == SweepCounts(expired=1, orphans=0, temporaries=0, complete=False)
     assert sorted(all_keys(store)) == sorted(kept)
 
+    assert "a prompt" not in caplog.text
     events.failing = False
     assert sweeper.sweep().orphans == 2
+
+
+def test_progress_that_cannot_be_asked_judges_nothing_but_expiry_goes_on(
+    local_store: BlobStore, now: Clock
+) -> None:
+    def fails() -> int:
+        raise KeyError("x")
+
+    one(local_store, age=60)
+    key = one(local_store)
+    now.advance(hours=48)
+    sweeper = Sweeper(local_store, referenced=lambda *_: (), caught_up_to=fails, now=now)
+
+    assert sweeper.sweep() == SweepCounts(expired=1, orphans=0, temporaries=0, complete=False)
+    assert all_keys(local_store) == [key]
 
 
 def test_days_that_were_judged_are_asked_about_again_only_once_a_day(
@@ -328,28 +363,61 @@ def test_the_thread_sweeps_at_every_interval_until_it_is_stopped(
     assert all_keys(store) == [kept]
 
 
-def test_the_thread_survives_a_storage_that_is_away(
+@pytest.mark.parametrize(
+    "error",
+    [BlobsUnavailable("the disk is away"), ZeroDivisionError("a prompt")],
+    ids=["storage away", "unforeseen"],
+)
+def test_the_thread_survives_a_sweep_that_fails_and_tells(
     local_store: BlobStore,
     make: Make,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
-    away = threading.Event()
+    failed = threading.Event()
     list_days = local_store.list_days
 
     def list_days_the_second_time() -> Iterator[Day]:
-        if not away.is_set():
-            away.set()
-            raise BlobsUnavailable("the disk is away")
+        if not failed.is_set():
+            failed.set()
+            raise error
         return list_days()
 
     one(local_store, age=60)
+    before = sweeps("failed")
     monkeypatch.setattr(local_store, "list_days", list_days_the_second_time)
     make(local_store).start()
 
-    assert away.wait(20)
+    assert failed.wait(20)
     eventually(lambda: not all_keys(local_store))
-    assert "the disk is away" in caplog.text
+    assert sweeps("failed") == before + 1
+    told = (
+        "the disk is away" if isinstance(error, BlobsUnavailable) else "list_days_the_second_time"
+    )
+    assert told in caplog.text
+    assert "a prompt" not in caplog.text
+
+
+def test_complete_and_partial_sweeps_are_told_apart(
+    local_store: BlobStore, make: Make, events: Events, now: Clock
+) -> None:
+    sweeper = make(local_store)
+    events.caught_up = None
+    partial, complete = sweeps("partial"), sweeps("complete")
+    last = sample("nilometer_blob_sweep_completed_timestamp_seconds")
+    now.advance(days=1000)
+    sweeper.start()
+
+    eventually(lambda: sweeps("partial") >= partial + 2)
+    assert sweeps("complete") == complete
+    assert sample("nilometer_blob_sweep_completed_timestamp_seconds") == last
+
+    events.caught_up = clock.now()
+    eventually(lambda: sweeps("complete") > complete)
+    eventually(
+        lambda: sample("nilometer_blob_sweep_completed_timestamp_seconds") == now().timestamp()
+    )
 
 
 def test_a_sweep_that_is_stopped_ends_after_the_page_at_hand(

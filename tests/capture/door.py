@@ -27,7 +27,7 @@ from nilometer.database.engine import Database
 from nilometer.domain import ai_record, clock
 from nilometer.domain.ai_record import AiRecord
 from nilometer.log.envelope import Envelope
-from nilometer.log.port import Position
+from nilometer.log.port import LogFull, LogState, Position
 from nilometer.settings import Settings
 
 T = TypeVar("T")
@@ -58,6 +58,10 @@ class MemoryLog:
             raise self.error
         self.envelopes.append(envelope)
         return Position(0, len(self.envelopes) - 1)
+
+    def state(self) -> LogState:
+        ready = self.error is None
+        return LogState(ready, "", 0, 0, full=isinstance(self.error, LogFull))
 
     @property
     def records(self) -> list[AiRecord]:
@@ -167,6 +171,7 @@ def open_door(
             header_timeout=configured.header_timeout,
             drain_bytes=configured.max_wire_bytes,
             drain_timeout=drain_timeout,
+            max_connections=configured.max_connections,
         )
         number, key = project or access.project()
         with _served(app, protocol) as (port, server):

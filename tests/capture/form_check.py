@@ -85,7 +85,7 @@ def _check_event(form: AiForm) -> None:
         event = identify(form, strict=False)
     except (Refusal, SchemaViolation):
         return
-    record = AiRecord(form.event, form.properties, (), "127.0.0.1", 30)
+    record = AiRecord(event.text, event.properties_text, (), "127.0.0.1", 30)
     assert ai_record.decode(record.encode()) == record
     text = record.properties_text()
     assert json.loads(text) == json_text.loads(text.encode())

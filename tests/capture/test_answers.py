@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from nilometer.blobs.types import BlobsUnavailable
+from nilometer.blobs.types import BlobsFull, BlobsUnavailable
 from nilometer.errors import NilometerError
 from nilometer.log.port import LogFull
 from tests.capture.door import (
@@ -93,15 +93,20 @@ def test_a_log_that_fails_is_a_5xx_without_internals(door, error, text, caplog):
     assert door.app._admission.in_flight == 0
 
 
-def test_a_blob_upload_that_fails_is_a_503_and_no_event(access, directory, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "said"), [(BlobsUnavailable, "does not answer"), (BlobsFull, "is full")]
+)
+def test_a_blob_upload_that_fails_is_a_503_and_no_event(
+    access, directory, monkeypatch, error, said
+):
     with open_door(access, directory) as door:
 
         async def put(*_: object) -> None:
-            raise BlobsUnavailable("the bucket's secret name", retry_after=3)
+            raise error("the bucket's secret name", retry_after=3)
 
         monkeypatch.setattr(door.blobs, "put", put)
         response = door.post(form(event(), MODEL, x=("text/plain", b"x")))
-        refused(door, response, 503, "service unavailable: blob storage does not answer")
+        refused(door, response, 503, f"service unavailable: blob storage {said}")
         assert response.headers["Retry-After"] == "3"
         assert "secret" not in response.text
         assert door.post(form(event(), MODEL)).status_code == 200

@@ -193,6 +193,49 @@ def test_unknown_properties_are_kept_unless_the_schema_is_strict(door, access, d
         assert strict.post(form(event(), MODEL)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("$ai_input_tokens", "a whole number from 0"),
+        ("$ai_trace_id", "a string of at most 1024 characters"),
+        ("$ai_provider", "a string of at most 1024 characters"),
+        ("$ai_total_cost_usd", "an amount from 0"),
+        ("$ai_latency", "a number of seconds"),
+        ("$ai_is_error", "true or false"),
+        ("$ai_error", "a string, object or array"),
+        ("$ai_http_status", "a whole number"),
+        ("$ai_temperature", "a number"),
+        ("$ai_response_id", "a string of at most"),
+        ("$ai_stream", "true or false"),
+    ],
+)
+def test_a_blob_may_not_stand_for_what_becomes_a_column(door, name, expected):
+    body = with_part(f"event.properties.{name}", b"12")
+    response = door.post_body(body, Accept="application/json")
+    refused(door, response, 400, f"properties.{name} must be {expected}")
+    assert "but is a blob: send it in the properties" in response.json()["detail"]
+    assert response.json()["code"] == "schema_violation"
+    assert response.json()["attr"] == f"properties.{name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["$ai_input", "$ai_model_parameters", "$ai_feedback_text", "$ai_agent_notes", "mine"]
+)
+def test_a_blob_may_stand_for_a_text_a_document_or_a_property_of_ones_own(door, name):
+    assert door.post_body(with_part(f"event.properties.{name}", b"12")).status_code == 200
+    assert [blob.name for blob in door.log.only().blobs] == [name]
+
+
+def test_a_strict_schema_holds_for_the_names_of_blobs_too(access, directory):
+    with open_door(access, directory, strict_schema=True) as strict:
+        blobs = {"never_heard_of": ("text/plain", b"x")}
+        response = strict.post(form(event(), MODEL, **blobs))
+        refused(strict, response, 400, "properties.never_heard_of is not in the schema")
+        for known in ("$ai_input", "$ai_agent_notes"):
+            blobs = {known: ("text/plain", b"x")}
+            assert strict.post(form(event(), MODEL, **blobs)).status_code == 200
+
+
 def test_blob_parts_can_be_turned_off(access, directory):
     with open_door(access, directory, blob_parts=False) as door:
         parts = form(event(), MODEL, **{"$ai_input": ("text/plain", b"x")})

@@ -6,13 +6,14 @@ import os
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from nilometer import failpoints
 from nilometer.access.keyring import Keyring
+from nilometer.blobs.types import BlobsUnavailable
 from nilometer.database.engine import Database
 from nilometer.database.migrate import migrate
 from nilometer.domain import ai_record
@@ -43,11 +44,11 @@ def faults() -> Iterator[None]:
     failpoints.configure("")
 
 
-def open_log(directory: Path) -> SqliteLog:
+def open_log(directory: Path, max_bytes: int = 1 << 30) -> SqliteLog:
     return SqliteLog(
         directory / "log",
         segment_bytes=1 << 20,
-        max_bytes=1 << 30,
+        max_bytes=max_bytes,
         keep_seconds=3600,
         disk_reserve=0,
         rewind_seconds=0,
@@ -194,3 +195,57 @@ def test_nothing_of_a_key_or_a_prompt_is_logged(durable_door, caplog):
     assert secret not in text
     assert durable_door.key not in text
     assert "nobodys-secret-key" not in text
+
+
+def objects(directory: Path) -> list[Path]:
+    return [path for path in (directory / "blobs").rglob("*.multipart") if path.is_file()]
+
+
+@contextmanager
+def full_door(access: Access, directory: Path) -> Iterator[Door]:
+    """A door whose log has room for some small records and not for 100 kB."""
+    log = open_log(directory, max_bytes=60_000)
+    with closing(log), open_door(access, directory, log=log) as door:
+        yield door
+
+
+LARGE = {"$ai_model": "test", "filler": "x" * 100_000}
+BLOB = {"$ai_input": ("text/plain", b"x" * 10_000)}
+
+
+def test_the_blobs_of_an_event_that_a_full_log_refuses_are_deleted_again(access, tmp_path):
+    with full_door(access, tmp_path) as door:
+        refused = door.post(form(event(), LARGE, **BLOB))
+        assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+        assert objects(tmp_path) == []
+
+
+def test_while_the_log_is_full_no_blob_is_written(access, tmp_path, monkeypatch):
+    with full_door(access, tmp_path) as door:
+        assert door.post(form(event(), LARGE)).status_code == 503
+        monkeypatch.setattr(door.blobs, "delete", lambda _: pytest.fail("a blob was written"))
+        headers = {"Accept": "application/json"}
+        refused = door.post(form(event(), MODEL, **BLOB), headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (503, "log_full")
+        assert objects(tmp_path) == []
+
+
+def test_a_blob_that_cannot_be_deleted_again_is_left_to_the_sweeper(
+    access, tmp_path, monkeypatch, caplog
+):
+    def unavailable(_: object) -> int:
+        raise BlobsUnavailable("away")
+
+    with full_door(access, tmp_path) as door:
+        monkeypatch.setattr(door.blobs, "delete", unavailable)
+        assert door.post(form(event(), LARGE, **BLOB)).status_code == 503
+    assert len(objects(tmp_path)) == 1
+    assert "stay for the sweeper: BlobsUnavailable" in caplog.text
+
+
+def test_while_the_log_is_broken_no_blob_is_written(durable_door, log, tmp_path):
+    log.close()
+    headers = {"Accept": "application/json"}
+    refused = durable_door.post(form(event(), MODEL, **BLOB), headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (503, "log_unavailable")
+    assert objects(tmp_path) == []

@@ -1,10 +1,13 @@
 """What a request costs in memory, measured, whatever it contains."""
 
 import asyncio
+import gc
 import json
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,8 @@ from nilometer.capture.part_body import PartBody
 from nilometer.capture.patience import Patience
 from nilometer.capture.refusals import ProjectBusy, Refusal, ServerBusy, TooBig
 from nilometer.capture.request_body import BodyLimits, Gunzip, read_body
-from tests.capture.door import BLOB, event
+from nilometer.domain import json_text
+from tests.capture.door import BLOB, event, raw_form, refused
 
 MIB = 1024 * 1024
 LIMITS = FormLimits(
@@ -123,3 +127,97 @@ def test_the_room_is_shared_fairly_and_given_back():
         assert admission.in_flight == 600
     assert admission.in_flight == 0
     admission.reserve(1, 600)
+
+
+# What JSON is parsed to: up to twenty times its text, so it is not kept while anything is awaited
+
+EMPTY_LISTS = 200_000
+LISTS = b"[" + b"[]," * (EMPTY_LISTS - 1) + b"[]]"
+BIG = b'{"$ai_model":"m","x":%s}' % LISTS
+
+
+def lists() -> int:
+    """How many lists there are in this process."""
+    gc.collect()
+    return sum(type(each) is list for each in gc.get_objects())
+
+
+def test_while_a_body_arrives_nothing_that_was_parsed_is_kept():
+    small = b"[" + b"[]," * 8_000 + b"[]]"
+    embedded = b'{"event":"$ai_span","distinct_id":"x","y":%s,' % small
+    body = raw_form(("event", embedded + b'"z":1}'), ("event.properties", BIG), (BLOB, b"blob"))
+    reader = AiFormReader("b", LIMITS, lambda _: None)
+    before = lists()
+    reader.feed(body[:-20])
+    assert lists() < before + 100
+    reader.feed(body[-20:])
+    form = reader.finish()
+    assert len(form.event_value["y"]) > 5000
+    assert form.properties_value is not None
+    assert len(form.properties_value["x"]) == EMPTY_LISTS
+
+
+def test_of_repeated_properties_one_value_at_a_time_is_in_memory():
+    body = raw_form(("event", json.dumps(event()).encode()), *[("event.properties", BIG)] * 8)
+    reader = AiFormReader("b", LIMITS, lambda _: None)
+    reader.feed(body)
+    one = peak(lambda: json_text.loads(BIG))
+    assert peak(reader.finish) < one * 3 // 2
+
+
+def test_while_the_blob_store_is_slow_nothing_that_was_parsed_is_kept(door, monkeypatch):
+    put, counts = door.blobs.put, []
+
+    async def counting(*arguments: Any) -> Any:
+        counts.append(lists())
+        return await put(*arguments)
+
+    monkeypatch.setattr(door.blobs, "put", counting)
+    before = lists()
+    fields = json.dumps(event()).encode()
+    body = raw_form(("event", fields), ("event.properties", BIG), (BLOB, b"x"))
+    assert door.post_body(body).ok
+    assert counts[0] < before + 1000
+
+
+def test_a_large_text_is_parsed_beside_the_loop_and_a_small_one_on_it(door, monkeypatch):
+    loads, threads = json_text.loads, {}
+
+    def noted(text: bytes) -> Any:
+        threads.setdefault(text, threading.current_thread())  # an event may be parsed again
+        return loads(text)
+
+    monkeypatch.setattr(json_text, "loads", noted)
+    fields, small = json.dumps(event()).encode(), b'{"$ai_model":"m"}'
+    assert door.post_body(raw_form(("event", fields), ("event.properties", small))).ok
+    assert door.post_body(raw_form(("event", fields), ("event.properties", BIG))).ok
+    assert threads[small] is threads[fields]
+    assert threads[BIG] is not threads[fields]
+
+
+@pytest.mark.parametrize("size", [10, 200_000], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "later",
+    [
+        (BLOB + ".nested", b"x"),
+        ("unknown", b"x"),
+        b"Content-Type: text/plain; charset=\xff\r\n\r\nx",
+    ],
+)
+def test_properties_that_are_no_json_are_reported_before_a_later_fault(door, size, later):
+    broken = ("event.properties", b'{"$ai_model":"m",' + b" " * size)
+    body = raw_form(("event", json.dumps(event()).encode()), broken, later)
+    refused(door, door.post_body(body), 400, "Properties part must be valid JSON")
+
+
+@pytest.mark.parametrize("cut", [4, 30])
+def test_properties_that_are_no_json_are_reported_before_a_cut_body(door, cut):
+    broken = ("event.properties", b"{")
+    body = raw_form(("event", json.dumps(event()).encode()), broken, (BLOB, b"x" * 100))
+    refused(door, door.post_body(body[:-cut]), 400, "Properties part must be valid JSON")
+
+
+def test_every_one_of_repeated_properties_must_be_json(door):
+    parts = (("event.properties", b"{"), ("event.properties", b'{"$ai_model":"m"}'))
+    body = raw_form(("event", json.dumps(event()).encode()), *parts)
+    refused(door, door.post_body(body), 400, "Properties part must be valid JSON")

@@ -55,6 +55,7 @@ def test_a_chunked_body_over_the_limit_is_refused_and_the_connection_still_serve
         (gzip.compress(valid_body())[:-5] + b"\0" * 5, "incorrect"),
         (gzip.compress(b"") * 1025, "more than 1024 members"),
     ],
+    ids=["no gzip", "cut", "header only", "a tail", "a wrong checksum", "many members"],
 )
 def test_a_broken_gzip_body_is_refused(door, body, text):
     response = door.post_body(body, Content_Encoding="gzip")

@@ -76,6 +76,24 @@ def test_a_discard_keeps_its_reason(project):
     assert "was discarded" in again.stderr
 
 
+def test_letters_of_no_project_are_seen_and_discarded_by_a_flag(project):
+    identity = project.unowned_dead_letter(headers=b"\xff", payload=b"nobody's")
+    mine = project.dead_letter()
+    shown = {letter["id"] for letter in listed(project, "--unowned", "--limit", "500")}
+    assert identity in shown
+    assert mine not in shown
+    assert identity not in {letter["id"] for letter in listed(project)}
+    assert "nobody's" in run(project, "show", identity, "--unowned").stdout
+    assert "only be discarded" in run(project, "replay", identity, "--unowned", code=1).stderr
+    run(project, "discard", identity, "--unowned", "--reason", "unreadable")
+    (gone,) = [
+        letter
+        for letter in listed(project, "--unowned", "--state", "discarded", "--limit", "500")
+        if letter["id"] == identity
+    ]
+    assert gone["note"] == "unreadable"
+
+
 def test_a_letter_that_does_not_exist_is_one_sentence(project):
     result = run(project, "show", "none", code=1)
     assert "there is no such dead letter" in result.stderr

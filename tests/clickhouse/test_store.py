@@ -13,6 +13,13 @@ from nilometer.clickhouse import errors
 from nilometer.clickhouse.store import Store, StoreRejected, StoreUnavailable
 from nilometer.observability import metrics
 
+_SYNCED = (
+    "fsync_after_insert = 1",
+    "fsync_part_directory = 1",
+    "min_rows_to_fsync_after_merge = 1",
+    "min_compressed_bytes_to_fsync_after_merge = 1",
+    "old_parts_lifetime = 480",
+)
 MOMENT = datetime(2025, 7, 1, 11, 0, 0, 123456, tzinfo=UTC)
 
 
@@ -81,14 +88,14 @@ def _parts_ever(store: Store) -> int:
     return rows[0][0]
 
 
-def test_tables_are_synced_at_every_insert(store: Store):
+def test_tables_are_synced_at_every_insert_and_merge(store: Store):
     tables = store.query(
         "SELECT name, create_table_query FROM system.tables WHERE database = 'nilometer'"
     ).rows
     assert {name for name, _ in tables} >= {"events", "event_ids", "calls", "schema_migrations"}
     for name, statement in tables:
-        assert "fsync_after_insert = 1" in statement, name
-        assert "fsync_part_directory = 1" in statement, name
+        for setting in _SYNCED:
+            assert setting in statement, name
     engine = store.query("SELECT engine FROM system.databases WHERE name = 'nilometer'").rows
     assert engine == [("Atomic",)]
 
@@ -145,8 +152,9 @@ def test_a_row_that_cannot_be_stored_is_rejected_without_its_content(
 
 
 def test_the_error_codes_are_the_engines(store: Store):
-    codes = errors.DATA_CODES | errors.MOMENT_CODES
-    assert len(codes) == len(errors.DATA_CODES) + len(errors.MOMENT_CODES)
+    lists = (errors.DATA_CODES, errors.STATEMENT_CODES, errors.LIMIT_CODES)
+    codes = {code: name for each in lists for code, name in each.items()}
+    assert len(codes) == sum(len(each) for each in lists), "each code in one list"
     sql = "SELECT number, errorCodeToName(toInt32(number)) FROM numbers(1100)"
     assert codes.items() <= dict(store.query(sql).rows).items()
 
@@ -155,6 +163,41 @@ def test_a_refused_statement_is_no_outage(store: Store):
     with pytest.raises(StoreRejected) as caught:
         store.query("SELECT no_such_column FROM events")
     assert caught.value.engine_name == "UNKNOWN_IDENTIFIER"
+    assert store.ready()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Code: 573. DB::Exception: epoll_wait failed. (EPOLL_ERROR)",
+        "Code: 49. DB::Exception: Bad cast. (LOGICAL_ERROR)",
+        "Code: 40. DB::Exception: Checksum. (CHECKSUM_DOESNT_MATCH)",
+        "Code: 4711. DB::Exception: of a later version. (OF_A_LATER_VERSION)",
+        "no code at all",
+    ],
+)
+def test_an_error_not_known_to_be_the_statements_is_an_outage(said: str):
+    assert isinstance(errors.of_statement(RuntimeError(said)), StoreUnavailable)
+    assert isinstance(errors.of_insert(RuntimeError(said), "events"), StoreUnavailable)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT",
+        "SELECT 1 FROM no_such_table",
+        "SELECT no_such_function(1)",
+        "SELECT sum(sum(project_id)) FROM events",
+        "SELECT {missing:String}",
+        "SELECT toUUID('no uuid')",
+        "SELECT 1 SETTINGS no_such_setting = 1",
+        "SELECT 1 + 'x'",
+        "SELECT uuid, count() FROM events",
+    ],
+)
+def test_a_statement_that_no_store_could_run_is_refused(store: Store, sql: str):
+    with pytest.raises(StoreRejected):
+        store.query(sql)
     assert store.ready()
 
 

@@ -85,3 +85,24 @@ def test_added_members_join_the_object_and_leave_its_text_alone(value, added):
     joined = json_text.with_members(text, {key: json.dumps(item) for key, item in added.items()})
     assert json.loads(joined) == value | added
     assert joined.startswith(text.rstrip().removesuffix("}").rstrip())
+
+
+@given(json_values, st.booleans(), st.integers(100, 140))
+def test_nesting_is_counted_whatever_stands_around_it(value, ascii_only, depth):
+    text = json.dumps(['"\\]' * 70, value], ensure_ascii=ascii_only)[1:-1]
+    data = ("[" * depth + text + "]" * depth).encode()
+    if depth + _depth(value) <= 127:
+        assert json_text.loads(data)
+    else:
+        with pytest.raises(InvalidJson, match="nested deeper than 127 levels"):
+            json_text.loads(data)
+
+
+def _depth(value: object) -> int:
+    match value:
+        case dict():
+            return 1 + max(map(_depth, value.values()), default=0)
+        case list():
+            return 1 + max(map(_depth, value), default=0)
+        case _:
+            return 0

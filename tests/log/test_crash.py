@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.log.logs import drain, eventually, numbers, open_log
+from tests.small_disk import on_a_small_disk
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,26 +95,16 @@ def test_an_exceeded_quota_refuses_and_goes_on(tmp_path: Path) -> None:
     assert status == 10
 
 
-def in_a_tiny_disk(directory: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run with a 4 MiB file system at `directory`, in a mount namespace that ends with it."""
-    directory.mkdir()
-    mount = 'mount -t tmpfs -o size=4m none "$0" && exec "$@"'
-    for unshare in (["unshare", "-m"], ["unshare", "-rm"]):
-        trial = [*unshare, "sh", "-c", mount, str(directory)]
-        if subprocess.run([*trial, "true"], capture_output=True, check=False).returncode == 0:
-            return subprocess.run(
-                [*trial, *command],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-    pytest.fail("neither root nor a user namespace may mount a tmpfs here")
-
-
 @pytest.mark.parametrize("way", ["statvfs", "sqlite"])
 def test_a_full_disk_refuses_whole_batches_and_recovers_by_itself(tmp_path: Path, way: str) -> None:
     disk = tmp_path / "disk"
-    done = in_a_tiny_disk(disk, [sys.executable, "-m", "tests.log.filling", str(disk), way])
+    command = [sys.executable, "-m", "tests.log.filling", str(disk), way]
+    done = subprocess.run(
+        on_a_small_disk(disk, "4m", command),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr

@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nilometer.access.accounts import Accounts
 from nilometer.database.engine import Database, DatabaseUnavailable
 from nilometer.errors import InvalidInput, NotFound
 from nilometer.log.envelope import Envelope, decode
 from nilometer.log.port import LogUnavailable
 from nilometer.log.sqlite import SqliteLog
-from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter, State, _decode_cursor
+from nilometer.pipeline.dead_letters import (
+    UNOWNED,
+    DeadLetters,
+    NewDeadLetter,
+    State,
+    _decode_cursor,
+)
 from tests.database.migrated import migrated
 
 PAYLOAD = b'{"secret prompt": "\x00\xff"}'
@@ -126,12 +133,30 @@ def test_concurrent_redelivery_makes_one_letter(letters):
     assert only(letters).attempts == 24
 
 
-def test_a_decided_letter_opens_again_when_its_record_fails_again(letters):
+def test_a_redelivery_leaves_a_decided_letter_as_it_was_decided(letters, log):
+    """The rewind after an unclean stop hands out again what somebody has dealt with."""
+    letters.add([letter(uuid="a"), letter(uuid="b")])
+    one, other = letters.list(1).items
+    decided = {
+        letters.discard(1, one.id, actor="ada", reason="noise"),
+        letters.replay(1, other.id, actor="ada", log=log),
+    }
+    letters.add([letter(uuid="a", reason="newer"), letter(uuid="b", reason="newer")])
+    assert {letters.get(1, item.id) for item in letters.list(1).items} == decided
+
+
+def test_a_replayed_record_that_fails_again_is_a_new_letter(letters, log):
     letters.add([letter()])
-    letters.discard(1, only(letters).id, actor="ada", reason="noise")
-    letters.add([letter()])
-    again = only(letters)
-    assert (again.state, again.actor, again.note) == (State.OPEN, "ada", "noise")
+    first = only(letters)
+    letters.replay(1, first.id, actor="ada", log=log)
+    consumer = log.consumer("test")
+    (replayed,) = consumer.poll(max_records=1, max_bytes=1 << 20, timeout=0)
+    consumer.close()
+    letters.add([letter(offset=replayed.position.offset)])
+    newer = letters.list(1, state=State.OPEN).items
+    assert [item.uuid for item in newer] == ["u1"]
+    assert newer[0].id != first.id
+    assert letters.get(1, first.id).state is State.REPLAYED
 
 
 def test_either_all_letters_are_kept_or_none(letters):
@@ -183,9 +208,21 @@ def test_a_letter_is_of_one_project_only(letters, log):
     assert records(log) == []
 
 
-def test_the_operator_sees_what_belongs_to_no_project(letters):
-    letters.add([letter(project_id=0, uuid="", headers=b"\xff", payload=b"")])
-    assert letters.get(0, only(letters, 0).id).headers == b"\xff"
+def test_the_operator_sees_and_decides_what_belongs_to_no_project(letters, database):
+    accounts = Accounts(database)
+    accounts.bootstrap(None)
+    owned = accounts.create_project("tested").project_id
+    nobodys = (0, owned + 1)
+    letters.add([letter(owned, "theirs")])
+    letters.add([letter(project_id, "", headers=b"\xff") for project_id in nobodys])
+    found = letters.list(UNOWNED).items
+    assert {item.project_id for item in found} == set(nobodys)
+    assert letters.get(UNOWNED, found[0].id).headers == b"\xff"
+    with pytest.raises(NotFound):
+        letters.get(UNOWNED, only(letters, owned).id)
+    for item in found:
+        letters.discard(UNOWNED, item.id, actor="ada", reason="unreadable")
+    assert letters.open_counts() == {"bad_event": 1}
 
 
 def test_lists_filter_by_state_and_reason(letters):

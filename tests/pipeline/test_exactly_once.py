@@ -97,7 +97,7 @@ def test_equal_rows_collapse_even_when_the_look_up_found_nothing(
 ):
     """The second fence: two processes that hold one batch at the same time."""
     batch = [map_record(record(project_id, uuid, 0)) for uuid in UUIDS]
-    monkeypatch.setattr(writer, "_places", lambda store, firsts: {})
+    monkeypatch.setattr(writer, "_look_up", lambda store, batch: {})
     writer.write(store, batch)
     writer.write(store, batch)
     assert rows.uuids(store, project_id) == UUIDS
@@ -116,6 +116,59 @@ def test_an_event_that_another_release_left_half_written_is_not_written_again(
     assert len(rows.final(store, "calls", project_id)) == 1
 
 
+@pytest.mark.parametrize("lost", [["events"], ["calls"], ["event_ids"], ["events", "calls"]])
+def test_a_row_that_a_loss_of_power_took_comes_back_with_its_record(
+    store: Store, project_id: int, make_pipeline: MakePipeline, lost: list[str]
+):
+    """What the rewind after an unclean stop is for: an id alone proves nothing."""
+    envelopes = [record(project_id, uuid, number % 3) for number, uuid in enumerate(UUIDS)]
+    make_pipeline(MemoryLog(envelopes)).run_once(1)
+    before = rows.everything(store, project_id)
+    for table in lost:
+        store.command(f"DELETE FROM {table} WHERE project_id = {project_id}")
+        assert rows.final(store, table, project_id) == []
+    for _ in range(2):
+        make_pipeline(MemoryLog(envelopes, [4, 2])).run_once(1)
+        make_pipeline(MemoryLog(envelopes)).run_once(1)
+    assert rows.everything(store, project_id) == before
+    for table, present in before.items():
+        assert _written(store, table, project_id) == len(present), "written once, not collapsed"
+
+
+def test_a_lost_row_of_the_stored_record_comes_back_behind_a_repeat_of_it(
+    store: Store, project_id: int, make_pipeline: MakePipeline
+):
+    """The repeat is the first of the batch, because the stored record was replayed behind it."""
+    stored, repeat = record(project_id, UUIDS[0], 0), record(project_id, UUIDS[0], 1)
+    make_pipeline(MemoryLog([stored])).run_once(1)
+    before = rows.everything(store, project_id)
+    store.command(f"DELETE FROM events WHERE project_id = {project_id}")
+    make_pipeline(MemoryLog([repeat, stored])).run_once(1)
+    assert rows.everything(store, project_id) == before
+
+
+def test_a_repeat_with_other_content_is_not_stored_even_where_a_row_was_lost(
+    store: Store, project_id: int, make_pipeline: MakePipeline
+):
+    make_pipeline(MemoryLog([record(project_id, UUIDS[0], 0)])).run_once(1)
+    store.command(f"DELETE FROM events WHERE project_id = {project_id}")
+    make_pipeline(MemoryLog([record(project_id, UUIDS[0], 1)])).run_once(1)
+    assert rows.final(store, "events", project_id) == []
+    assert len(rows.final(store, "calls", project_id)) == 1
+
+
+def test_a_redelivered_call_that_another_release_named_otherwise_is_not_written_again(
+    store: Store, project_id: int, make_pipeline: MakePipeline
+):
+    one = record(project_id, UUIDS[0], 0)
+    old = map_record(one)
+    assert old.call
+    renamed = old.call.replace(old.call_id.encode(), b"another name")
+    writer.write(store, [replace(old, call=renamed, call_id="another name")])
+    make_pipeline(MemoryLog([one])).run_once(1)
+    assert [row["call_id"] for row in rows.final(store, "calls", project_id)] == ["another name"]
+
+
 def test_the_same_uuid_in_two_projects_is_two_events(store: Store, make_pipeline: MakePipeline):
     one, other = next(_projects), next(_projects)
     log = MemoryLog([record(one, UUIDS[0], 0), record(other, UUIDS[0], 1)])
@@ -131,6 +184,12 @@ def test_a_kill_in_the_middle_of_a_batch_loses_and_repeats_nothing(tmp_path: Pat
     finished = _carry(tmp_path, "")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == "events 60 60, event_ids 60 60, calls 60 60\n"
+
+
+def _written(store: Store, table: str, project_id: int) -> int:
+    """Rows as they lie there, equal ones each."""
+    sql = f"SELECT count() FROM {table} WHERE project_id = {{project:Int64}}"
+    return store.query(sql, {"project": project_id}).rows[0][0]
 
 
 def _carry(directory: Path, points: str) -> subprocess.CompletedProcess[str]:

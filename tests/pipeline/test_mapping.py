@@ -119,6 +119,17 @@ def test_every_number_that_the_door_accepts_can_be_stored(
     assert store.query(sql, {"project": project_id}).rows == [(text, tokens, cost)]
 
 
+def test_no_column_is_made_of_a_blobs_url():
+    names = ("$ai_trace_id", "$ai_input_tokens", "$ai_error", "$ai_response_id", "litellm_call_id")
+    url = "file://nilometer/llma/1/x.multipart?range=0-9"
+    blobs = [BlobReference(name, url, "text/plain", None, 5, 5, False) for name in names]
+    rows = map_record(envelope(1, UUID, properties={"$ai_model": "m"}, blobs=blobs))
+    row, call = orjson.loads(rows.event), orjson.loads(rows.call or b"")
+    assert set(orjson.loads(row["properties"])) == {"$ai_model", *names}
+    assert not {"trace_id", "input_tokens", "error"} & set(row)
+    assert (call["identity"], call["call_id"]) == ("event", UUID)
+
+
 def test_a_blob_is_its_url_under_its_name():
     blob = BlobReference(
         "$ai_input",

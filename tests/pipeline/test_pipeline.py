@@ -4,19 +4,22 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nilometer import failpoints
 from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
-from nilometer.log.sqlite import SqliteLog
+from nilometer.log.port import LogUnavailable, Record
+from nilometer.log.sqlite import LogCorrupt, SqliteLog
+from nilometer.log.sqlite.consumer import SqliteConsumer
 from nilometer.observability import metrics
 from nilometer.pipeline import batch
 from nilometer.pipeline.dead_letters import DeadLetters
-from nilometer.pipeline.pipeline import Paused, Pipeline
+from nilometer.pipeline.pipeline import Paused, Pipeline, PipelineState
 from tests.pipeline import rows
-from tests.pipeline.records import MemoryLog, envelope
+from tests.pipeline.records import MemoryConsumer, MemoryLog, envelope
 from tests.running import wait_until
 
 MakePipeline = Callable[..., Pipeline]
@@ -32,6 +35,12 @@ def waiting(reason: str) -> float:
 
 def outcomes(outcome: str) -> float:
     return metrics.PIPELINE_RECORDS.labels(outcome)._value.get()
+
+
+def queryable() -> float:
+    """How many events' way to the store was timed."""
+    samples = metrics.QUERYABLE_SECONDS.collect()[0].samples
+    return next(sample.value for sample in samples if sample.name.endswith("_count"))
 
 
 @pytest.fixture
@@ -96,6 +105,34 @@ def test_a_store_that_is_down_is_waited_for_and_no_record_is_blamed(
     assert dead_letters.list(project_id).items == []
 
 
+def test_records_in_hand_are_kept_when_the_look_for_more_fails(
+    store: Store,
+    project_id: int,
+    make_pipeline: MakePipeline,
+    sqlite_log: SqliteLog,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The log has passed them: a commit of what comes next would cover them too."""
+    polls: list[float] = []
+    whole = SqliteConsumer.poll
+
+    def poll(consumer: SqliteConsumer, **bounds: Any) -> list[Record]:
+        polls.append(bounds["timeout"])
+        if len(polls) == 2:
+            raise LogUnavailable("the disk is away")
+        return whole(consumer, **bounds)
+
+    monkeypatch.setattr(SqliteConsumer, "poll", poll)
+    pipeline = make_pipeline(sqlite_log, linger=0.001)
+    sqlite_log.append_blocking(envelope(project_id, uuid(1)))
+    with pytest.raises(LogUnavailable):
+        pipeline.run_once(1)
+    sqlite_log.append_blocking(envelope(project_id, uuid(2)))
+    while sqlite_log.state().groups["store"].records:
+        pipeline.run_once(1)
+    assert rows.uuids(store, project_id) == [uuid(1), uuid(2)]
+
+
 def test_a_waiting_pipeline_stops_promptly_and_leaves_its_records_to_the_next(
     store: Store, project_id: int, make_pipeline: MakePipeline
 ):
@@ -141,6 +178,46 @@ def test_an_unexpected_error_is_seen_and_tried_again(
     failpoints.configure("")
     wait_until(lambda: pipeline.state().running and log.committed == 1)
     assert rows.uuids(store, project_id) == [uuid(1)]
+
+
+def test_a_log_that_cannot_be_read_is_said_to_be_the_cause(
+    store: Store,
+    project_id: int,
+    make_pipeline: MakePipeline,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    log = MemoryLog([envelope(project_id, uuid(1))])
+    with monkeypatch.context() as damaged:
+
+        def poll(consumer: MemoryConsumer, **bounds: Any) -> list[Record]:
+            raise LogCorrupt("the log segment 7 is damaged")
+
+        damaged.setattr(MemoryConsumer, "poll", poll)
+        pipeline = make_pipeline(log)
+        pipeline.start()
+        wait_until(lambda: pipeline.state().reason == "log")
+        assert pipeline.state().detail == "the log segment 7 is damaged"
+        assert waiting("log") == 1
+    wait_until(lambda: pipeline.state().running and log.committed == 1)
+    assert rows.uuids(store, project_id) == [uuid(1)]
+
+
+@pytest.mark.parametrize("point", ["after_insert", "before_commit"])
+def test_a_batch_that_is_tried_again_is_counted_once(
+    project_id: int, make_pipeline: MakePipeline, point: str
+):
+    log = MemoryLog([envelope(project_id, uuid(number % 10)) for number in range(12)])
+    pipeline = make_pipeline(log)
+    before = outcomes("stored"), outcomes("duplicate"), queryable()
+    failpoints.configure(f"{point}=error")
+    for _ in range(2):
+        with pytest.raises(failpoints.Fault):
+            pipeline.run_once(1)
+    failpoints.configure("")
+    assert pipeline.run_once(1) == 12
+    stored, duplicates, seen = before
+    assert (outcomes("stored"), outcomes("duplicate")) == (stored + 10, duplicates + 2)
+    assert queryable() == seen + 10
 
 
 def test_records_that_cannot_be_read_or_mapped_are_dead_lettered_and_passed(
@@ -249,6 +326,55 @@ def test_a_bad_release_stops_the_pipeline_before_it_dead_letters_the_river(
     assert waiting("bad_release") == 0
     assert rows.uuids(store, project_id) == [uuid(number) for number in range(10, 30)]
     assert len(dead_letters.list(project_id).items) == 10
+
+
+def test_a_resumed_pipeline_runs_when_resume_returns(
+    store: Store, project_id: int, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+):
+    """The batch that follows is held until the state was read."""
+    log = MemoryLog([envelope(project_id, uuid(number)) for number in range(3)])
+    pipeline = make_pipeline(log, dead_letter_share=0.1, dead_letter_window=10)
+    failpoints.configure("map=error")
+    pipeline.start()
+    wait_until(lambda: pipeline.state().reason == "bad_release")
+    failpoints.configure("")
+    looked = threading.Event()
+    whole = batch.map_record
+    monkeypatch.setattr(batch, "map_record", lambda one: looked.wait(10) and whole(one))
+    pipeline.resume()
+    assert pipeline.state() == PipelineState(running=True, reason="", detail="")
+    assert waiting("bad_release") == 0
+    looked.set()
+    wait_until(lambda: log.committed == 3)
+
+
+def test_resuming_what_was_never_started_does_not_make_it_run(make_pipeline: MakePipeline):
+    pipeline = make_pipeline(MemoryLog())
+    pipeline.resume()
+    assert pipeline.state().reason == "not_started"
+
+
+def test_a_store_that_keeps_a_batch_too_long_is_reported(
+    store: Store, project_id: int, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+):
+    """An insert has no time limit: a disk that hangs would otherwise look like a pipeline that
+    runs."""
+    hangs = threading.Event()
+    whole = Store.insert_lines
+
+    def insert(*arguments: Any) -> None:
+        hangs.wait(10)
+        whole(*arguments)
+
+    monkeypatch.setattr(Store, "insert_lines", insert)
+    pipeline = make_pipeline(MemoryLog([envelope(project_id, uuid(1))]), patience=0.05)
+    pipeline.start()
+    wait_until(lambda: pipeline.state().reason == "store")
+    assert not pipeline.state().running
+    assert "has not finished a batch" in pipeline.state().detail
+    hangs.set()
+    wait_until(lambda: pipeline.state().running)
+    assert rows.uuids(store, project_id) == [uuid(1)]
 
 
 def test_a_retry_of_dead_letters_does_not_count_twice_against_the_share(

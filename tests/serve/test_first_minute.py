@@ -20,13 +20,13 @@ def server(tmp_path_factory):
         yield server
 
 
-def read_event(server, identifier, **parameters):
+def read_event(server, identifier, seconds=20, **parameters):
     def read():
         with server.client() as client:
             answer = client.get(f"/api/projects/1/events/{identifier}/", params=parameters)
         return answer.json() if answer.status_code == 200 else None
 
-    return wait_until(read, seconds=2, what="the event is readable within 2 seconds")
+    return wait_until(read, seconds=seconds, what=f"the event is readable in {seconds} s")
 
 
 def stored_part(server, url):
@@ -75,7 +75,7 @@ def test_an_event_with_three_blobs_is_readable_within_two_seconds(server, encode
         *(f"event.properties.{name}" for name in blobs),
     ]
 
-    event = read_event(server, identifier)
+    event = read_event(server, identifier, seconds=2)
     for name, (content_type, body) in blobs.items():
         url = event["properties"][name]
         part = email.message_from_bytes(stored_part(server, url))
@@ -139,7 +139,7 @@ def test_a_trace_reads_as_a_tree(server):
         tree = answer.json().get("tree") if answer.status_code == 200 else None
         return tree if tree and names(tree) == [("root", [("child", [("call", [])])])] else None
 
-    assert wait_until(whole, seconds=5)
+    assert wait_until(whole)
 
 
 def test_metrics_count_what_happened(server):

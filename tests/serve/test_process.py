@@ -27,10 +27,17 @@ def test_a_request_in_flight_is_finished_before_the_stop(tmp_path):
     with running(tmp_path) as server:
         halves = Halves(server)
         with halves.send_first() as connection:
+            wait_until(lambda: _in_flight(server), what="the first half has arrived")
             server.process.send_signal(signal.SIGTERM)
             wait_until(lambda: _refused(server), what="no new connection is taken")
             assert halves.send_rest(connection).startswith(b"HTTP/1.1 200")
         assert server.wait_dead() == 0
+
+
+def _in_flight(server):
+    metrics = requests.get(f"{server.url}/metrics", timeout=10).text
+    held = re.search(r"^nilometer_capture_inflight_bytes (\S+)", metrics, re.MULTILINE)
+    return float(held[1]) > 0
 
 
 def _refused(server):
@@ -62,6 +69,29 @@ class Halves:
     def send_rest(self, connection):
         connection.sendall(self.data[-20:])
         return connection.recv(4096)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_starts_ends_it_with_exit_code_0(tmp_path, number):
+    server = Server(tmp_path)
+    process = server.launch()
+    wait_until((tmp_path / "lock").exists, what="the start has begun")
+    process.send_signal(number)
+    assert process.wait(60) == 0, process.stdout.read()
+    process.stdout.close()
+    with running(tmp_path) as again:
+        assert "was not closed cleanly" not in "".join(again.output)
+
+
+def test_a_first_start_that_fails_does_not_use_up_the_keys(tmp_path):
+    failed = _serve(tmp_path, NILOMETER_BLOBS_URL="file:///proc/no-such-directory")
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    server = Server(tmp_path)
+    del server.settings["BOOTSTRAP_PERSONAL_KEY"]
+    server.start().wait_ready("capture")
+    assert server.stop() == 0
+    assert len(re.findall(r"key\s+nlm_\S+", "".join(server.output))) == 2
 
 
 def test_a_data_directory_in_use_is_refused_with_a_clear_message(tmp_path):

@@ -26,7 +26,7 @@ class Load:
         self.acknowledged = []
         self.blobs = {}
         self.refused = []
-        self._threads = [threading.Thread(target=self._send) for _ in range(clients)]
+        self._threads = [threading.Thread(target=self._send, daemon=True) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
 
@@ -64,16 +64,22 @@ def check_blobs(server, load, sample=5):
 def test_a_kill_at_a_random_instant_loses_and_repeats_nothing(tmp_path):
     acknowledged = []
     for _ in range(ROUNDS):
-        server = Server(tmp_path).start().wait_ready("capture")
-        load = Load(server)
-        enough = random.randint(50, 400)
-        wait_until(lambda load=load, enough=enough: len(load.acknowledged) >= enough, seconds=60)
-        server.kill()
+        server = Server(tmp_path).start()
+        try:
+            server.wait_ready("capture")
+            load = Load(server)
+            enough = random.randint(50, 400)
+            wait_until(
+                lambda load=load, enough=enough: len(load.acknowledged) >= enough, seconds=60
+            )
+        finally:
+            server.kill()
         load.join()
         assert not load.refused
         acknowledged += load.acknowledged
-    server = Server(tmp_path).start().wait_ready()
+    server = Server(tmp_path).start()
     try:
+        server.wait_ready()
         wait_for_exactly(server, acknowledged)
         check_blobs(server, load)
         assert server.stop() == 0
@@ -87,12 +93,17 @@ def test_a_kill_at_a_random_instant_loses_and_repeats_nothing(tmp_path):
 )
 def test_a_kill_at_a_named_point_loses_and_repeats_nothing(tmp_path, point):
     hits = random.randint(1, 3) if point in ("after_insert", "before_commit") else 25
-    server = Server(tmp_path, FAILPOINTS=f"{point}=kill@{hits}").start().wait_ready("capture")
-    load = Load(server)
-    server.wait_dead()
-    load.join()
-    survivor = Server(tmp_path).start().wait_ready()
+    server = Server(tmp_path, FAILPOINTS=f"{point}=kill@{hits}").start()
     try:
+        load = Load(server)
+        server.wait_dead()
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+    load.join()
+    survivor = Server(tmp_path).start()
+    try:
+        survivor.wait_ready()
         wait_for_exactly(survivor, load.acknowledged)
         check_blobs(survivor, load)
     finally:

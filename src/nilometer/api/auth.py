@@ -40,12 +40,17 @@ class Member:
     @property
     def actor(self) -> str:
         """How records of what the caller did name them."""
-        return f"key:{self.principal.key_id}"
+        return actor_of(self.principal)
 
     @property
     def authority(self) -> Authority:
         """What the caller may act on, and under which name."""
         return Authority(self.actor, self.address, self.principal.organization_id)
+
+
+def actor_of(principal: Principal) -> str:
+    """How records of what a key did name it."""
+    return f"key:{principal.key_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 Readiness is per role, so that capture goes on taking events while the store is down: without
 `?role=` the answer is 200 as long as every role whose failure would lose or refuse events is ready,
-and the body tells about the others.
+and the body tells about the others. However many ask, each part is checked once at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,26 +18,40 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
-from nilometer.errors import InvalidInput, NilometerError
+from nilometer.api.shared_check import OK, Check, SharedCheck
+from nilometer.errors import InvalidInput
 from nilometer.observability.metrics import REGISTRY
 
-CHECK_TIMEOUT = 5.0
+__all__ = ["Check", "Health", "create_router"]
 
-# Returns when the part works; raises NilometerError, or runs into the timeout, when it does not.
-Check = Callable[[], Awaitable[None]]
+CHECK_TIMEOUT = 5.0
+FRESH_SECONDS = 1.0
+
+_Roles = Mapping[str, Mapping[str, SharedCheck]]
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The checks of each role of this process, by name, and what sets gauges before a scrape."""
+    """The checks of each role of this process, by name, and what sets gauges before a scrape.
+
+    A check that stands in two roles is one check. Checks that block do so in a thread.
+    """
 
     roles: Mapping[str, Mapping[str, Check]]
     refresh_gauges: Callable[[], None]
+    timeout: float = CHECK_TIMEOUT
+    fresh: float = FRESH_SECONDS
 
 
 def create_router(health: Health) -> APIRouter:
     """The routes `/`, `/_liveness`, `/_readiness` and `/metrics`."""
     router = APIRouter(include_in_schema=False)
+    roles = _shared(health)
+    gauges = SharedCheck(
+        lambda: run_in_threadpool(health.refresh_gauges),
+        timeout=health.timeout,
+        fresh=health.fresh,
+    )
 
     @router.get("/")
     async def root() -> PlainTextResponse:
@@ -49,27 +63,41 @@ def create_router(health: Health) -> APIRouter:
 
     @router.get("/_readiness")
     async def readiness(role: str | None = None) -> JSONResponse:
-        if role is not None and role not in health.roles:
+        if role is not None and role not in roles:
             raise InvalidInput(
-                f"This process has no role {role!a}; its roles are {', '.join(health.roles)}.",
+                f"This process has no role {role!a}; its roles are {', '.join(roles)}.",
                 attr="role",
             )
-        return await _readiness(health, role)
+        return await _readiness(roles, role)
 
     @router.get("/metrics")
     async def metrics() -> Response:
-        await run_in_threadpool(health.refresh_gauges)
+        await gauges.result()  # where they cannot be set, the others are still worth a scrape
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     return router
 
 
-async def _readiness(health: Health, role: str | None) -> JSONResponse:
-    names = [role] if role else list(health.roles)
+def _shared(health: Health) -> _Roles:
+    made: dict[Check, SharedCheck] = {}
+
+    def shared(check: Check) -> SharedCheck:
+        if check not in made:
+            made[check] = SharedCheck(check, timeout=health.timeout, fresh=health.fresh)
+        return made[check]
+
+    return {
+        role: {name: shared(check) for name, check in checks.items()}
+        for role, checks in health.roles.items()
+    }
+
+
+async def _readiness(roles: _Roles, role: str | None) -> JSONResponse:
+    names = [role] if role else list(roles)
     reports = dict(
         zip(
             names,
-            await asyncio.gather(*(_report(health.roles[name]) for name in names)),
+            await asyncio.gather(*(_report(roles[name]) for name in names)),
             strict=True,
         )
     )
@@ -80,19 +108,9 @@ async def _readiness(health: Health, role: str | None) -> JSONResponse:
     return JSONResponse({"status": status, "roles": reports}, 200 if up else 503)
 
 
-async def _report(checks: Mapping[str, Check]) -> dict[str, Any]:
-    results = await asyncio.gather(*(_outcome(check) for check in checks.values()))
+async def _report(checks: Mapping[str, SharedCheck]) -> dict[str, Any]:
+    results = await asyncio.gather(*(check.result() for check in checks.values()))
     return {
-        "ready": all(result == "ok" for result in results),
+        "ready": all(result == OK for result in results),
         "checks": dict(zip(checks, results, strict=True)),
     }
-
-
-async def _outcome(check: Check) -> str:
-    try:
-        await asyncio.wait_for(check(), CHECK_TIMEOUT)
-    except TimeoutError:
-        return f"no answer within {CHECK_TIMEOUT:g} s"
-    except NilometerError as error:
-        return error.detail
-    return "ok"

@@ -42,9 +42,12 @@ class Backend(Protocol):
     scheme: str
 
     async def put(
-        self, key: str, metadata: ObjectMetadata, encode: Callable[[], EncodedObject]
+        self, key: str, metadata: ObjectMetadata, size: int, encode: Callable[[], EncodedObject]
     ) -> EncodedObject:
-        """Make the object durable and return it as it was encoded, in a worker thread."""
+        """Make the object durable and return it as it was encoded, in a worker thread.
+
+        `size` is the number of bytes that `encode` holds in memory.
+        """
         ...
 
     async def read_range(self, key: str, start: int, stop: int) -> tuple[bytes, int]:

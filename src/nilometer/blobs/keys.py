@@ -13,10 +13,10 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 
 from nilometer.blobs.types import InvalidBlobUrl
-from nilometer.domain import clock
+from nilometer.domain import clock, retention
 from nilometer.domain.identity import canonical_uuid
 from nilometer.errors import InvalidInput
 
@@ -54,12 +54,7 @@ class Day:
 
     def expires_at(self, default_retention_days: int) -> datetime:
         """The instant from which every object of the day is past its retention."""
-        days = self.retention_days or default_retention_days
-        start = datetime.combine(self.date, time(), tzinfo=UTC)
-        try:
-            return start + timedelta(days=days + 1)
-        except OverflowError:
-            return datetime.max.replace(tzinfo=UTC)
+        return retention.expires_at(self.date, self.retention_days or default_retention_days)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,38 +7,58 @@ acknowledged. A kill at any instant leaves a whole object or a temporary file th
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from nilometer.blobs.backend import PAGE
+from nilometer.blobs.bounded_threads import BoundedThreads
 from nilometer.blobs.codec import EncodedObject, ObjectMetadata, epilogue
-from nilometer.blobs.types import BlobNotFound, BlobsUnavailable, Listed
+from nilometer.blobs.types import BlobNotFound, BlobsFull, BlobsUnavailable, Listed
 from nilometer.errors import ConfigurationError
 
 _TEMPORARIES = ".tmp"
 _KNOWN_FOLDERS = 4096
 _WRITE_BUFFER = 256 * 1024
 _PROBE_BYTES = bytes(4096)
+# What is kept free whatever the settings say: folders and other puts need room at the same moment.
+_LEAST_FREE = 64 * 1024
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
-T = TypeVar("T")
+MAX_WAITING = 2048
+"""Puts and reads that wait for the disk or are in it: as many as connections by default."""
+MAX_WAITING_BYTES = 256 * 1024**2
+"""What the puts among them hold in memory: as much as requests in flight by default."""
 
 
 class LocalFiles:
-    """A bucket in a directory of this machine; the directory's path never leaves this class."""
+    """A bucket in a directory of this machine; the directory's path never leaves this class.
+
+    A put that would leave less than `disk_reserve` bytes free is refused; a probe fails when one of
+    `max_put_bytes` would be.
+    """
 
     scheme = "file"
 
-    def __init__(self, root: Path, *, threads: int = 32) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        threads: int = 32,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+        disk_reserve: int = 0,
+        max_put_bytes: int = 0,
+    ) -> None:
         self._root = root
+        self._reserve = max(disk_reserve, _LEAST_FREE)
+        self._max_put_bytes = max_put_bytes
         self._temporaries = root / _TEMPORARIES
         self._durable_folders: set[Path] = set()
         self._folders_lock = threading.Lock()
@@ -49,21 +69,31 @@ class LocalFiles:
                 f"the directory for blobs cannot be made: {error.strerror}", attr="blobs_url"
             ) from error
         # Threads wait in fsync, so there are many more than processors.
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
+        self._threads = BoundedThreads(
+            "blobs", threads=threads, max_jobs=MAX_WAITING, max_bytes=max_waiting_bytes
+        )
+        self._prober = BoundedThreads("blob-probe", threads=1, max_jobs=1, max_bytes=0)
 
     async def put(
-        self, key: str, metadata: ObjectMetadata, encode: Callable[[], EncodedObject]
+        self, key: str, metadata: ObjectMetadata, size: int, encode: Callable[[], EncodedObject]
     ) -> EncodedObject:
-        """Write the object and its metadata line durably."""
-        return await self._run(lambda: self._put(key, metadata, encode))
+        """Write the object and its metadata line durably.
+
+        While the disk hangs, at most MAX_WAITING puts and `max_waiting_bytes` are held, and any
+        further put is refused at once.
+        """
+        return await self._threads.run(lambda: self._put(key, metadata, encode), size=size)
 
     async def read_range(self, key: str, start: int, stop: int) -> tuple[bytes, int]:
         """Read a range; the file is open for this read only."""
-        return await self._run(lambda: self._read_range(self._root / key, start, stop))
+        return await self._threads.run(lambda: self._read_range(self._root / key, start, stop))
 
     async def probe(self) -> None:
-        """Write, fsync and remove a small file: fails on a full, read-only or lost disk."""
-        await self._run(self._probe)
+        """Write, fsync and remove a small file: fails on a full, read-only or lost disk.
+
+        One at a time: while an earlier probe hangs, this raises BlobsUnavailable.
+        """
+        await self._prober.run(self._probe)
 
     def list_folders(self, folder: str) -> Iterator[str]:
         """The folders in a folder; what begins with a dot is not one."""
@@ -109,10 +139,8 @@ class LocalFiles:
 
     def close(self) -> None:
         """Finish the writes that have begun."""
-        self._threads.shutdown(wait=True)
-
-    async def _run(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        self._threads.close()
+        self._prober.close()
 
     def _put(
         self, key: str, metadata: ObjectMetadata, encode: Callable[[], EncodedObject]
@@ -120,14 +148,20 @@ class LocalFiles:
         encoded = encode()
         target = self._root / key
         temporary = self._temporaries / target.name
+        buffers = [*encoded.buffers, epilogue(metadata, encoded.parts)]
         with _translated():
+            self._require_free(sum(map(len, buffers)))
             try:
-                _write_durably(temporary, [*encoded.buffers, epilogue(metadata, encoded.parts)])
+                _write_durably(temporary, buffers)
                 self._publish(temporary, target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
         return encoded
+
+    def _require_free(self, size: int) -> None:
+        if shutil.disk_usage(self._root).free < size + self._reserve:
+            raise BlobsFull("the disk of the directory for blobs has no room")
 
     def _publish(self, temporary: Path, target: Path) -> None:
         self._rename(temporary, target)
@@ -183,6 +217,7 @@ class LocalFiles:
     def _probe(self) -> None:
         path = self._temporaries / f"probe-{secrets.token_hex(8)}"
         with _translated():
+            self._require_free(self._max_put_bytes)
             try:
                 _write_durably(path, [_PROBE_BYTES])
             finally:
@@ -195,6 +230,8 @@ def _translated() -> Generator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise BlobsFull("the disk of the directory for blobs is full") from error
         raise BlobsUnavailable(
             f"the directory for blobs does not work: {error.strerror or 'input/output error'}"
         ) from error

@@ -23,7 +23,7 @@ from obstore.store import S3Store
 
 from nilometer.blobs.backend import PAGE, Limits
 from nilometer.blobs.codec import EncodedObject, ObjectMetadata, epilogue, user_metadata
-from nilometer.blobs.types import BlobNotFound, BlobsUnavailable, Listed
+from nilometer.blobs.types import BlobNotFound, BlobsFull, BlobsUnavailable, Listed
 from nilometer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _PROBE_FOLDER = "llma/.probe"
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
+# Amazon's is never full; MinIO, Ceph, and any server that answers 507 Insufficient Storage.
+_FULL = ("XMinioStorageFull", "QuotaExceeded", "status 507")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
@@ -54,7 +56,11 @@ class S3Objects:
         )
 
     async def put(
-        self, key: str, metadata: ObjectMetadata, encode: Callable[[], EncodedObject]
+        self,
+        key: str,
+        metadata: ObjectMetadata,
+        size: int,  # noqa: ARG002  (a put that is given up is freed at once: obstore drops it)
+        encode: Callable[[], EncodedObject],
     ) -> EncodedObject:
         """One PutObject with user metadata; it is durable when S3 has answered."""
         encoded = await asyncio.to_thread(encode)
@@ -180,6 +186,8 @@ def _translated(missing: BlobNotFound | None = None) -> Generator[None]:
         code = _reason(text)
         if missing is not None and _is_missing(error, code):
             raise missing from None
+        if code in _FULL:
+            raise BlobsFull(f"the object storage is full: {code}") from error
         raise BlobsUnavailable(f"the object storage does not work: {code}") from error
 
 

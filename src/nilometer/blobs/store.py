@@ -16,7 +16,7 @@ from nilometer.blobs import codec, keys
 from nilometer.blobs.backend import PAGE, Backend, Limits
 from nilometer.blobs.codec import EncodedPart, ObjectMetadata
 from nilometer.blobs.keys import DEFAULT_RETENTION_DAYS, Day, ObjectName
-from nilometer.blobs.local import LocalFiles
+from nilometer.blobs.local import MAX_WAITING_BYTES, LocalFiles
 from nilometer.blobs.reader import OpenPart, open_part
 from nilometer.blobs.s3 import S3Objects
 from nilometer.blobs.types import (
@@ -50,6 +50,9 @@ def open_store(
     s3_endpoint: str | None = None,
     default_retention_days: int = DEFAULT_RETENTION_DAYS,
     max_read_bytes: int = MAX_READ_BYTES,
+    max_waiting_bytes: int = MAX_WAITING_BYTES,
+    disk_reserve: int = 0,
+    max_put_bytes: int = 0,
     limits: Limits | None = None,
 ) -> BlobStore:
     """The store at `file:///directory` or `s3://bucket`. Raises ConfigurationError.
@@ -58,11 +61,19 @@ def open_store(
     `default_retention_days` is the retention that the prefix `llma/` stands for. It belongs to the
     stored data, like the layout: a deployment that changes it changes when what it already holds
     under `llma/` is deleted. A project's other retention is written into the prefix instead.
+    `max_waiting_bytes` bounds what the puts to a directory hold while its disk hangs; over it they
+    are refused at once. `disk_reserve` is what they leave free on it, and `max_put_bytes` the
+    largest that is to be expected: the probe fails when there is no room for it.
     """
     limits = limits or Limits()
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
-        backend: Backend = LocalFiles(Path(unquote(parts.path)))
+        backend: Backend = LocalFiles(
+            Path(unquote(parts.path)),
+            max_waiting_bytes=max_waiting_bytes,
+            disk_reserve=disk_reserve,
+            max_put_bytes=max_put_bytes,
+        )
     elif parts.scheme == "s3" and parts.netloc and parts.path in ("", "/"):
         bucket = parts.netloc
         backend = S3Objects(bucket, endpoint=s3_endpoint, limits=limits)
@@ -224,9 +235,10 @@ class BlobStore:
         project_id, event_id = name.day.project_id, name.event_id
         metadata = ObjectMetadata(project_id, event_id, clock.now().isoformat())
         boundary = codec.new_boundary(event_id)
+        size = sum(part.size for part in parts)
         async with _bounded(self._limits.put):
             encoded = await self._backend.put(
-                name.key, metadata, lambda: codec.encode(parts, boundary)
+                name.key, metadata, size, lambda: codec.encode(parts, boundary)
             )
         return encoded.parts
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,13 +17,14 @@ from datetime import date, datetime, timedelta
 from nilometer.blobs.keys import Day, ObjectName
 from nilometer.blobs.store import BlobStore, StoredObject
 from nilometer.domain import clock
-from nilometer.errors import Unavailable
+from nilometer.errors import NilometerError
 from nilometer.observability import metrics
 
 Referenced = Callable[[int, Sequence[ObjectName]], Collection[str]]
 """Which of a project's objects an event names, or may still: one that waits or is dead-lettered.
 
-Gets the project and at most 1,000 names; returns keys. Raises Unavailable when it cannot know.
+Gets the project and at most 1,000 names; returns keys. Raises when it cannot know, and then nothing
+more is judged in this sweep.
 """
 
 CaughtUpTo = Callable[[], int | None]
@@ -80,6 +82,10 @@ class Sweeper:
             reason: metrics.BLOBS_SWEPT.labels(reason)
             for reason in ("expired", "orphan", "temporary")
         }
+        self._outcomes = {
+            outcome: metrics.BLOB_SWEEPS.labels(outcome)
+            for outcome in ("complete", "partial", "failed")
+        }
 
     def start(self) -> None:
         """Sweep at once and then at every interval, until `stop`."""
@@ -114,16 +120,25 @@ class Sweeper:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                counts = self.sweep()
-            except Unavailable as error:
-                logger.warning("the blob sweep stopped: %s", error.detail)
-            else:
-                logger.info("swept blobs: %s", counts)
+                self._note(self.sweep())
+            except Exception as error:  # noqa: BLE001  (a thread that ends sweeps nothing for good)
+                self._outcomes["failed"].inc()
+                logger.warning("the blob sweep stopped: %s", _told(error))
             self._stopping.wait(self._interval)
+
+    def _note(self, counts: SweepCounts) -> None:
+        self._outcomes["complete" if counts.complete else "partial"].inc()
+        if counts.complete:
+            metrics.BLOB_SWEEP_COMPLETED.set(self._now().timestamp())
+        logger.info("swept blobs: %s", counts)
 
     def _horizon(self, now: datetime) -> datetime | None:
         """Objects uploaded before this instant can be judged; None when nothing can."""
-        micros = self._caught_up_to()
+        try:
+            micros = self._caught_up_to()
+        except Exception as error:  # noqa: BLE001  (as in `_judge`)
+            logger.warning("blob orphans are not looked for: %s", _told(error))
+            return None
         if micros is None:
             return None
         return min(now - self._orphan_grace, clock.from_micros(micros) - MARGIN)
@@ -154,8 +169,8 @@ class Sweeper:
                 deleted += self._delete_orphans(day.project_id, page, horizon)
                 if self._stopping.is_set():
                     return deleted, None
-        except Unavailable as error:
-            logger.warning("blob orphans are not looked for: %s", error.detail)
+        except Exception as error:  # noqa: BLE001  (whatever it is: what has expired must still go)
+            logger.warning("blob orphans are not looked for: %s", _told(error))
             return deleted, None
         return deleted, horizon
 
@@ -172,3 +187,11 @@ class Sweeper:
     def _count(self, reason: str, deleted: int) -> int:
         self._swept[reason].inc(deleted)
         return deleted
+
+
+def _told(error: Exception) -> str:
+    """Our own sentence; of an unforeseen error only its place, as its text may hold content."""
+    if isinstance(error, NilometerError):
+        return error.detail
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{type(error).__name__}\n{frames}"

@@ -10,9 +10,15 @@ from nilometer.errors import InvalidInput, NotFound, Unavailable
 
 
 class BlobsUnavailable(Unavailable):
-    """The object storage did not answer, refused, or is full; nothing was made durable."""
+    """The object storage did not answer or refused; nothing was made durable."""
 
     code = "blobs_unavailable"
+
+
+class BlobsFull(BlobsUnavailable):
+    """The object storage has no room; it accepts again once there is some."""
+
+    code = "blobs_full"
 
 
 class BlobNotFound(NotFound):

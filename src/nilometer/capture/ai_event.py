@@ -30,11 +30,20 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class AiEvent:
-    """One acceptable event. `uuid` is canonical; `internal` says that its address is not kept."""
+    """One acceptable event, without the values that its texts were parsed to: those take up to
+    twenty times the bytes that the request's room counts.
+
+    `uuid` is canonical; `internal` says that its address is not kept. `text` and `properties_text`
+    are the parts as they came, the latter None when the event embeds its properties. `accepted`
+    describes every part in arrival order, for the answer.
+    """
 
     uuid: str
     internal: bool
+    text: bytes
+    properties_text: bytes | None
     blobs: tuple[BlobPart, ...]
+    accepted: list[dict[str, str | int | None]]
 
 
 def identify(form: AiForm, *, strict: bool) -> AiEvent:
@@ -57,7 +66,15 @@ def identify(form: AiForm, *, strict: bool) -> AiEvent:
                 f"{BLOB_PREFIX}{blob.name}",
             )
     schema.check(name, properties, strict=strict)
-    return AiEvent(uuid, "capture_internal" in properties, form.blobs)
+    schema.check_blobs(name, (blob.name for blob in form.blobs), strict=strict)
+    return AiEvent(
+        uuid=uuid,
+        internal="capture_internal" in properties,
+        text=form.event,
+        properties_text=form.properties,
+        blobs=form.blobs,
+        accepted=form.accepted,
+    )
 
 
 def _name(event: JsonObject) -> str:

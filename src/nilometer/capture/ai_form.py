@@ -56,6 +56,10 @@ class AiFormReader:
 
     `admit` is called with the distinct_id as soon as the event part is read (step 9) and may
     refuse or drop the request by raising.
+
+    Between two chunks it holds bytes only, never what they were parsed to: a parsed value can take
+    twenty times its text, and a client may let us wait for the next chunk. So the properties are
+    parsed by `finish`; when `feed` raises, `check_unread` tells whether they were at fault first.
     """
 
     def __init__(self, boundary: str, limits: FormLimits, admit: Callable[[str], None]) -> None:
@@ -65,8 +69,9 @@ class AiFormReader:
         self._part: Part | None = None
         self._body = PartBody()
         self._total = 0
-        self._event: tuple[bytes, JsonObject] | None = None
-        self._properties: tuple[bytes, JsonObject] | None = None
+        self._event: bytes | None = None
+        self._event_value: JsonObject | None = None  # dropped between two chunks
+        self._properties: list[bytes] = []
         self._properties_size = 0
         self._blobs: list[BlobPart] = []
         self._blob_names: set[str] = set()
@@ -81,9 +86,28 @@ class AiFormReader:
                 self._end_part()
             else:
                 self._begin_part(event)
+        if not self._parser.ended:
+            self._event_value = None
+
+    @property
+    def unread(self) -> int:
+        """Bytes of properties that are still to be parsed."""
+        return sum(map(len, self._properties))
+
+    def check_unread(self) -> JsonObject | None:
+        """Parse the properties that have arrived whole; the value of the last that did.
+
+        Raises ParsingFault if any of them is not as the contract wants.
+        """
+        value = None
+        for text in self._properties:
+            value = None  # one value at a time
+            value = _properties_object(text)
+        return value
 
     def finish(self) -> AiForm:
         """The body has ended: the form. Raises as `feed`."""
+        properties = self.check_unread()
         self._parser.finish()
         if self._event is None:
             raise ParsingFault(
@@ -91,17 +115,21 @@ class AiFormReader:
                 code="missing_event",
                 attr=EVENT,
             )
-        self._check_sizes(len(self._event[0]))
-        event, value = self._event
-        properties, properties_value = self._properties or (None, None)
-        if properties is not None and "properties" in value:
+        self._check_sizes(len(self._event))
+        value = self._event_value or _event_object(self._event)
+        if self._properties and "properties" in value:
             raise ParsingFault(
                 "Event cannot have both embedded properties and a separate 'event.properties' part",
                 code="properties_twice",
                 attr=PROPERTIES,
             )
         return AiForm(
-            event, value, properties, properties_value, tuple(self._blobs), self._accepted
+            event=self._event,
+            event_value=value,
+            properties=self._properties[-1] if self._properties else None,
+            properties_value=properties,
+            blobs=tuple(self._blobs),
+            accepted=self._accepted,
         )
 
     def _begin_part(self, part: Part) -> None:
@@ -116,7 +144,7 @@ class AiFormReader:
         elif name == EVENT:
             raise ParsingFault("Duplicate 'event' part found", code="duplicate_part", attr=EVENT)
         elif name == PROPERTIES:
-            self._properties = None  # the last one wins; the earlier need not be kept
+            pass  # it may be repeated; the last one wins
         elif self._limits.blobs and name.startswith(BLOB_PREFIX) and name != BLOB_PREFIX:
             blob_property(part, self._blob_names)
         else:
@@ -140,7 +168,7 @@ class AiFormReader:
         if self._event is None:
             return self._limits.event
         if self._part is not None and self._part.field == PROPERTIES:
-            return self._limits.event_and_properties - len(self._event[0])
+            return self._limits.event_and_properties - len(self._event)
         return self._limits.parts
 
     def _end_part(self) -> None:
@@ -169,21 +197,19 @@ class AiFormReader:
                 attr=EVENT,
             )
         text = self._body.joined()
-        value = _json_object(text, "Event part", "Event", EVENT)
+        value = _event_object(text)
         for field in ("event", "distinct_id"):
             if not isinstance(value.get(field), str):
                 raise ParsingFault(
                     f"Event missing '{field}' field", code="missing_field", attr=field
                 )
-        self._event = (text, value)
+        self._event, self._event_value = text, value
         self._admit(value["distinct_id"])
 
     def _end_properties(self) -> None:
         self._properties_size = self._body.size
-        if not self._body.keep:  # too large, as the end will say
-            return
-        text = self._body.joined()
-        self._properties = (text, _json_object(text, "Properties part", "Properties", PROPERTIES))
+        if self._body.keep:  # else too large, as the end will say
+            self._properties.append(self._body.joined())
 
     def _end_blob(self, part: Part) -> None:
         if self._body.size == 0:
@@ -215,6 +241,14 @@ class AiFormReader:
                 f"Sum of all parts ({self._total} bytes) exceeds maximum allowed size "
                 f"({self._limits.parts} bytes)"
             )
+
+
+def _event_object(text: bytes) -> JsonObject:
+    return _json_object(text, "Event part", "Event", EVENT)
+
+
+def _properties_object(text: bytes) -> JsonObject:
+    return _json_object(text, "Properties part", "Properties", PROPERTIES)
 
 
 def _json_object(text: bytes, part: str, noun: str, attr: str) -> JsonObject:

@@ -12,33 +12,34 @@ import logging
 import time
 from collections.abc import Callable
 
-from nilometer import failpoints
 from nilometer.access.keyring import Keyring
 from nilometer.access.types import CaptureMode, ProjectConfig
 from nilometer.blobs.store import BlobStore
 from nilometer.capture import answers
 from nilometer.capture.admission import Admission, Reservation
-from nilometer.capture.ai_event import identify
-from nilometer.capture.ai_form import AiForm, AiFormReader, FormLimits
+from nilometer.capture.ai_event import AiEvent, identify
+from nilometer.capture.ai_form import AiFormReader, FormLimits
 from nilometer.capture.answers import Answer
 from nilometer.capture.asgi import Receive, Scope, Send
 from nilometer.capture.authorization import bearer_token, capturing_project
 from nilometer.capture.content_type import form_boundary
+from nilometer.capture.off_loop import OffLoop
 from nilometer.capture.patience import Patience
 from nilometer.capture.provenance import UNKNOWN_ADDRESS, client_address, trace_context
+from nilometer.capture.recorder import Recorder
 from nilometer.capture.refusals import (
     ClientGone,
     DecodingFault,
     Dropped,
     OverQuota,
+    ParsingFault,
     Refusal,
     TooBig,
 )
 from nilometer.capture.request_body import BodyLimits, Gunzip, read_body
 from nilometer.capture.request_head import RequestHead, read_head
 from nilometer.capture.translation import translated
-from nilometer.domain.ai_record import DOOR, DOOR_VERSION, AiRecord
-from nilometer.log.envelope import Envelope
+from nilometer.domain.ai_record import DOOR
 from nilometer.log.port import Log
 from nilometer.observability.metrics import INFLIGHT_BYTES, REQUEST_SECONDS, REQUESTS
 from nilometer.settings import Settings
@@ -69,8 +70,7 @@ class CaptureApp:
         settings: Settings,
         clock: Callable[[], int] = _micros,
     ) -> None:
-        self._log = log
-        self._blobs = blobs
+        self._recorder = Recorder(log, blobs)
         self._keyring = keyring
         self._clock = clock
         self._admission = Admission(settings.max_inflight_bytes, settings.project_inflight_share)
@@ -85,6 +85,7 @@ class CaptureApp:
             blobs=settings.blob_parts,
         )
         self._patience = Patience()
+        self._off_loop = OffLoop()
         self._strict = settings.strict_schema
         self._trusted_proxies = settings.trusted_proxies
         self._in_flight = 0
@@ -121,8 +122,8 @@ class CaptureApp:
         try:
             if scope["method"] == "OPTIONS":
                 return answers.options()
-            form = await self._capture(read_head(scope, headers), receive)
-            return answers.success(form.accepted)
+            event = await self._capture(read_head(scope, headers), receive)
+            return answers.success(event.accepted)
         except Dropped:
             return answers.success([], "dropped")
         except ClientGone:
@@ -132,7 +133,7 @@ class CaptureApp:
         except Exception as error:  # noqa: BLE001  (translated and, if a defect, logged)
             return answers.refusal(translated(error), accept)
 
-    async def _capture(self, request: RequestHead, receive: Receive) -> AiForm:
+    async def _capture(self, request: RequestHead, receive: Receive) -> AiEvent:
         declared = request.declared
         if declared is not None and declared > self._body_limits.size:
             raise TooBig(
@@ -142,32 +143,48 @@ class CaptureApp:
         principal = await self._keyring.admit(token, self._address(request.scope))
         project = capturing_project(principal)
         with self._admission.reserve(project.project_id, declared or 0) as reservation:
-            form = await self._read_form(request, receive, project, reservation)
-            await self._keep(request, form, project)
-        return form
+            event = await self._read_event(request, receive, project, reservation)
+            await self._keep(request, event, project)
+        return event
 
-    async def _read_form(
+    async def _read_event(
         self,
         request: RequestHead,
         receive: Receive,
         project: ProjectConfig,
         reservation: Reservation,
-    ) -> AiForm:
-        """The complete form of a request, or the first fault in the contract's order."""
-        encoding = request.headers.get(b"content-encoding", b"").strip().lower()
+    ) -> AiEvent:
+        """The event of a request, or the first fault in the contract's order."""
         reader = self._reader(request.headers.get(b"content-type"), project)
+        if isinstance(reader, DecodingFault):
+            await self._read(request, receive, _ignore, reservation)
+            raise reader
+        try:
+            await self._read(request, receive, reader.feed, reservation)
+        except (DecodingFault, ParsingFault, TooBig):
+            await self._off_loop.run(reader.unread, reader.check_unread)  # they came first
+            raise
+        return await self._off_loop.run(
+            reader.unread, lambda: identify(reader.finish(), strict=self._strict)
+        )
+
+    async def _read(
+        self,
+        request: RequestHead,
+        receive: Receive,
+        consume: Callable[[bytes], None],
+        reservation: Reservation,
+    ) -> None:
+        encoding = request.headers.get(b"content-encoding", b"").strip().lower()
         await read_body(
             receive,
-            _ignore if isinstance(reader, DecodingFault) else reader.feed,
+            consume,
             gunzip=Gunzip() if encoding == b"gzip" else None,
             limits=self._body_limits,
             patience=self._patience,
             declared=request.declared,
             hold=reservation.grow,
         )
-        if isinstance(reader, DecodingFault):
-            raise reader
-        return reader.finish()
 
     def _reader(
         self, content_type: bytes | None, project: ProjectConfig
@@ -179,36 +196,14 @@ class CaptureApp:
             return fault
         return AiFormReader(boundary, self._form_limits, lambda who: _admit(project, who))
 
-    async def _keep(self, request: RequestHead, form: AiForm, project: ProjectConfig) -> None:
-        """Make an event durable: its blobs, then its record."""
-        event = identify(form, strict=self._strict)
-        accepted_at = self._clock()
-        references = ()
-        if event.blobs:
-            references = await self._blobs.put(
-                project.project_id, event.uuid, accepted_at, project.retention_days, event.blobs
-            )
-            failpoints.hit("after_blob_put")
-        record = AiRecord(
-            event=form.event,
-            properties=form.properties,
-            blobs=references,
+    async def _keep(self, request: RequestHead, event: AiEvent, project: ProjectConfig) -> None:
+        await self._recorder.record(
+            event,
+            project,
+            accepted_at=self._clock(),
             ip=UNKNOWN_ADDRESS if event.internal else self._address(request.scope),
-            retention_days=project.retention_days,
-        )
-        envelope = Envelope(
-            project_id=project.project_id,
-            uuid=event.uuid,
-            door=DOOR,
-            door_version=DOOR_VERSION,
-            accepted_at=accepted_at,
-            config_version=project.version,
-            payload=record.encode(),
             trace_context=trace_context(request.headers.get(b"traceparent")),
         )
-        failpoints.hit("before_append")
-        await self._log.append(envelope)
-        failpoints.hit("after_append")
 
     def _address(self, scope: Scope) -> str:
         forwarded: list[bytes] = []

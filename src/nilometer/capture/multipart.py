@@ -74,7 +74,8 @@ class FormParser:
         self._opening = b"--" + boundary.encode("ascii")
         self._start: bytes | None = b""  # the first bytes, until the boundary was seen
         self._part: Part | None = None
-        self._ended = False
+        self.ended = False
+        """Whether nothing can follow; a body that comes in chunks may end without our knowing."""
         self.parts = 0
 
     def feed(self, chunk: bytes) -> Iterator[PartEvent]:
@@ -88,20 +89,20 @@ class FormParser:
                 yield from whole
                 return
             chunk = self._checked_start(chunk)
-        if not chunk or self._ended:
+        if not chunk or self.ended:
             return
         try:
             yield from map(self._noted, self._library.parse(chunk))
         except StrictParserError as error:
             if not self._is_complete():
                 raise self._fault(error) from None
-            self._ended = True  # an epilogue in a chunk of its own
+            self.ended = True  # an epilogue in a chunk of its own
         except MultipartError as error:
             raise self._fault(error) from None
 
     def finish(self) -> None:
         """The body has ended. Raises DecodingFault unless the last delimiter has been read."""
-        if self._ended or self._is_complete():
+        if self.ended or self._is_complete():
             return
         if self._part is not None:
             raise DecodingFault(
@@ -128,7 +129,7 @@ class FormParser:
                 return None
             content = piece[head_end + 4 :]
             events += (part, content, None) if content else (part, None)
-        self._start, self._ended = None, True
+        self._start, self.ended = None, True
         self.parts = len(pieces)
         return events
 

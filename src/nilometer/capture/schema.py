@@ -18,11 +18,14 @@ import jsonschema_rs
 
 from nilometer.conventions.ai_properties import BY_NAME, EVENT_TYPES, PROPERTIES, Property
 from nilometer.conventions.json_schema import schema_name
+from nilometer.conventions.kinds import JSON, MESSAGE, OBJECT, TEXT
 from nilometer.errors import InvalidInput
 
 MAX_VIOLATIONS_SHOWN = 3
 _MAX_SHOWN_CHARS = 64
 _MAX_SHOWN_BITS = 64
+_KINDS_OF_BLOBS = (JSON, OBJECT, TEXT, MESSAGE)
+_FAMILIES = tuple(known for known in PROPERTIES if known.is_family)
 
 
 class SchemaViolation(InvalidInput):
@@ -56,6 +59,17 @@ def check(event_name: str, properties: dict[str, Any], *, strict: bool = False) 
             attr="properties",
         ) from None
     raise SchemaViolation(_detail(violations), attr=violations[0].path)
+
+
+def check_blobs(event_name: str, names: Iterable[str], *, strict: bool = False) -> None:
+    """Accept the names of an event's blobs, or raise SchemaViolation.
+
+    What a blob leaves in the event is its URL. So it may stand for a text or a document, but not
+    for a number, an id or whatever else has a column; with `strict`, only for a known property.
+    """
+    violations = sorted(_blob_violations(event_name, names, strict=strict))
+    if violations:
+        raise SchemaViolation(_detail(violations), attr=violations[0].path)
 
 
 @cache
@@ -95,6 +109,19 @@ def _violations(
                 yield _Violation(_path(name), _mismatch(name, properties[name]))
 
 
+def _blob_violations(
+    event_name: str, names: Iterable[str], *, strict: bool
+) -> Iterator[_Violation]:
+    for name in names:
+        known = _known(name)
+        if known is None:
+            if strict:
+                yield from _unknown([name], event_name)
+        elif known.column is not None or known.kind not in _KINDS_OF_BLOBS:
+            reason = f"must be {known.kind.expected}, but is a blob: send it in the properties"
+            yield _Violation(_path(name), reason)
+
+
 def _unknown(names: Iterable[str], event_name: str) -> Iterator[_Violation]:
     reason = (
         f"is not in the schema {schema_name(event_name)}: leave it out, or have the server accept "
@@ -105,6 +132,7 @@ def _unknown(names: Iterable[str], event_name: str) -> Iterator[_Violation]:
 
 def _mismatch(name: str, value: Any) -> str:
     known = _known(name)
+    assert known is not None  # an unknown property is never a mismatch
     expected, remedy = known.kind.expected, known.kind.remedy
     if known.required:
         expected += ", not empty"
@@ -113,12 +141,10 @@ def _mismatch(name: str, value: Any) -> str:
     return f"must be {expected}, but is {_described(value)}: {remedy}"
 
 
-def _known(name: str) -> Property:
+def _known(name: str) -> Property | None:
     if name in BY_NAME:
         return BY_NAME[name]
-    return next(
-        known for known in PROPERTIES if known.is_family and name.startswith(known.name[:-1])
-    )
+    return next((known for known in _FAMILIES if name.startswith(known.name[:-1])), None)
 
 
 def _described(value: Any) -> str:

@@ -7,7 +7,7 @@ import traceback
 
 from nilometer import failpoints
 from nilometer.access.types import AccessUnavailable, TooManyGuesses, UnknownKey
-from nilometer.blobs.types import BlobsUnavailable
+from nilometer.blobs.types import BlobsFull, BlobsUnavailable
 from nilometer.capture.authorization import unknown_key
 from nilometer.capture.refusals import (
     InternalError,
@@ -32,6 +32,8 @@ def translated(error: Exception) -> Refusal:
             return TooManyKeys(error.retry_after)
         case AccessUnavailable():
             text = "service unavailable: keys cannot be checked now, please retry"
+        case BlobsFull():
+            text = "service unavailable: blob storage is full, please retry"
         case BlobsUnavailable():
             text = "service unavailable: blob storage does not answer, please retry"
         case Unavailable():

@@ -22,6 +22,7 @@ from nilometer.cli.client import (
 from nilometer.cli.output import show_table, visible
 
 _ALL = 1_000_000
+_UNOWNED_PATH = "/api/dead_letters/"
 
 dead_letters = typer.Typer(
     no_args_is_help=True, help="Records that could not be processed: see, replay, discard."
@@ -30,6 +31,9 @@ app.add_typer(dead_letters, name="dead-letters")
 
 State = Annotated[str | None, typer.Option(help="open, replayed or discarded.")]
 Reason = Annotated[str | None, typer.Option(help="Only those with this reason code.")]
+Nobodys = Annotated[
+    bool, typer.Option("--unowned", help="Those of no project that exists, instead of a project's.")
+]
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="As `dead-letters list` shows it.")]
 
 
@@ -41,12 +45,13 @@ def list_letters(
     url: Url = DEFAULT_URL,
     key: Key = None,
     project: Project = 1,
+    unowned: Nobodys = False,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, newest first."""
     with connected(url, key) as client:
         filters = {"state": state, "reason": reason}
-        found = client.pages(_path(project), filters, limit)
+        found = client.pages(_path(project, unowned=unowned), filters, limit)
     if as_json:
         show_document(found.text())
         return
@@ -60,11 +65,12 @@ def show(
     url: Url = DEFAULT_URL,
     key: Key = None,
     project: Project = 1,
+    unowned: Nobodys = False,
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter with its record. The record may hold prompts."""
     with connected(url, key) as client:
-        text = client.get(_path(project, letter_id))
+        text = client.get(_path(project, letter_id, unowned=unowned))
     if as_json:
         show_document(text)
         return
@@ -83,14 +89,18 @@ def replay(
     url: Url = DEFAULT_URL,
     key: Key = None,
     project: Project = 1,
+    unowned: Nobodys = False,
     as_json: AsJson = False,
 ) -> None:
     """Put records into the log again, once the cause is mended; nothing is counted twice."""
     if bool(letter_ids) is every:
         raise typer.BadParameter("name the dead letters, or give --all")
     with connected(url, key) as client:
-        chosen = letter_ids or _open(client, project, reason)
-        texts = [client.post(f"{_path(project, letter_id)}replay/") for letter_id in chosen]
+        chosen = letter_ids or _open(client, _path(project, unowned=unowned), reason)
+        texts = [
+            client.post(f"{_path(project, letter_id, unowned=unowned)}replay/")
+            for letter_id in chosen
+        ]
     _tell("Replayed", texts, as_json=as_json)
 
 
@@ -101,24 +111,25 @@ def discard(
     url: Url = DEFAULT_URL,
     key: Key = None,
     project: Project = 1,
+    unowned: Nobodys = False,
     as_json: AsJson = False,
 ) -> None:
     """Decide that records are not wanted."""
     with connected(url, key) as client:
         texts = [
-            client.post(f"{_path(project, letter_id)}discard/", {"reason": reason})
+            client.post(f"{_path(project, letter_id, unowned=unowned)}discard/", {"reason": reason})
             for letter_id in letter_ids
         ]
     _tell("Discarded", texts, as_json=as_json)
 
 
-def _open(client: Client, project: int, reason: str | None) -> list[str]:
-    found = client.pages(_path(project), {"state": "open", "reason": reason}, _ALL)
+def _open(client: Client, path: str, reason: str | None) -> list[str]:
+    found = client.pages(path, {"state": "open", "reason": reason}, _ALL)
     return [letter["id"] for letter in found.values()]
 
 
-def _path(project: int, letter_id: str | None = None) -> str:
-    path = f"/api/projects/{project}/dead_letters/"
+def _path(project: int, letter_id: str | None = None, *, unowned: bool) -> str:
+    path = _UNOWNED_PATH if unowned else f"/api/projects/{project}/dead_letters/"
     return path if letter_id is None else f"{path}{segment(letter_id)}/"
 
 

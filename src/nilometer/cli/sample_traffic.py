@@ -151,7 +151,7 @@ def support_question(start: datetime) -> tuple[str, list[SampleEvent]]:
         ),
         SampleEvent(
             "$ai_feedback",
-            at(60),
+            at(9),
             {**base, "$ai_model": "gpt-4o-mini", "$ai_feedback_text": "That was quick, thank you!"},
         ),
     ]

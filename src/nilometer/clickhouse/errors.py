@@ -40,47 +40,81 @@ DATA_CODES = {
     676: "CANNOT_PARSE_IPV6",
     691: "UNKNOWN_ELEMENT_OF_ENUM",
 }
-# The machine or the moment is at fault: the same statement may succeed later.
-MOMENT_CODES = {
-    3: "UNEXPECTED_END_OF_FILE",
-    23: "CANNOT_READ_FROM_ISTREAM",
-    24: "CANNOT_WRITE_TO_OSTREAM",
-    33: "CANNOT_READ_ALL_DATA",
-    74: "CANNOT_READ_FROM_FILE_DESCRIPTOR",
-    75: "CANNOT_WRITE_TO_FILE_DESCRIPTOR",
-    76: "CANNOT_OPEN_FILE",
-    77: "CANNOT_CLOSE_FILE",
-    95: "CANNOT_READ_FROM_SOCKET",
-    96: "CANNOT_WRITE_TO_SOCKET",
-    159: "TIMEOUT_EXCEEDED",
-    172: "CANNOT_CREATE_DIRECTORY",
-    173: "CANNOT_ALLOCATE_MEMORY",
-    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
-    203: "NO_FREE_CONNECTION",
-    204: "CANNOT_FSYNC",
-    209: "SOCKET_TIMEOUT",
-    210: "NETWORK_ERROR",
-    225: "NO_ZOOKEEPER",
-    236: "ABORTED",
-    241: "MEMORY_LIMIT_EXCEEDED",
-    242: "TABLE_IS_READ_ONLY",
-    243: "NOT_ENOUGH_SPACE",
-    252: "TOO_MANY_PARTS",
-    285: "TOO_FEW_LIVE_REPLICAS",
-    286: "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE",
-    294: "CANNOT_WRITE_TO_FILE",
-    319: "UNKNOWN_STATUS_OF_INSERT",
-    394: "QUERY_WAS_CANCELLED",
-    439: "CANNOT_SCHEDULE_TASK",
-    499: "S3_ERROR",
-    519: "NO_REMOTE_SHARD_AVAILABLE",
-    999: "KEEPER_EXCEPTION",
-    1000: "POCO_EXCEPTION",
-    1001: "STD_EXCEPTION",
-    1002: "UNKNOWN_EXCEPTION",
+# The statement is at fault, whatever is stored and however the machine is: what is not in it, or
+# not allowed, or more than any statement may ask.
+STATEMENT_CODES = {
+    1: "UNSUPPORTED_METHOD",
+    15: "DUPLICATE_COLUMN",
+    16: "NO_SUCH_COLUMN_IN_TABLE",
+    34: "TOO_MANY_ARGUMENTS_FOR_FUNCTION",
+    35: "TOO_FEW_ARGUMENTS_FOR_FUNCTION",
+    36: "BAD_ARGUMENTS",
+    42: "NUMBER_OF_ARGUMENTS_DOESNT_MATCH",
+    43: "ILLEGAL_TYPE_OF_ARGUMENT",
+    44: "ILLEGAL_COLUMN",
+    46: "UNKNOWN_FUNCTION",
+    47: "UNKNOWN_IDENTIFIER",
+    48: "NOT_IMPLEMENTED",
+    50: "UNKNOWN_TYPE",
+    52: "COLUMN_QUERIED_MORE_THAN_ONCE",
+    57: "TABLE_ALREADY_EXISTS",
+    59: "ILLEGAL_TYPE_OF_COLUMN_FOR_FILTER",
+    60: "UNKNOWN_TABLE",
+    62: "SYNTAX_ERROR",
+    63: "UNKNOWN_AGGREGATE_FUNCTION",
+    80: "INCORRECT_QUERY",
+    81: "UNKNOWN_DATABASE",
+    115: "UNKNOWN_SETTING",
+    121: "UNSUPPORTED_JOIN_KEYS",
+    125: "INCORRECT_RESULT_OF_SCALAR_SUBQUERY",
+    133: "AGGREGATE_FUNCTION_DOESNT_ALLOW_PARAMETERS",
+    134: "PARAMETERS_TO_AGGREGATE_FUNCTIONS_MUST_BE_LITERALS",
+    153: "ILLEGAL_DIVISION",
+    158: "TOO_MANY_ROWS",
+    161: "TOO_MANY_COLUMNS",
+    162: "TOO_DEEP_SUBQUERIES",
+    164: "READONLY",
+    167: "TOO_DEEP_AST",
+    168: "TOO_BIG_AST",
+    174: "CYCLIC_ALIASES",
+    179: "MULTIPLE_EXPRESSIONS_FOR_ALIAS",
+    181: "ILLEGAL_FINAL",
+    182: "ILLEGAL_PREWHERE",
+    183: "UNEXPECTED_EXPRESSION",
+    184: "ILLEGAL_AGGREGATION",
+    190: "SIZES_OF_ARRAYS_DONT_MATCH",
+    191: "SET_SIZE_LIMIT_EXCEEDED",
+    206: "ALIAS_REQUIRED",
+    207: "AMBIGUOUS_IDENTIFIER",
+    211: "EMPTY_QUERY",
+    215: "NOT_AN_AGGREGATE",
+    223: "UNEXPECTED_AST_STRUCTURE",
+    229: "QUERY_IS_TOO_LARGE",
+    258: "UNION_ALL_RESULT_STRUCTURES_MISMATCH",
+    264: "INCOMPATIBLE_TYPE_OF_JOIN",
+    284: "WRONG_GLOBAL_SUBQUERY",
+    306: "TOO_DEEP_RECURSION",
+    307: "TOO_MANY_BYTES",
+    309: "FUNCTION_CANNOT_HAVE_PARAMETERS",
+    352: "AMBIGUOUS_COLUMN_NAME",
+    353: "INDEX_OF_POSITIONAL_ARGUMENT_IS_OUT_OF_RANGE",
+    386: "NO_COMMON_TYPE",
+    392: "QUERY_IS_PROHIBITED",
+    395: "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO",
+    396: "TOO_MANY_ROWS_OR_BYTES",
+    403: "INVALID_JOIN_ON_EXPRESSION",
+    427: "CANNOT_COMPILE_REGEXP",
+    440: "INVALID_LIMIT_EXPRESSION",
+    446: "FUNCTION_NOT_ALLOWED",
+    456: "UNKNOWN_QUERY_PARAMETER",
+    457: "BAD_QUERY_PARAMETER",
+    471: "INVALID_SETTING_VALUE",
+    497: "ACCESS_DENIED",
+    596: "INTERSECT_OR_EXCEPT_RESULT_STRUCTURES_MISMATCH",
+    620: "QUERY_NOT_ALLOWED",
 }
-# Of these, what a statement's own limits (`max_execution_time`, `max_memory_usage`) end it with.
-LIMIT_CODES = frozenset({159, 241})
+# What a statement's own limits (`max_execution_time`, `max_memory_usage`) end it with.
+LIMIT_CODES = {159: "TIMEOUT_EXCEEDED", 241: "MEMORY_LIMIT_EXCEEDED"}
 _CODE = re.compile(r"Code: (\d+)\.")
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version [^()]*(?:\([^()]*\))?\))?\s*\Z")
 
@@ -134,18 +168,22 @@ def of_insert(error: Exception, table: str) -> StoreUnavailable | StoreRejected:
 
 
 def of_statement(error: Exception) -> StoreUnavailable | StoreRejected:
-    """The error of a query or command: unavailable when the moment is at fault."""
+    """The error of a query or command: rejected only when the statement or one of its values is
+    known to be at fault. Whatever else the engine says (a full poll, a broken part, an error that
+    a later version adds) is not for its caller to mend."""
     code, name = engine_error(error)
     if code in LIMIT_CODES:
         return StatementTooCostly(
             "this needs more time or memory than one read may take; narrow it, for example to a "
             f"shorter time (error {code}, {name})"
         )
-    if code in MOMENT_CODES or code == 0:
-        return StoreUnavailable(f"the store did not answer (error {code}, {name})")
-    return StoreRejected(
-        f"the store refused a statement (error {code}, {name})", engine_code=code, engine_name=name
-    )
+    if code in STATEMENT_CODES or code in DATA_CODES:
+        return StoreRejected(
+            f"the store refused a statement (error {code}, {name})",
+            engine_code=code,
+            engine_name=name,
+        )
+    return StoreUnavailable(f"the store did not answer (error {code}, {name})")
 
 
 def of_open(error: Exception) -> StoreUnavailable:

@@ -29,7 +29,8 @@ _RECORD = """
 CREATE TABLE IF NOT EXISTS schema_migrations
 (version UInt32, name String, checksum String, applied_at DateTime64(6, 'UTC') DEFAULT now64(6))
 ENGINE = ${plain} ORDER BY version
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1,
+    min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480
 """
 
 

@@ -55,8 +55,8 @@ class Lag:
 class LogState:
     """A snapshot for readiness, metrics and `nilometer log lag`.
 
-    `ready` is False when an append would fail; `reason` then says why. `depth` and `size` are the
-    records and bytes kept.
+    `ready` is False when an append would fail; `reason` then says why, and `full` that it would be
+    with LogFull. `depth` and `size` are the records and bytes kept.
     """
 
     ready: bool
@@ -64,6 +64,7 @@ class LogState:
     depth: int
     size: int
     groups: dict[str, Lag] = field(default_factory=dict[str, Lag])
+    full: bool = False
 
 
 class Consumer(Protocol):

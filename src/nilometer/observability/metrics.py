@@ -31,6 +31,13 @@ INFLIGHT_BYTES = Gauge(
     "Request bytes held in memory.",
     registry=REGISTRY,
 )
+CONNECTIONS_OVER_LIMIT = Counter(
+    "nilometer_connections_over_limit_total",
+    "Connections that came while as many as allowed were open, by outcome (`idle_closed`: the one "
+    "without a request for longest was closed for it; `refused`: it was answered 503).",
+    ("outcome",),
+    registry=REGISTRY,
+)
 BLOB_UPLOADS = Counter(
     "nilometer_blob_uploads_total",
     "Multipart blob objects written, by outcome (`stored` or `failed`).",
@@ -59,6 +66,18 @@ BLOBS_SWEPT = Counter(
     "nilometer_blobs_swept_total",
     "Objects deleted by the sweeper, by reason (`expired`, `orphan` or `temporary`).",
     ("reason",),
+    registry=REGISTRY,
+)
+BLOB_SWEEPS = Counter(
+    "nilometer_blob_sweeps_total",
+    "Sweeps of the blob storage, by outcome (`complete`, `partial`: orphans could not be judged, "
+    "or `failed`).",
+    ("outcome",),
+    registry=REGISTRY,
+)
+BLOB_SWEEP_COMPLETED = Gauge(
+    "nilometer_blob_sweep_completed_timestamp_seconds",
+    "When the last complete sweep ended, in seconds since the epoch; 0 before the first.",
     registry=REGISTRY,
 )
 APPEND_SECONDS = Histogram(
@@ -119,8 +138,7 @@ STORE_INSERT_SECONDS = Histogram(
 )
 PIPELINE_RECORDS = Counter(
     "nilometer_pipeline_records_total",
-    "Records that the pipeline finished, by outcome "
-    "(`stored`, `duplicate`, `dead_letter` or `dropped`).",
+    "Records that the pipeline carried, by outcome (`stored`, `duplicate` or `dead_letter`).",
     ("outcome",),
     registry=REGISTRY,
 )

@@ -17,13 +17,10 @@ from nilometer.log import envelope
 from nilometer.log.envelope import Envelope, EnvelopeBroken, EnvelopeTooNew
 from nilometer.log.port import Record
 from nilometer.pipeline.mapping import Rows, UnknownDoor, map_record
-from nilometer.pipeline.writer import Written, write
+from nilometer.pipeline.writer import write
 
-# The event loop shares the interpreter with this thread and would wait up to 5 ms for its turn.
-# Every few records the lock is offered: a sleep this short is enough for a waiting thread to take
-# it.
+# How many records are mapped between two pauses: about a millisecond's work.
 _RECORDS_BETWEEN_PAUSES = 16
-_PAUSE = 50e-6
 
 
 # The errors' own sentences may quote what they stumbled on; a dead letter's detail may not.
@@ -66,17 +63,23 @@ Tombstoned = Callable[[Collection[int]], Collection[int]]
 """Which of these projects have a tombstone. Raises DatabaseUnavailable."""
 
 
-def map_batch(records: Sequence[Record]) -> tuple[list[Outcome], EnvelopeTooNew | None]:
+def map_batch(
+    records: Sequence[Record], *, courtesy: float = 0
+) -> tuple[list[Outcome], EnvelopeTooNew | None]:
     """Every record's outcome, up to the first that a newer Nilometer wrote, which is returned
-    beside them: no later record may overtake it."""
+    beside them: no later record may overtake it.
+
+    `courtesy` is how many seconds to pause every 16 records, for the threads that share the
+    interpreter; see `Pipeline`.
+    """
     outcomes: list[Outcome] = []
     for index, record in enumerate(records, 1):
         try:
             outcomes.append(_map(record))
         except EnvelopeTooNew as newer:
             return outcomes, newer
-        if index % _RECORDS_BETWEEN_PAUSES == 0:
-            time.sleep(_PAUSE)
+        if courtesy and index % _RECORDS_BETWEEN_PAUSES == 0:
+            time.sleep(courtesy)
     return outcomes, None
 
 
@@ -90,28 +93,37 @@ def drop_tombstoned(outcomes: Sequence[Outcome], tombstoned: Tombstoned) -> list
 
 
 def write_batch(
-    store: Store, outcomes: Sequence[Outcome], *, most_bad: int
-) -> tuple[list[Outcome], Written]:
+    store: Store,
+    outcomes: Sequence[Outcome],
+    *,
+    most_bad: int,
+    written: Callable[[Record, int | None], None],
+) -> list[Outcome]:
     """Store the good ones. When the store rejects the batch, halve it until what it rejects is
     found: those come back bad.
 
     Stops looking after more than `most_bad` were found and returns the outcomes up to there: a
-    store that rejects everything would be asked twice for every record. Raises StoreUnavailable.
+    store that rejects everything would be asked twice for every record. Calls `written` for each
+    record as soon as it has had its effect, with its time of acceptance, or None for a repeat of
+    what is stored. Raises StoreUnavailable.
     """
     good = [outcome for outcome in outcomes if _is_good(outcome)]
     try:
-        return list(outcomes), write(store, [outcome.rows for outcome in good])
+        stored = write(store, [outcome.rows for outcome in good])
     except StoreRejected as rejected:
         if len(good) == 1:
             bad = _rejected(good[0], rejected)
-            return [bad if each is good[0] else each for each in outcomes], Written([], 0)
+            return [bad if each is good[0] else each for each in outcomes]
+    else:
+        for each, new in zip(good, stored, strict=True):
+            written(each.record, each.rows.accepted_at if new else None)
+        return list(outcomes)
     middle = outcomes.index(good[len(good) // 2])
-    head, written = write_batch(store, outcomes[:middle], most_bad=most_bad)
+    head = write_batch(store, outcomes[:middle], most_bad=most_bad, written=written)
     most_bad -= sum(1 for outcome in head if isinstance(outcome, Bad))
     if most_bad < 0:
-        return head, written
-    tail, more = write_batch(store, outcomes[middle:], most_bad=most_bad)
-    return head + tail, written.and_then(more)
+        return head
+    return head + write_batch(store, outcomes[middle:], most_bad=most_bad, written=written)
 
 
 def located(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """Dead letters: the records that a consumer could not process, kept until someone decides.
 
-Each belongs to one project and keeps the record as the log had it, so that it can be replayed once
-its cause is mended. A letter is `open`, then `replayed` or `discarded`, by a named actor.
+Each belongs to one project, or to none that exists (`UNOWNED`), and keeps the record as the log had
+it, so that it can be replayed once its cause is mended. A letter is `open`, then `replayed` or
+`discarded`, by a named actor.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import base64
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from enum import Enum, StrEnum
+from typing import Any, Final, Generic, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Index,
     String,
     Text,
@@ -29,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from nilometer.access.tables import MAX_PROJECT_ID
+from nilometer.access.tables import MAX_PROJECT_ID, Project
 from nilometer.database.engine import Base, Database
 from nilometer.database.types import UtcDateTime, stored_as_text
 from nilometer.domain import clock
@@ -55,6 +57,18 @@ class State(StrEnum):
     OPEN = "open"
     REPLAYED = "replayed"
     DISCARDED = "discarded"
+
+
+class Unowned(Enum):
+    """Whose letters: of no project that exists. Their envelope could not be read, or it names a
+    project that there is not. For the operator of the deployment only."""
+
+    UNOWNED = "unowned"
+
+
+UNOWNED: Final = Unowned.UNOWNED
+Owner = int | Unowned
+"""Whose letters a call is about: a project's, by its id, or `UNOWNED`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +184,11 @@ class DeadLetters:
     def add(self, letters: Sequence[NewDeadLetter]) -> None:
         """Keep these letters, all or none; they are on disk when this returns.
 
-        The same record of the same consumer again is the same letter: its attempts are added, the
-        newer reason counts, and it is open again. So a redelivery never makes a second one. Text
-        that no database can hold is escaped, and a project id that none can have becomes 0.
+        The same record of the same consumer again is the same letter: while it is open its
+        attempts are added and the newer reason counts; once it was replayed or discarded it stays
+        as that decision left it, because a log that hands out records again (after an unclean
+        stop) says nothing new about them. Text that no database can hold is escaped, and a project
+        id that none can have becomes 0.
         """
         if not letters:
             return
@@ -186,30 +202,30 @@ class DeadLetters:
                 "attempts": DeadLetterRow.attempts + new.excluded.attempts,
                 "reason": new.excluded.reason,
                 "detail": new.excluded.detail,
-                "state": new.excluded.state,
                 "updated_at": new.excluded.updated_at,
             },
+            where=DeadLetterRow.state == State.OPEN,
         )
         with self._database.session() as session:
             session.execute(statement, rows)
 
     def list(
         self,
-        project_id: int,
+        owner: Owner,
         *,
         state: State | None = None,
         reason: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[DeadLetterSummary]:
-        """One project's letters, newest first, at most `limit` (1 to 500).
+        """One owner's letters, newest first, at most `limit` (1 to 500).
 
         `cursor` is `Page.next` of the page before, under the same filters. Raises InvalidInput
         for a limit or cursor that cannot be.
         """
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidInput(f"limit must be between 1 and {MAX_PAGE}", attr="limit")
-        query = select(*_SUMMARY).where(DeadLetterRow.project_id == project_id)
+        query = select(*_SUMMARY).where(_of(owner))
         if state is not None:
             query = query.where(DeadLetterRow.state == state)
         if reason is not None:
@@ -223,28 +239,28 @@ class DeadLetters:
         more = len(found) > limit
         return Page(found[:limit], _encode_cursor(found[limit - 1]) if more else None)
 
-    def get(self, project_id: int, letter_id: str) -> DeadLetter:
+    def get(self, owner: Owner, letter_id: str) -> DeadLetter:
         """One letter with its record. Raises NotFound, for another project's letter too."""
         with self._database.read() as session:
-            return _letter(_find(session, project_id, letter_id))
+            return _letter(_find(session, owner, letter_id))
 
-    def replay(self, project_id: int, letter_id: str, *, actor: str, log: Log) -> DeadLetter:
+    def replay(self, owner: Owner, letter_id: str, *, actor: str, log: Log) -> DeadLetter:
         """Append the record to the log again, then mark the letter.
 
         The record keeps its uuid, so a crash between the two, or a second replay, has no further
         effect downstream. Raises NotFound; InvalidInput for a letter that is not open or whose
         record no reader could read; LogUnavailable, and the letter stays open.
         """
-        letter = self.get(project_id, letter_id)
+        letter = self.get(owner, letter_id)
         _require_open(letter.state)
         log.append_blocking(_record(letter))
         with self._database.session() as session:
             # Marked whatever was decided meanwhile: the record is in the log again, and a letter
             # that said "discarded" would be wrong about it.
-            row = _find(session, project_id, letter_id)
+            row = _find(session, owner, letter_id)
             return _close(row, State.REPLAYED, actor=actor, note=None)
 
-    def discard(self, project_id: int, letter_id: str, *, actor: str, reason: str) -> DeadLetter:
+    def discard(self, owner: Owner, letter_id: str, *, actor: str, reason: str) -> DeadLetter:
         """Decide that the record is not wanted; who and why is stored.
 
         Raises NotFound, and InvalidInput without a reason or for a letter that is not open.
@@ -253,7 +269,7 @@ class DeadLetters:
         if not 1 <= len(note) <= MAX_NOTE:
             raise InvalidInput(f"give a reason of 1 to {MAX_NOTE} characters", attr="reason")
         with self._database.session() as session:
-            row = _find(session, project_id, letter_id)
+            row = _find(session, owner, letter_id)
             _require_open(row.state)
             return _close(row, State.DISCARDED, actor=actor, note=note)
 
@@ -306,16 +322,24 @@ def _text(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
-def _find(session: Session, project_id: int, letter_id: str) -> DeadLetterRow:
+def _of(owner: Owner) -> ColumnElement[bool]:
+    if isinstance(owner, Unowned):
+        # A project that is being deleted still exists: its letters are not for others to see.
+        return DeadLetterRow.project_id.not_in(select(Project.id))
+    return DeadLetterRow.project_id == owner
+
+
+def _find(session: Session, owner: Owner, letter_id: str) -> DeadLetterRow:
     try:
         query = select(DeadLetterRow).where(
-            DeadLetterRow.id == canonical_uuid(letter_id), DeadLetterRow.project_id == project_id
+            DeadLetterRow.id == canonical_uuid(letter_id), _of(owner)
         )
     except ValueError:
         query = None
     row = None if query is None else session.scalar(query)
     if row is None:
-        raise NotFound("there is no such dead letter in this project")
+        where = "of no project" if owner is UNOWNED else "in this project"
+        raise NotFound(f"there is no such dead letter {where}")
     return row
 
 
@@ -332,7 +356,8 @@ def _close(row: DeadLetterRow, state: State, *, actor: str, note: str | None) ->
 def _require_open(state: State) -> None:
     if state is State.REPLAYED:
         raise InvalidInput(
-            "this dead letter was already replayed; should the record fail again, it opens again",
+            "this dead letter was already replayed; if its record failed again, that is a newer "
+            "dead letter",
             code="not_open",
         )
     if state is State.DISCARDED:

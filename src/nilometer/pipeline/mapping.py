@@ -59,7 +59,7 @@ class UnknownDoor(NilometerError):
 class Rows:
     """What one record becomes: a row of each table as one line of JSON, or no call.
 
-    `accepted_at` is microseconds since the epoch.
+    `accepted_at` is microseconds since the epoch; `call_id` is "" when there is no call.
     """
 
     project_id: int
@@ -67,6 +67,7 @@ class Rows:
     accepted_at: int
     event: bytes
     call: bytes | None
+    call_id: str
     event_id: bytes
 
 
@@ -127,7 +128,7 @@ def map_ai(envelope: Envelope) -> Rows:
         "mapping_version": MAPPING_VERSION,
         **known,
     }
-    call = None
+    call, call_id = None, ""
     if name in _OPERATIONS:
         kind, call_id = ai_event.call_id(envelope.uuid, columns, properties)
         call = _line(_call(envelope, row, known) | {"identity": kind, "call_id": call_id})
@@ -137,6 +138,7 @@ def map_ai(envelope: Envelope) -> Rows:
         accepted_at=envelope.accepted_at,
         event=_line(row),
         call=call,
+        call_id=call_id,
         event_id=_line(identity),
     )
 
@@ -156,7 +158,8 @@ def _check(envelope: Envelope) -> None:
 
 
 def _parsed(record: ai_record.AiRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The event and its properties: costs exact, each blob's URL under its name."""
+    """The event and its properties, costs exact; without those that are blobs, whose URLs say
+    nothing that belongs into a column."""
     event = _object(record.event)
     properties = event["properties"] if record.properties is None else _object(record.properties)
     if any(type(properties.get(name)) is float for name in _COST_PROPERTIES):
@@ -164,7 +167,6 @@ def _parsed(record: ai_record.AiRecord) -> tuple[dict[str, Any], dict[str, Any]]
         if record.properties is None:
             exact = exact["properties"]
         properties |= {name: exact[name] for name in _COST_PROPERTIES if name in exact}
-    properties |= {blob.name: blob.url for blob in record.blobs}
     return event, properties
 
 

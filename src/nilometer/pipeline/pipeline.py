@@ -6,12 +6,12 @@ that it needs is down it waits and tries again, and no record is blamed for it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from nilometer import failpoints
@@ -22,7 +22,6 @@ from nilometer.log.port import Consumer, Log, LogUnavailable, Record
 from nilometer.observability import metrics
 from nilometer.pipeline.batch import (
     Bad,
-    Dropped,
     Outcome,
     Tombstoned,
     drop_tombstoned,
@@ -32,20 +31,14 @@ from nilometer.pipeline.batch import (
 )
 from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
 from nilometer.pipeline.share import DeadLetterShare
+from nilometer.pipeline.tally import Tally
 from nilometer.pipeline.turns import Turns
-from nilometer.pipeline.writer import Written
 
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.25  # also how long a stop may wait for an idle pipeline
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 10.0
-
-_WAITS: dict[type[Unavailable], str] = {
-    StoreUnavailable: "store",
-    DatabaseUnavailable: "database",
-    LogUnavailable: "log",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +57,12 @@ class PipelineState:
 
 class Paused(NilometerError):
     """The pipeline must not go on by itself."""
+
+
+class LogUnreadable(Unavailable):
+    """The log cannot hand out its next records and says why: a damaged file, say."""
+
+    code = "log_unreadable"
 
 
 _BAD_RELEASE = (
@@ -89,10 +88,18 @@ class Pipeline:
         dead_letter_window: int = 200,
         group: str = "store",
         tombstoned: Tombstoned = lambda _: (),
+        courtesy: float = 0,
+        patience: float = 60,
     ) -> None:
         """`linger` is how many seconds a batch waits for more records; `dead_letter_share` of the
-        last `dead_letter_window` records may be dead-lettered before the pipeline stops. The
-        records of `tombstoned` projects are dropped; it is asked anew for every batch."""
+        last `dead_letter_window` records may be dead-lettered before the pipeline stops.
+        The records of `tombstoned` projects are dropped; it is asked anew for every batch.
+
+        `courtesy` is for a process that also answers clients: seconds to pause in every
+        millisecond or so of mapping. Two threads that both want the interpreter change places all
+        the time, and each change costs an acknowledgement more than the mapping itself. `patience`
+        is how many seconds a part may take over a batch before `state` says that it is stuck.
+        """
         self._log = log
         self._store = store
         self._dead_letters = dead_letters
@@ -104,18 +111,20 @@ class Pipeline:
         self._tombstoned = tombstoned
         self._turns = Turns()
         self._group = group
+        self._courtesy = courtesy
+        self._patience = patience
+        # The part that has a batch at present, by its reason, and since when (monotonic).
+        self._asked: tuple[str, float] | None = None
+        self._entering = threading.Lock()
         self._consumer: Consumer | None = None
         self._hand: list[Record] = []
+        self._tally = Tally()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._state = PipelineState(
             running=False, reason="not_started", detail="The pipeline has not been started."
         )
-        self._outcomes = {
-            name: metrics.PIPELINE_RECORDS.labels(name)
-            for name in ("stored", "duplicate", "dead_letter", "dropped")
-        }
 
     def start(self) -> None:
         """Begin, in a thread. Does nothing when it has begun."""
@@ -144,13 +153,29 @@ class Pipeline:
             _log.warning("the pipeline did not finish its batch within %s s", timeout)
 
     def resume(self) -> None:
-        """Try again now, with an empty window of dead letters. For an operator, after a pause."""
+        """Try again now, with an empty window of dead letters. For an operator, after a pause.
+
+        It runs when this returns, unless it was never started or is stopped; whether it goes on
+        is for the next batch to show.
+        """
         self._share.forget()
+        with self._entering:
+            if self._state.reason in _WAITING_REASONS:
+                self._change(_RUNNING)
         self._wake.set()
 
     def state(self) -> PipelineState:
-        """What it does at present; never blocks."""
-        return self._state
+        """What it does at present; never blocks. A part that keeps a batch for longer than a
+        minute is reported as if it were down, though nothing has failed yet."""
+        state, asked = self._state, self._asked
+        if not state.running or asked is None:
+            return state
+        reason, since = asked
+        seconds = time.monotonic() - since
+        if seconds <= self._patience:
+            return state
+        detail = f"The {reason} has not finished a batch for {seconds:.0f} s."
+        return PipelineState(running=False, reason=reason, detail=detail)
 
     def run_once(self, timeout: float) -> int:
         """One batch in the calling thread, instead of `start`: how many records were finished.
@@ -159,7 +184,7 @@ class Pipeline:
         stays in hand for the next call.
         """
         if not self._hand:
-            self._hand = self._poll(timeout)
+            self._take(timeout)
         if not self._hand:
             return 0
         with self._turns.turn():
@@ -189,28 +214,40 @@ class Pipeline:
                 self._enter(_RUNNING)
         self._end()
 
-    def _poll(self, timeout: float) -> list[Record]:
-        """A batch: what there is, and after `linger` what has come since, so that inserts are few
-        and large under load."""
-        if self._consumer is None:
-            self._consumer = self._log.consumer(self._group)
-        records = self._consumer.poll(
-            max_records=self._batch_records, max_bytes=self._batch_bytes, timeout=timeout
-        )
-        room = self._batch_bytes - sum(len(record.payload) for record in records)
-        if not records or len(records) >= self._batch_records or room <= 0:
-            return records
+    def _take(self, timeout: float) -> None:
+        """Take a batch in hand: what there is, and after `linger` what has come since, so that
+        inserts are few and large under load.
+
+        Each poll's records are in hand before anything else can fail: the log does not hand them
+        out again, and the next commit would pass them.
+        """
+        self._hand = self._poll(self._batch_records, self._batch_bytes, timeout)
+        room = self._batch_bytes - sum(len(record.payload) for record in self._hand)
+        if not self._hand or len(self._hand) >= self._batch_records or room <= 0:
+            return
         self._stopping.wait(self._linger)
-        more = self._consumer.poll(
-            max_records=self._batch_records - len(records), max_bytes=room, timeout=0
-        )
-        return records + more
+        self._hand = self._hand + self._poll(self._batch_records - len(self._hand), room, 0)
+
+    def _poll(self, records: int, size: int, timeout: float) -> list[Record]:
+        try:
+            if self._consumer is None:
+                self._consumer = self._log.consumer(self._group)
+            return self._consumer.poll(max_records=records, max_bytes=size, timeout=timeout)
+        except Unavailable:
+            raise
+        except NilometerError as error:
+            # What is wrong, and with which file, is for the operator; tried again, because a file
+            # that is restored can be read.
+            raise LogUnreadable(error.detail) from error
 
     def _finish_hand(self) -> int:
         """Give every record of the hand its effect, then commit as far as that went."""
-        mapped, newer = map_batch(self._hand)
+        mapped, newer = map_batch(self._hand, courtesy=self._courtesy)
         wanted = drop_tombstoned(mapped, self._tombstoned)
-        outcomes, written = write_batch(self._store, wanted, most_bad=self._most_bad)
+        with self._asking("store"):
+            outcomes = write_batch(
+                self._store, wanted, most_bad=self._most_bad, written=self._tally.written
+            )
         bad = [isinstance(outcome, Bad) for outcome in outcomes]
         admitted = self._share.admitted(bad)
         finished = outcomes[:admitted]
@@ -218,7 +255,7 @@ class Pipeline:
         failpoints.hit("before_commit")
         self._commit(len(finished))
         self._share.count(bad[:admitted])
-        self._count(finished, written)
+        self._tally.finished(finished)
         if admitted < len(outcomes):
             raise Paused(_BAD_RELEASE, code="bad_release")
         if newer is not None:
@@ -228,12 +265,23 @@ class Pipeline:
     def _dead_letter(self, finished: Sequence[Outcome]) -> None:
         letters = [self._letter(outcome) for outcome in finished if isinstance(outcome, Bad)]
         if letters:
-            self._dead_letters.add(letters)
+            with self._asking("database"):
+                self._dead_letters.add(letters)
 
     def _commit(self, count: int) -> None:
         if count and self._consumer is not None:
-            self._consumer.commit(self._hand[:count])
+            with self._asking("log"):
+                self._consumer.commit(self._hand[:count])
             self._hand = self._hand[count:]
+
+    @contextlib.contextmanager
+    def _asking(self, reason: str) -> Generator[None]:
+        """For the length of the block a part has the batch."""
+        self._asked = reason, time.monotonic()
+        try:
+            yield
+        finally:
+            self._asked = None
 
     def _letter(self, bad: Bad) -> NewDeadLetter:
         return NewDeadLetter(
@@ -249,18 +297,6 @@ class Pipeline:
             offset=bad.record.position.offset,
         )
 
-    def _count(self, finished: Sequence[Outcome], written: Written) -> None:
-        now = time.time_ns() // 1000
-        for accepted_at in written.stored:
-            metrics.QUERYABLE_SECONDS.observe(max(0, now - accepted_at) / 1e6)
-        reasons = Counter(outcome.reason for outcome in finished if isinstance(outcome, Bad))
-        for reason, count in reasons.items():
-            metrics.DEAD_LETTERS.labels(reason).inc(count)
-        self._outcomes["stored"].inc(len(written.stored))
-        self._outcomes["duplicate"].inc(written.duplicates)
-        self._outcomes["dead_letter"].inc(reasons.total())
-        self._outcomes["dropped"].inc(sum(isinstance(each, Dropped) for each in finished))
-
     def _wait(self, reason: str, detail: str, seconds: float | None) -> None:
         """Wait for a stop, an operator, or (unless None) the seconds."""
         self._enter(PipelineState(running=False, reason=reason, detail=detail))
@@ -269,6 +305,10 @@ class Pipeline:
             self._wake.clear()
 
     def _enter(self, state: PipelineState) -> None:
+        with self._entering:
+            self._change(state)
+
+    def _change(self, state: PipelineState) -> None:
         before, self._state = self._state, state
         if before.reason == state.reason:
             return
@@ -282,6 +322,7 @@ class Pipeline:
 
     def _end(self) -> None:
         consumer, self._consumer, self._hand = self._consumer, None, []
+        self._tally = Tally()
         if consumer is not None:
             consumer.close()
         self._enter(
@@ -289,6 +330,12 @@ class Pipeline:
         )
 
 
+_WAITS: dict[type[Unavailable], str] = {
+    StoreUnavailable: "store",
+    DatabaseUnavailable: "database",
+    LogUnavailable: "log",
+    LogUnreadable: "log",
+}
 _WAITING_REASONS = frozenset({*_WAITS.values(), "newer_version", "bad_release", "error"})
 
 

@@ -9,118 +9,156 @@ equal to the first under one key, and FINAL reads one.
 First accepted wins, in the order of the log: within a batch the first of a uuid is kept, and a
 uuid that is stored is skipped. A later record of that uuid cannot come before the first one's
 batch is complete, because offsets are committed in order.
+
+A loss of power may take parts of any table. So an id is no proof of its event's other rows: when
+the very record that it names (they were accepted at the same microsecond) comes again, its rows
+are looked for too, and those that are missing are written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import IntFlag
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from nilometer import failpoints
 from nilometer.clickhouse.store import Store, StoreRejected, StoreUnavailable
 from nilometer.domain import clock
 from nilometer.pipeline.mapping import Rows
 
-# What is stored of these events. event_ids knows all events ever. events is asked only for the
-# parts of this batch's time of acceptance (a part knows its least and greatest): that is where a
-# redelivered record's row is, as its time of acceptance is its own.
+# What is stored of these events, and when each row's record was accepted. event_ids knows all
+# events ever. events is asked only about this batch's time of acceptance, where a redelivered
+# record's row is: parts of other times are skipped by their least and greatest, and granules too.
 _STORED = """
-SELECT project_id, uuid, toUInt8(1) FROM event_ids
+SELECT project_id, uuid, toUnixTimestamp64Micro(accepted_at), 'event_ids' FROM event_ids
 WHERE project_id IN {projects:Array(Int64)} AND uuid IN {uuids:Array(UUID)}
 UNION ALL
-SELECT project_id, uuid, toUInt8(2) FROM events
+SELECT project_id, uuid, toUnixTimestamp64Micro(accepted_at), 'events' FROM events
 WHERE project_id IN {projects:Array(Int64)} AND uuid IN {uuids:Array(UUID)}
   AND accepted_at BETWEEN {first:DateTime64(6, 'UTC')} AND {last:DateTime64(6, 'UTC')}
 """
-# Asked only about events whose row is there and whose id is not: a batch was cut short.
+# Asked only about records that come again. By the call's id first, which the table is sorted by; by
+# the event's uuid (a column read whole, within the time of acceptance) only for what is not found
+# there: an earlier release may have named the call otherwise.
 _CALLED = """
-SELECT project_id, event_uuid, toUInt8(4) FROM calls
+SELECT project_id, event_uuid, toUnixTimestamp64Micro(accepted_at), 'calls' FROM calls
 WHERE project_id IN {projects:Array(Int64)} AND event_uuid IN {uuids:Array(UUID)}
   AND accepted_at BETWEEN {first:DateTime64(6, 'UTC')} AND {last:DateTime64(6, 'UTC')}
 """
+_CALLED_AS_NAMED = f"{_CALLED}  AND call_id IN {{call_ids:Array(String)}}"
 # A look-up is small: more threads cost more than they save (48 against 23 ms of processor time).
 _LOOK_UP = {"max_threads": 1}
 
 _Key = tuple[int, str]
 
 
-class _Place(IntFlag):
-    NOWHERE = 0
-    EVENT_IDS = 1
-    EVENTS = 2
-    CALLS = 4
+@dataclass(slots=True)
+class _Stored:
+    """What the store has of one event: the times of acceptance (microseconds) of its rows."""
+
+    event_ids: set[int] = field(default_factory=set[int])
+    events: set[int] = field(default_factory=set[int])
+    calls: set[int] = field(default_factory=set[int])
+
+    @property
+    def winner(self) -> int | None:
+        """When the record that counts was accepted; None when the event has no id yet."""
+        return min(self.event_ids, default=None)
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What became of a batch: the times of acceptance (microseconds) of the events that were new,
-    and how many records were of events that are stored."""
+class _Write:
+    """A record whose event counts, and what the store has of it."""
 
-    stored: list[int]
-    duplicates: int
+    rows: Rows
+    stored: _Stored
 
-    def and_then(self, more: Written) -> Written:
-        """This and what was written after it."""
-        return Written(self.stored + more.stored, self.duplicates + more.duplicates)
+    @property
+    def event_is_missing(self) -> bool:
+        # Without an id, a row of the event is an interrupted batch's, whoever mapped it.
+        at = self.stored.winner
+        return at not in self.stored.events if at is not None else not self.stored.events
+
+    @property
+    def call_is_missing(self) -> bool:
+        return self.rows.call is not None and not self.stored.calls
+
+    @property
+    def id_is_missing(self) -> bool:
+        return self.stored.winner is None
+
+    @property
+    def is_new(self) -> bool:
+        return self.id_is_missing or self.event_is_missing or self.call_is_missing
 
 
-def write(store: Store, batch: Sequence[Rows]) -> Written:
-    """Store what is new of a batch, in the order of the log; durable when it returns.
+def write(store: Store, batch: Sequence[Rows]) -> list[bool]:
+    """Store what is new of a batch, in the order of the log; durable when it returns. Says of each
+    record whether it was stored: False is for a repeat of what is there.
 
     Raises StoreUnavailable (write the same batch again later) and StoreRejected (a row of it
     cannot be stored). The events row holds every value of the two others, under equal types, so
     what events takes they take: nothing of a rejected record is left behind.
     """
-    firsts = _firsts(batch)
-    if not firsts:
-        return Written([], 0)
-    places = _places(store, firsts)
-
-    def missing(place: _Place) -> Iterable[Rows]:
-        settled = place | _Place.EVENT_IDS
-        return (rows for key, rows in firsts.items() if not places.get(key, 0) & settled)
-
-    new = list(missing(_Place.NOWHERE))
-    store.insert_lines("events", [rows.event for rows in missing(_Place.EVENTS)])
+    writes = [each for each in _writes(store, batch) if each.is_new]
+    store.insert_lines("events", [each.rows.event for each in writes if each.event_is_missing])
     failpoints.hit("after_insert")
-    store.insert_lines("calls", [rows.call for rows in missing(_Place.CALLS) if rows.call])
-    store.insert_lines("event_ids", [rows.event_id for rows in new])
-    return Written([rows.accepted_at for rows in new], len(batch) - len(new))
+    calls = [each.rows.call for each in writes if each.call_is_missing]
+    store.insert_lines("calls", [call for call in calls if call])
+    store.insert_lines("event_ids", [each.rows.event_id for each in writes if each.id_is_missing])
+    stored = {id(each.rows) for each in writes}
+    return [id(rows) in stored for rows in batch]
 
 
-def _firsts(batch: Sequence[Rows]) -> dict[_Key, Rows]:
-    firsts: dict[_Key, Rows] = {}
+def _writes(store: Store, batch: Sequence[Rows]) -> list[_Write]:
+    """The records that count, one an event: the one that is stored, come again, or the first."""
+    if not batch:
+        return []
+    known = _look_up(store, batch)
+    chosen: dict[_Key, _Write] = {}
     for rows in batch:
-        firsts.setdefault((rows.project_id, rows.uuid), rows)
-    return firsts
+        stored = known.get(_key(rows)) or _Stored()
+        if stored.winner in (None, rows.accepted_at):
+            chosen.setdefault(_key(rows), _Write(rows, stored))
+    return list(chosen.values())
 
 
-def _places(store: Store, firsts: dict[_Key, Rows]) -> dict[_Key, int]:
-    places = _found(store, _STORED, firsts)
-    halves = {key: firsts[key] for key, place in places.items() if place == _Place.EVENTS}
-    if halves:
-        for key, place in _found(store, _CALLED, halves).items():
-            places[key] |= place
-    return places
+def _look_up(store: Store, batch: Sequence[Rows]) -> dict[_Key, _Stored]:
+    known: dict[_Key, _Stored] = {}
+    _ask(store, _STORED, batch, known)
+    again = [rows for rows in batch if rows.call and _came_before(rows, known.get(_key(rows)))]
+    _ask(store, _CALLED_AS_NAMED, again, known)
+    _ask(store, _CALLED, [rows for rows in again if not known[_key(rows)].calls], known)
+    return known
 
 
-def _found(store: Store, sql: str, wanted: dict[_Key, Rows]) -> dict[_Key, int]:
-    accepted = [rows.accepted_at for rows in wanted.values()]
+def _came_before(rows: Rows, stored: _Stored | None) -> bool:
+    """Whether rows of this very record may be stored: all of them, or as many as got there."""
+    return stored is not None and stored.winner in (None, rows.accepted_at)
+
+
+def _ask(store: Store, sql: str, batch: Sequence[Rows], known: dict[_Key, _Stored]) -> None:
+    if not batch:
+        return
+    keys = {_key(rows) for rows in batch}
+    accepted = [rows.accepted_at for rows in batch]
     parameters = {
-        "projects": sorted({project for project, _ in wanted}),
-        "uuids": [uuid for _, uuid in wanted],
+        "projects": sorted({project for project, _ in keys}),
+        "uuids": [uuid for _, uuid in keys],
         "first": clock.from_micros(min(accepted)),
         "last": clock.from_micros(max(accepted)),
     }
+    if sql is _CALLED_AS_NAMED:
+        parameters["call_ids"] = [rows.call_id for rows in batch]
     try:
         found = store.query(sql, parameters, settings=_LOOK_UP)
     except StoreRejected as refused:
         # No record is to blame for a look-up that cannot run (a table is missing, say).
         raise StoreUnavailable(refused.detail) from None
-    places: dict[_Key, int] = {}
-    for project, uuid, place in found.rows:
+    for project, uuid, accepted_at, table in found.rows:
         key = project, str(uuid)
-        if key in wanted:
-            places[key] = places.get(key, 0) | place
-    return places
+        if key in keys:
+            getattr(known.setdefault(key, _Stored()), table).add(accepted_at)
+
+
+def _key(rows: Rows) -> _Key:
+    return rows.project_id, rows.uuid

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import orjson
 
+from nilometer.blobs.keys import ObjectName
 from nilometer.clickhouse.store import Store
-from nilometer.query.reader import Condition, Reader, Select
+from nilometer.domain import clock
+from nilometer.query.reader import Condition, Reader, Select, moment
 
 
 class BlobReads:
@@ -17,6 +21,25 @@ class BlobReads:
 
     def __init__(self, store: Store) -> None:
         self._reader = Reader(store)
+
+    def named_keys(self, project_id: int, names: Collection[ObjectName]) -> set[str]:
+        """The keys that the stored events of these objects name; events that are not stored name
+        none.
+
+        An object's date is its event's acceptance, so the rows of those days are read and nothing
+        else is relied on: not on `event_ids`, of which a loss of power may have taken a part.
+        """
+        if not names:
+            return set()
+        dates = [name.day.date for name in names]
+        uuids = sorted({name.event_id for name in names})
+        where = [
+            moment("accepted_at >=", "from", _start(min(dates))),
+            moment("accepted_at <", "until", _start(max(dates) + timedelta(days=1))),
+            Condition("uuid IN {uuids:Array(UUID)}", {"uuids": [UUID(uuid) for uuid in uuids]}),
+        ]
+        rows = self._reader.rows(project_id, Select("blobs", "events", where))
+        return {key for row in rows for key in _keys(row["blobs"])}
 
     def keys_named_by(self, project_id: int, event_ids: Collection[str]) -> set[str]:
         """The object keys that these events name; events that are not stored name none."""
@@ -32,6 +55,10 @@ class BlobReads:
         )
         rows = self._reader.rows(project_id, Select("blobs", "events", [chosen, between]))
         return {key for row in rows for key in _keys(row["blobs"])}
+
+
+def _start(day: date) -> int:
+    return clock.to_micros(datetime.combine(day, time(), tzinfo=UTC))
 
 
 def _keys(blobs: str) -> set[str]:

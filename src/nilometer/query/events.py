@@ -49,7 +49,7 @@ class EventFilters:
 @dataclass(frozen=True, slots=True)
 class Event:
     """One stored event. Moments are microseconds since the epoch; `properties` is the exact JSON
-    text; `expires_at` is when its blobs, and then the event, are deleted."""
+    text; `expires_at` is the instant from which its blobs cannot be read (`domain.retention`)."""
 
     uuid: str
     event: str

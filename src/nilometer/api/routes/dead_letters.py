@@ -1,5 +1,8 @@
 """Dead letters: listed, shown, replayed and discarded. All of it needs the scope `operate`, the
-list too: a record may hold prompts, and its reason tells about them."""
+list too: a record may hold prompts, and its reason tells about them.
+
+A project's are under its path. Those of no project that exists (an envelope that could not be read)
+are beside the projects, for the operator of the deployment."""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
 
 from nilometer.api.answers import json_answer, list_answer
-from nilometer.api.auth import Operator
+from nilometer.api.auth import DeploymentOperator, Operator, actor_of
 from nilometer.api.routes.events import Text
 from nilometer.api.routing import NO_PARAMETERS, QueryModel, private_router, route
-from nilometer.api.services import Ctx
+from nilometer.api.services import Context, Ctx
 from nilometer.domain import clock
 from nilometer.errors import InvalidInput
-from nilometer.pipeline.dead_letters import DeadLetter, DeadLetterSummary, State
+from nilometer.pipeline.dead_letters import UNOWNED, DeadLetter, DeadLetterSummary, Owner, State
 from nilometer.query import paging, times
 
 router = private_router("dead letters")
@@ -89,6 +92,7 @@ _DISCARD_BODY = {
     }
 }
 _PATH = "/projects/{project_id}/dead_letters"
+_UNOWNED_PATH = "/dead_letters"
 
 
 @route(router, "GET", _PATH, response_model=DeadLettersAnswer)
@@ -96,17 +100,7 @@ async def list_dead_letters(
     request: Request, caller: Operator, ctx: Ctx, query: Annotated[DeadLettersQuery, Query()]
 ) -> Response:
     """Dead letters, newest first, without their records."""
-    page = await ctx.database_workers.run(
-        lambda: ctx.services.dead_letters.list(
-            caller.project_id,
-            state=query.state,
-            reason=query.reason,
-            limit=query.limit,
-            cursor=query.cursor or None,
-        )
-    )
-    results = [_summary_json(letter) for letter in page.items]
-    return list_answer(request, results, next_=page.next, previous=None)
+    return await _list(request, ctx, caller.project_id, query)
 
 
 @route(
@@ -118,10 +112,7 @@ async def list_dead_letters(
 )
 async def show_dead_letter(letter_id: str, caller: Operator, ctx: Ctx) -> Response:
     """One dead letter with its record."""
-    letter = await ctx.database_workers.run(
-        lambda: ctx.services.dead_letters.get(caller.project_id, letter_id)
-    )
-    return json_answer(_letter_json(letter))
+    return await _show(ctx, caller.project_id, letter_id)
 
 
 @route(
@@ -133,13 +124,7 @@ async def show_dead_letter(letter_id: str, caller: Operator, ctx: Ctx) -> Respon
 )
 async def replay_dead_letter(letter_id: str, caller: Operator, ctx: Ctx) -> Response:
     """Put the record into the log again. It keeps its uuid, so nothing is counted twice."""
-    services = ctx.services
-    letter = await ctx.database_workers.run(
-        lambda: services.dead_letters.replay(
-            caller.project_id, letter_id, actor=caller.actor, log=services.log
-        )
-    )
-    return json_answer(_summary_json(letter))
+    return await _replay(ctx, caller.project_id, letter_id, caller.actor)
 
 
 @route(
@@ -154,11 +139,93 @@ async def discard_dead_letter(
     request: Request, letter_id: str, caller: Operator, ctx: Ctx
 ) -> Response:
     """Decide that the record is not wanted: `{"reason": "…"}`. Who and why is kept."""
-    reason = _reason(await _body(request))
-    letter = await ctx.database_workers.run(
-        lambda: ctx.services.dead_letters.discard(
-            caller.project_id, letter_id, actor=caller.actor, reason=reason
+    return await _discard(request, ctx, caller.project_id, letter_id, caller.actor)
+
+
+@route(router, "GET", _UNOWNED_PATH, response_model=DeadLettersAnswer)
+async def list_unowned_dead_letters(
+    request: Request, _: DeploymentOperator, ctx: Ctx, query: Annotated[DeadLettersQuery, Query()]
+) -> Response:
+    """Dead letters of no project that exists, newest first, without their records."""
+    return await _list(request, ctx, UNOWNED, query)
+
+
+@route(
+    router,
+    "GET",
+    f"{_UNOWNED_PATH}/{{letter_id}}",
+    response_model=DeadLetterDetailAnswer,
+    dependencies=[NO_PARAMETERS],
+)
+async def show_unowned_dead_letter(letter_id: str, _: DeploymentOperator, ctx: Ctx) -> Response:
+    """One dead letter of no project, with its record."""
+    return await _show(ctx, UNOWNED, letter_id)
+
+
+@route(
+    router,
+    "POST",
+    f"{_UNOWNED_PATH}/{{letter_id}}/replay",
+    response_model=DeadLetterAnswer,
+    dependencies=[NO_PARAMETERS],
+)
+async def replay_unowned_dead_letter(
+    letter_id: str, principal: DeploymentOperator, ctx: Ctx
+) -> Response:
+    """Put a record of no project into the log again; one that no reader can read is refused."""
+    return await _replay(ctx, UNOWNED, letter_id, actor_of(principal))
+
+
+@route(
+    router,
+    "POST",
+    f"{_UNOWNED_PATH}/{{letter_id}}/discard",
+    response_model=DeadLetterAnswer,
+    openapi_extra=_DISCARD_BODY,
+    dependencies=[NO_PARAMETERS],
+)
+async def discard_unowned_dead_letter(
+    request: Request, letter_id: str, principal: DeploymentOperator, ctx: Ctx
+) -> Response:
+    """Decide that a record of no project is not wanted: `{"reason": "…"}`."""
+    return await _discard(request, ctx, UNOWNED, letter_id, actor_of(principal))
+
+
+async def _list(request: Request, ctx: Context, owner: Owner, query: DeadLettersQuery) -> Response:
+    page = await ctx.database_workers.run(
+        lambda: ctx.services.dead_letters.list(
+            owner,
+            state=query.state,
+            reason=query.reason,
+            limit=query.limit,
+            cursor=query.cursor or None,
         )
+    )
+    results = [_summary_json(letter) for letter in page.items]
+    return list_answer(request, results, next_=page.next, previous=None)
+
+
+async def _show(ctx: Context, owner: Owner, letter_id: str) -> Response:
+    letters = ctx.services.dead_letters
+    letter = await ctx.database_workers.run(lambda: letters.get(owner, letter_id))
+    return json_answer(_letter_json(letter))
+
+
+async def _replay(ctx: Context, owner: Owner, letter_id: str, actor: str) -> Response:
+    services = ctx.services
+    letter = await ctx.database_workers.run(
+        lambda: services.dead_letters.replay(owner, letter_id, actor=actor, log=services.log)
+    )
+    return json_answer(_summary_json(letter))
+
+
+async def _discard(
+    request: Request, ctx: Context, owner: Owner, letter_id: str, actor: str
+) -> Response:
+    reason = _reason(await _body(request))
+    letters = ctx.services.dead_letters
+    letter = await ctx.database_workers.run(
+        lambda: letters.discard(owner, letter_id, actor=actor, reason=reason)
     )
     return json_answer(_summary_json(letter))
 

@@ -5,6 +5,9 @@
 --   must not open a partition per event. A part also keeps the least and greatest accepted_at, so
 --   a look-up by acceptance time skips whole parts.
 -- * fsync_after_insert and fsync_part_directory: an insert is on disk when it returns.
+-- * min_…_to_fsync_after_merge = 1: every merged part is on disk before its sources go (both are 0,
+--   never, by default, and so is chDB's old_parts_lifetime: they go at once). old_parts_lifetime
+--   keeps the sources 8 minutes more, for a disk that says "synced" too early.
 -- * min_bytes_for_wide_part: an inserted part is one file, not one per column, so that its fsync
 --   is one or two and not a hundred; merges of 128 MiB and more still become wide.
 
@@ -17,6 +20,8 @@
 -- one. `first_wins` falls with the time of acceptance, so that between two rows of one key the
 -- earlier accepted one is the greater version. 1,024 rows a granule: one event's detail, and one
 -- trace's rows behind the bloom filter, read that many and not 8,192 (properties are kilobytes).
+-- Events of one time were mostly accepted at one time: by_acceptance leaves the look-up of
+-- redelivered records few granules.
 CREATE TABLE IF NOT EXISTS events
 (
     project_id Int64,
@@ -85,16 +90,18 @@ CREATE TABLE IF NOT EXISTS events
 
     INDEX by_trace trace_id TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1,
-    INDEX by_distinct_id distinct_id TYPE bloom_filter(0.01) GRANULARITY 1
+    INDEX by_distinct_id distinct_id TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX by_acceptance accepted_at TYPE minmax GRANULARITY 1
 )
 ENGINE = ${replacing}(first_wins)
 PARTITION BY toYYYYMM(accepted_at)
 ORDER BY (project_id, timestamp, uuid)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 134217728,
-    index_granularity = 1024;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1,
+    min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480,
+    min_bytes_for_wide_part = 134217728, index_granularity = 1024;
 
 -- Which events are stored: narrow, so that every batch can ask it. Written last, after an event's
--- other rows, so a uuid found here has all of them. 256 rows a granule: a batch of 2,000 random
+-- other rows, so a uuid found here had all of them when it was written. 256 rows a granule: a batch of 2,000 random
 -- uuids against 3 million rows takes 12 ms (43 ms with 8,192).
 CREATE TABLE IF NOT EXISTS event_ids
 (
@@ -108,13 +115,14 @@ CREATE TABLE IF NOT EXISTS event_ids
 ENGINE = ${replacing}(first_wins)
 PARTITION BY toYYYYMM(accepted_at)
 ORDER BY (project_id, uuid)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 134217728,
-    index_granularity = 256;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1,
+    min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480,
+    min_bytes_for_wide_part = 134217728, index_granularity = 256;
 
 -- One row per event that describes a call to a provider. Several events may describe one call
 -- (the SDK and the proxy): readers take, per (project_id, call_id), the row of the least
 -- `source_rank`, then the earliest accepted. `revision` starts at 1; repricing writes a row with a
--- greater one here and nowhere else.
+-- greater one here and nowhere else. 256 rows a granule, for the look-up of redelivered calls.
 CREATE TABLE IF NOT EXISTS calls
 (
     project_id Int64,
@@ -167,4 +175,6 @@ CREATE TABLE IF NOT EXISTS calls
 ENGINE = ${replacing}(revision)
 PARTITION BY toYYYYMM(accepted_at)
 ORDER BY (project_id, call_id, event_uuid)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 134217728;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1,
+    min_compressed_bytes_to_fsync_after_merge = 1, old_parts_lifetime = 480,
+    min_bytes_for_wide_part = 134217728, index_granularity = 256;

@@ -141,7 +141,8 @@ class SqliteLog:
     def state(self) -> LogState:
         """The present state, from memory. Lag times are exact to a tenth of a second or, in a log
         with a long backlog, a little early."""
-        reason = self._writer.refusal() or self._storage.refusal
+        broken, full = self._writer.refusal(), self._storage.refusal
+        reason = broken or full
         end = self._segments.end
         return LogState(
             ready=reason is None,
@@ -152,6 +153,7 @@ class SqliteLog:
                 name: self._lag(committed, end)
                 for name, committed in self._groups.committed.copy().items()
             },
+            full=broken is None and full is not None,
         )
 
     def close(self) -> None:
