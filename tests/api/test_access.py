@@ -53,7 +53,6 @@ ROUTES = {
     "GET /api/schemas/{name}": None,
     "GET /openapi.json": None,
     "GET /docs": None,
-    "GET /docs/oauth2-redirect": None,
 }
 PRIVATE = [name for name, scope in ROUTES.items() if scope]
 IN_PROJECT = [name for name in PRIVATE if "{project_id}" in name]

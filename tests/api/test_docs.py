@@ -1,11 +1,14 @@
 """Every route is in docs/api.md and on the OpenAPI page, and the schemas are published."""
 
 import json
+import re
+from html import unescape
 from pathlib import Path
 
 import jsonschema_rs
 import pytest
 
+from nilometer.api import reference
 from nilometer.conventions.ai_properties import EVENT_TYPES
 from tests.api.test_access import ROUTES
 
@@ -49,6 +52,36 @@ def test_the_openapi_page_has_every_route_once_with_its_errors(world):
     listing = document["paths"]["/api/projects/{project_id}/events/"]["get"]
     assert {"200", "400", "401", "403", "404", "503"} <= set(listing["responses"])
     assert listing["security"]
+
+
+def test_the_reference_page_has_every_route_and_asks_no_other_host(world):
+    answer = world.get("/docs", None)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    page = answer.text
+    shown = {unescape(each) for each in re.findall(r'<h2 id="[^"]+">(.+?)</h2>', page)}
+    assert {name.removesuffix("/") for name in shown} == {
+        name.replace(":path", "").removesuffix("/") for name in ROUTES if " /api/" in name
+    }
+    anchors, ids = re.findall('href="#([^"]+)"', page), re.findall('id="([^"]+)"', page)
+    assert anchors == ids
+    assert not re.findall(r"<script|<link|<img|<iframe|https?:|//\w|@import|url\(", page)
+    for told in ("From this time on, included.", "<code>Retry-After</code>", "reason"):
+        assert told in page
+
+
+def test_the_reference_page_marks_up_nothing_that_the_document_says():
+    operation = {
+        "operationId": "a",
+        "description": "<script>1</script> & `<b>`",
+        "parameters": [{"name": '<i>"', "in": "query", "description": "<u>"}],
+        "responses": {"200": {"description": "<s>"}},
+    }
+    paths = {"/<p>": {"get": operation}}
+    page = reference.page({"info": {"title": "<t>", "version": "1"}, "paths": paths})
+    for tag in ("<script>", "<b>", "<i>", "<u>", "<s>", "<p></h2>", "<t>"):
+        assert tag not in page
+    assert "&lt;script&gt;1&lt;/script&gt; &amp; <code>&lt;b&gt;</code>" in page
 
 
 def test_the_schemas_are_published_as_they_are_enforced(world):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 
 from nilometer import __version__
-from nilometer.api import errors
+from nilometer.api import errors, reference
 from nilometer.api.routes import (
     audit,
     blobs,
@@ -45,6 +48,7 @@ def create_app(services: Services) -> FastAPI:
         title="Nilometer",
         version=__version__,
         summary="Read what was captured, and operate what keeps it.",
+        docs_url=None,  # FastAPI's pages load scripts from a foreign host
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -52,4 +56,12 @@ def create_app(services: Services) -> FastAPI:
     errors.install(app)
     for router in _ROUTERS:
         app.include_router(router)
+    app.add_api_route("/docs", _reference(app), methods=["GET"], include_in_schema=False)
     return app
+
+
+def _reference(app: FastAPI) -> Callable[[], Awaitable[HTMLResponse]]:
+    async def show_reference() -> HTMLResponse:
+        return HTMLResponse(reference.page(app.openapi()), headers=reference.HEADERS)
+
+    return show_reference
