@@ -59,7 +59,7 @@ def test_with_the_store_down_capture_goes_on_and_everything_arrives_once(tmp_pat
 
         faults.write_text("store=error")
         assert server.ready("capture")
-        assert not server.ready("api")
+        wait_until(lambda: not server.ready("api"), what="readiness sees it")
         assert not server.ready("worker")
         whole = requests.get(f"{server.url}/_readiness", timeout=10)
         assert (whole.status_code, whole.json()["status"]) == (200, "degraded")
@@ -97,7 +97,7 @@ def test_with_blob_storage_down_nothing_is_accepted_and_no_event_appears(tmp_pat
         answer = send(server.url, generation(refused, {"$ai_input": ("text/plain", b"hello")}))
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
-        assert not server.ready("capture")
+        wait_until(lambda: not server.ready("capture"), what="readiness sees it")
         faults.write_text("")
         accepted = str(uuid.uuid4())
         answer = send(server.url, generation(accepted, {"$ai_input": ("text/plain", b"hello")}))

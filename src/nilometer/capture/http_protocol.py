@@ -9,33 +9,19 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-import orjson
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from nilometer.capture import last_words
 from nilometer.capture.connections import ConnectionLimit
 from nilometer.capture.joined_writes import JoinedWrites
+from nilometer.capture.upgrade import head_without_upgrade
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
-_TOO_LARGE = "Request header fields too large."
-_TOO_MANY_TEXT = orjson.dumps(
-    {
-        "type": "server_error",
-        "code": "overloaded",
-        "detail": "service unavailable: too many connections, please retry",
-        "attr": None,
-    }
-)
-_TOO_MANY = STATUS_LINE[503] + (
-    b"content-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%s" % (len(_TOO_MANY_TEXT), _TOO_MANY_TEXT)
-)
-_REFUSED_SECONDS = 1.0
+_CHUNK_HEAD_BYTES = 32  # more than a size in hexadecimal and two line breaks take
 _MAX_REFUSED = 256
+_LINGER_SECONDS = 1.0
 
 
 class HeadTooLarge(Exception):
@@ -45,9 +31,13 @@ class HeadTooLarge(Exception):
 class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection. Its class attributes are the limits; `bounded_protocol` sets them.
 
-    - The head of a request (and the trailers of a chunked one): at most `max_head_bytes` and
-      `max_headers`, else 431. It must arrive within `header_timeout` seconds of the connection or
-      of its first byte, else the connection is closed.
+    - The head of a request: at most `max_head_bytes` and `max_headers`, else 431. It must arrive
+      within `header_timeout` seconds of the connection or of its first byte, else the connection
+      is closed. `max_head_bytes` hold too for the chunk extensions and trailers of a body
+      together, give or take what one read brings; they are thrown away.
+    - What breaks the rules of HTTP/1.1 is answered with 400 in its turn: requests before it that
+      are complete get their answers, the last of them with `connection: close`.
+    - A request to change the protocol is ignored (see `upgrade`).
     - At most so many connections as `connection_limit` says; a new one is answered with 503 only
       while each of them has a request.
     - After an answer that left before the body had arrived, such as 413, the body is read and
@@ -68,7 +58,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._guard: asyncio.TimerHandle | None = None
         self._in_head = False
         self._in_body = False
-        self._since_body = 0  # bytes that were neither body nor an earlier request's
+        self._since_message = 0  # bytes since the last request began or ended
+        self._framing = 0  # bytes of the open request's body that are not its content
+        self._chunks = 0
+        self._counting = False  # whether the present read began within a body
+        self._upgrading = False
+        self._active: RequestResponseCycle | None = None  # whose answer is the next to leave
         self._drained = 0
         self._too_large = False
         self._broken = False  # nothing that still comes will be read
@@ -96,15 +91,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Count what is not body, feed the parser, and watch a head that is not complete."""
+        """Count what is not content, feed the parser, and watch a head that is not complete."""
         if self._broken:
             return
-        self._since_body += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._since_message += len(data)
+        self._counting = self._in_body
+        if self._counting:
+            self._framing += len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse(last_words.HEAD_TOO_LARGE if self._too_large else last_words.INVALID)
+            return
         if self.transport.is_closing():
             return
-        if self._since_body > self.max_head_bytes and (self._in_head or self._in_body):
-            self._refuse_head()
+        if self._is_out_of_bounds():
+            self._refuse(last_words.HEAD_TOO_LARGE)
         elif self._guard is None and self._is_waiting_for_head():
             self._watch(self.header_timeout)
 
@@ -113,24 +116,42 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; trailers are no headers, and nobody asks for them."""
+        if not self._in_body:
+            super().on_header(name, value)
+
+    def on_chunk_header(self) -> None:
+        """The size of a chunk, and its extensions."""
+        self._chunks += 1
+
     def on_headers_complete(self) -> None:
-        """The whole head is there: check it, and start the request."""
+        """The whole head is there: check it, and start the request.
+
+        A head that asks for an upgrade comes here again, without the question.
+        """
         if self._guard is not None:
             self._unwatch()
         if len(self.headers) > self.max_headers or (
-            self._since_body > self.max_head_bytes and self._head_size() > self.max_head_bytes
+            self._since_message > self.max_head_bytes and self._head_size() > self.max_head_bytes
         ):
             self._too_large = True
             raise HeadTooLarge
-        self._in_head = False
-        self._in_body = True
-        self._since_body = self._drained = 0
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._upgrading = True
+            return
         super().on_headers_complete()
+        self._in_head = self._counting = False
+        self._in_body = True
+        self._since_message = self._framing = self._chunks = self._drained = 0
+        if not self.pipeline:
+            self._active = self.cycle
         self.connection_limit.begin_request(self)
 
     def on_body(self, body: bytes) -> None:
         """Hand body bytes to the request, or throw them away once it has been answered."""
-        self._since_body = 0
+        if self._counting:
+            self._framing -= len(body)
         if not self.cycle.response_complete:
             super().on_body(body)
             return
@@ -140,8 +161,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request's last byte."""
+        if self._upgrading:
+            return
         self._in_body = False
-        self._since_body = 0
+        self._since_message = 0
         super().on_message_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self._unwatch()
@@ -152,6 +175,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The answer has left: the rest of its request's body has only so long to arrive."""
+        if self.pipeline:
+            self._active = self.pipeline[-1][0]
         super().on_response_complete()
         if not self._is_answering():
             self.connection_limit.end_request(self)
@@ -159,14 +184,64 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self._watch(self.drain_timeout)
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer a request that cannot be parsed, unless an earlier one is still being answered."""
-        if self._is_answering():
+    def _parse(self, data: bytes) -> None:
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as pause:
+                if not self._upgrading:  # CONNECT: what follows is not HTTP
+                    return
+                rest = memoryview(rest)[pause.args[0] :]
+                self._parse_head_again()
+            else:
+                return
+
+    def _parse_head_again(self) -> None:
+        asked = self.parser
+        self._upgrading = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self.parser.feed_data(
+            head_without_upgrade(
+                asked.get_method(), self.url, asked.get_http_version(), self.headers
+            )
+        )
+
+    def _is_out_of_bounds(self) -> bool:
+        if self._in_body:
+            return self._framing > self.max_head_bytes + _CHUNK_HEAD_BYTES * self._chunks
+        return self._in_head and self._since_message > self.max_head_bytes
+
+    def _refuse(self, answer: bytes) -> None:
+        """Read no more. Answer in its turn what cannot be read to its end, then close."""
+        self._broken = True
+        self._unwatch()
+        if not self._is_answering():
+            if self._in_body:  # its answer has left already
+                self.transport.close()
+            else:
+                self._part_with(answer)
+        elif not self._in_body:  # its body is complete
+            self.cycle.keep_alive = False
+        elif self.pipeline:
+            self.pipeline.popleft()
+            last = self.pipeline[0][0] if self.pipeline else self._active
+            cast("RequestResponseCycle", last).keep_alive = False
+        elif self.cycle.response_started:
             self.transport.close()
-        elif self._too_large:
-            self._refuse_head()
         else:
-            super().send_400_response(msg)
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._part_with(answer)
+
+    def _part_with(self, answer: bytes) -> None:
+        """Write the answer, and wait a moment for the client to read it: bytes that arrive at a
+        closed socket reset the connection, and the answer may be lost with it."""
+        self._broken = True
+        self.transport.write(answer)
+        self.transport.write_eof()
+        self._watch(_LINGER_SECONDS)
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -182,25 +257,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
         return cycle is not None and not cycle.response_complete
 
-    def _refuse_head(self) -> None:
-        if not self._is_answering():
-            body = _TOO_LARGE.encode()
-            self.transport.write(
-                STATUS_LINE[431] + b"content-type: text/plain; charset=utf-8\r\n"
-                b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
-            )
-        self.transport.close()
-
     def _refuse_connection(self) -> None:
-        """Answer 503 before any request, and wait a moment for the client to read it: bytes that
-        arrive at a closed socket reset the connection, and the answer may be lost with it."""
-        self._broken = True
-        self.transport.write(_TOO_MANY)
         if len(self.connections) > self.connection_limit.limit + _MAX_REFUSED:
+            self._broken = True
+            self.transport.write(last_words.TOO_MANY_CONNECTIONS)
             self.transport.close()
         else:
-            self.transport.write_eof()
-            self._watch(_REFUSED_SECONDS)
+            self._part_with(last_words.TOO_MANY_CONNECTIONS)
 
     def _watch(self, seconds: float) -> None:
         self._unwatch()
