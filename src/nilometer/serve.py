@@ -10,7 +10,7 @@ import resource
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
@@ -23,7 +23,6 @@ from nilometer.access.deletion import DeletionWorker, Tombstones
 from nilometer.access.keyring import Keyring
 from nilometer.api.app import Services, create_app
 from nilometer.api.health import Check, Health, create_router
-from nilometer.blobs.keys import ObjectName
 from nilometer.blobs.store import open_store
 from nilometer.blobs.sweeper import Sweeper
 from nilometer.capture.app import CaptureApp
@@ -35,11 +34,11 @@ from nilometer.database.engine import Database
 from nilometer.database.migrate import migrate
 from nilometer.domain import clock
 from nilometer.errors import ConfigurationError, NilometerError, Unavailable
+from nilometer.live_blobs import LiveBlobs
 from nilometer.log.sqlite import SqliteLog
 from nilometer.observability import logs, metrics
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
-from nilometer.query.blobs import BlobReads
 from nilometer.settings import Settings
 from nilometer.signals import StopSignals
 
@@ -106,6 +105,9 @@ class Embedded:
                         bucket=settings.blobs_bucket,
                         s3_endpoint=settings.s3_endpoint,
                         max_read_bytes=settings.max_blob_read_bytes,
+                        max_waiting_bytes=settings.max_inflight_bytes,
+                        disk_reserve=settings.disk_reserve,
+                        max_put_bytes=settings.max_parts_bytes,
                     )
                 )
             )
@@ -140,10 +142,13 @@ class Embedded:
             self.capture = CaptureApp(
                 log=self.log, blobs=self.blobs, keyring=self.keyring, settings=settings
             )
+            live = LiveBlobs(
+                log=self.log, group=STORE_GROUP, dead_letters=self.dead_letters, store=self.store
+            )
             self.sweeper = Sweeper(
                 self.blobs,
-                referenced=self._referenced,
-                caught_up_to=self._caught_up_to,
+                referenced=live.referenced,
+                caught_up_to=live.caught_up_to,
                 orphan_grace=settings.orphan_grace,
                 interval=settings.sweep_interval,
             )
@@ -221,19 +226,6 @@ class Embedded:
             if stopping.is_set():
                 raise Unavailable("the blob storage is being closed")
         return deleted
-
-    def _referenced(self, project_id: int, names: Sequence[ObjectName]) -> set[str]:
-        """The objects that a stored event names, or one that is dead-lettered or replayed."""
-        event_ids = {name.event_id for name in names}
-        kept = self.dead_letters.live_uuids(project_id, event_ids)
-        named = BlobReads(self.store).keys_named_by(project_id, event_ids)
-        return named | {name.key for name in names if name.event_id in kept}
-
-    def _caught_up_to(self) -> int | None:
-        lag = self.log.state().groups.get(STORE_GROUP)
-        if lag is None:
-            return None
-        return clock.to_micros(clock.now()) if lag.oldest_at is None else lag.oldest_at
 
     def _checks(self) -> dict[str, dict[str, Check]]:
         async def log_ready() -> None:

@@ -215,7 +215,8 @@ def load(**overrides: Annotated[Any, "settings given on the command line"]) -> S
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         lines = [
-            f"NILOMETER_{'.'.join(str(part) for part in issue['loc']).upper()}: {issue['msg']}"
+            f"NILOMETER_{'.'.join(str(part) for part in issue['loc']).upper()}: "
+            + issue["msg"].removeprefix("Value error, ")  # pydantic's, before our own sentences
             for issue in error.errors(include_input=False, include_url=False)
         ]
         raise ConfigurationError("\n".join(lines)) from None

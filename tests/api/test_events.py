@@ -138,6 +138,20 @@ def test_hydrate_puts_blobs_back(project):
     assert listed == [event]
 
 
+def test_a_blob_is_said_to_be_expired_from_when_it_cannot_be_read(project):
+    # The last day of the retention: over for the time of day, not for the rule.
+    uuid = project.store(blobs={"$b": ("text/plain", b"still here")}, days_ago=30)
+    shown = project.get(f"events/{uuid}/").json()
+    assert shown["expires_at"].endswith("T00:00:00.000000Z")
+    assert shown["blobs"][0]["expired"] is False
+    assert project.get("blobs/", url=shown["blobs"][0]["url"]).content == b"still here"
+
+    uuid = project.store(blobs={"$b": ("text/plain", b"gone")}, days_ago=31)
+    shown = project.get(f"events/{uuid}/").json()
+    assert shown["blobs"][0]["expired"] is True
+    assert project.get("blobs/", url=shown["blobs"][0]["url"]).status_code == 410
+
+
 def test_an_expired_blob_is_said_to_be_expired_and_is_no_error(project):
     uuid = project.store(blobs={"$b": ("text/plain", b"old")}, days_ago=40)
     for hydrate in (0, 1):

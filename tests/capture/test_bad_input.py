@@ -131,6 +131,8 @@ def test_a_broken_event_part_is_refused_with_the_contracts_text(door, parts, tex
         (with_part("event.properties.a%22b", b"x"), "is not a valid name"),
         (with_part("event.properties.a%0D%0Ab", b"x"), "is not a valid name"),
         (with_part("event.properties.a\x7fb", b"x"), "control character"),
+        (with_part(BLOB, b"x", b"Content-Type: text/plain; \xff"), "a part's header is not UTF-8"),
+        (raw_form(b"X: \xff\r\n\r\n{}"), "Multipart parsing failed: a part's header is not UTF-8"),
         (with_part("event.properties.a\x85b", b"x"), "is not a valid name"),
         (with_part("event.properties." + "é" * 129, b"x"), "is not a valid name"),
         (with_part("event.properties.taken", b"x"), "already a property of the event"),
@@ -154,6 +156,12 @@ def test_a_broken_event_part_is_refused_with_the_contracts_text(door, parts, tex
 )  # fmt: skip
 def test_a_broken_further_part_is_refused_with_the_contracts_text(door, body, text):
     refused(door, door.post_body(body), 400, text)
+
+
+def test_no_answer_speaks_of_python(door):
+    response = door.post_body(with_part(BLOB, b"x", b"Content-Type: text/plain; \xff"))
+    text = "failed to decode request: Multipart parsing failed: a part's header is not UTF-8"
+    assert response.text == text
 
 
 @pytest.mark.parametrize("content_type", ["TEXT/PLAIN", "text/plain; charset=utf-8"])

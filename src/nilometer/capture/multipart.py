@@ -169,7 +169,7 @@ class FormParser:
     def _fault(self, error: MultipartError) -> DecodingFault:
         part = self._part
         if part is None:
-            return _failed(str(error))
+            return _failed(_reason(error))
         declared = part.declared_size
         if declared is not None and part.bytes_received > declared:
             return _failed(f"a part is longer than its Content-Length of {declared} bytes")
@@ -245,6 +245,13 @@ def _field_name_by_grammar(disposition: str) -> str:
     if len(names) > 1:
         raise _failed("a part's Content-Disposition has more than one name")
     return names[0] if names else NAMELESS
+
+
+def _reason(error: MultipartError) -> str:
+    """The library's sentence; it appends a Python error to that about an undecodable header."""
+    if any(isinstance(argument, UnicodeDecodeError) for argument in error.args):
+        return "a part's header is not UTF-8"
+    return str(error)
 
 
 def _unquoted(text: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any, cast
 
@@ -19,7 +18,7 @@ import orjson
 from nilometer import failpoints
 from nilometer.conventions import ai_event, event_time
 from nilometer.conventions.kinds import ColumnValue
-from nilometer.domain import ai_record, clock
+from nilometer.domain import ai_record, clock, retention
 from nilometer.domain.ai_record import RecordBroken
 from nilometer.domain.identity import canonical_uuid
 from nilometer.errors import NilometerError
@@ -114,7 +113,7 @@ def map_ai(envelope: Envelope) -> Rows:
             properties.get("$ignore_sent_at") is True,
         ),
         "accepted_at": accepted_at,
-        "expires_at": accepted_at + timedelta(days=record.retention_days),
+        "expires_at": retention.expires_at(accepted_at.date(), record.retention_days),
         "first_wins": _FIRST_WINS - envelope.accepted_at,
     }
     row = {

@@ -41,21 +41,6 @@ class BlobReads:
         rows = self._reader.rows(project_id, Select("blobs", "events", where))
         return {key for row in rows for key in _keys(row["blobs"])}
 
-    def keys_named_by(self, project_id: int, event_ids: Collection[str]) -> set[str]:
-        """The object keys that these events name; events that are not stored name none."""
-        chosen = Condition("uuid IN {uuids:Array(UUID)}", {"uuids": list(event_ids)})
-        known = self._reader.rows(project_id, Select("timestamp", "event_ids", [chosen]))
-        if not known:
-            return set()
-        times = [row["timestamp"] for row in known]
-        # The table is ordered by time: with the times it reads a few granules, without them all.
-        between = Condition(
-            "timestamp BETWEEN {first:DateTime64(6, 'UTC')} AND {last:DateTime64(6, 'UTC')}",
-            {"first": min(times), "last": max(times)},
-        )
-        rows = self._reader.rows(project_id, Select("blobs", "events", [chosen, between]))
-        return {key for row in rows for key in _keys(row["blobs"])}
-
 
 def _start(day: date) -> int:
     return clock.to_micros(datetime.combine(day, time(), tzinfo=UTC))

@@ -1,0 +1,25 @@
+"""A wrong setting is told in one line: its name and what to give instead, never its value."""
+
+import pytest
+
+from nilometer import settings
+from nilometer.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        (
+            "NILOMETER_BLOBS_URL",
+            "ftp://secret",
+            "NILOMETER_BLOBS_URL: give file:///directory or s3://bucket",
+        ),
+        ("NILOMETER_BLOBS_URL", "s3://", "NILOMETER_BLOBS_URL: name a bucket: s3://bucket"),
+        ("NILOMETER_PORT", "70000", "NILOMETER_PORT: Input should be less than or equal to 65535"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_its_name_and_remedy(monkeypatch, name, value, line):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        settings.load()
+    assert caught.value.detail == line  # the value may be a secret: it is not in it
