@@ -85,7 +85,7 @@ def outcome(sql_queries, project_id, sql):
     return answer.columns, answer.types, rows, answer.has_more
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(st.lists(queries(), min_size=40, max_size=40, unique=True))
 def test_rows_of_others_change_no_answer_and_no_error(store, queries, many):
     before, project_id, after = new_project_id(), new_project_id(), new_project_id()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from nilometer.query.sql import tables
@@ -26,12 +27,11 @@ _SETTINGS: Mapping[str, object] = {
     "allow_introspection_functions": 0,
     "allow_ddl": 0,
     "allow_experimental_correlated_subqueries": 0,
-    # One thread: acknowledgements keep the other.
-    "max_threads": 1,
+    # Half of the processors: acknowledgements keep the others.
+    "max_threads": max(1, (os.cpu_count() or 1) // 2),
     "max_memory_usage": 1024 * MIB,
     "max_bytes_in_join": 512 * MIB,
     "max_bytes_in_set": 256 * MIB,
-    "max_block_size": 8192,
     "function_range_max_elements_in_block": 10_000_000,
     "max_subquery_depth": 64,
     "max_ast_depth": 500,
