@@ -70,7 +70,7 @@ def test_with_the_store_down_capture_goes_on_and_everything_arrives_once(tmp_pat
             answer = client.get("/api/projects/1/events/")
         assert answer.status_code == 503
         assert "Retry-After" in answer.headers
-        assert lag(server) == 20
+        wait_until(lambda: lag(server) == 20, what="the lag shows")
 
         faults.write_text("")
         server.wait_ready("worker")
