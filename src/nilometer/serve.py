@@ -50,8 +50,8 @@ STORE_GROUP = "store"
 SETTLE_SECONDS = 60.0
 
 # What the pipeline pauses in every millisecond of mapping, so that it and the event loop do not
-# fight for the interpreter: acknowledgements under load came half again as fast (make bench), and
-# it still maps 5,000 events a second.
+# fight for the interpreter. In trials on a busy machine acknowledgements under load came up to half
+# again as fast; mapping is then limited to about 5,000 events a second.
 COURTESY_SECONDS = 0.002
 
 BACKLOG = 2048
