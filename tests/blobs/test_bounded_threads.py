@@ -44,6 +44,15 @@ async def given_up(threads: BoundedThreads, function: Hung, size: int) -> asynci
     return task
 
 
+async def given_up_midway(threads: BoundedThreads, function: Hung, size: int) -> asyncio.Task[str]:
+    """A job whose caller stops waiting for it once its thread is in it."""
+    task = asyncio.create_task(threads.run(function, size=size))
+    await function.has_begun()
+    task.cancel()
+    await asyncio.wait([task])
+    return task
+
+
 async def until_it_runs(threads: BoundedThreads, size: int) -> str:
     """The answer of a job that is tried until there is room for it."""
     async with asyncio.timeout(20):
@@ -59,8 +68,7 @@ def test_what_was_given_up_holds_its_bytes_until_its_thread_ends(hung: Hung, thr
     pool = BoundedThreads("t", threads=threads, max_jobs=100, max_bytes=10)
 
     async def wave() -> None:
-        first = await given_up(pool, hung, 6)
-        await hung.has_begun()
+        first = await given_up_midway(pool, hung, 6)
         second = await given_up(pool, hung, 4)
         assert first.cancelled()
         assert second.cancelled()
@@ -111,7 +119,7 @@ def test_one_job_larger_than_the_room_is_let_in_alone(hung: Hung) -> None:
 
     async def wave() -> None:
         assert await pool.run(lambda: "large", size=50) == "large"
-        await given_up(pool, hung, 1)
+        await given_up_midway(pool, hung, 1)
         with pytest.raises(BlobsUnavailable):
             await pool.run(lambda: "large", size=50)
         hung.let_go.set()
