@@ -10,9 +10,8 @@ import resource
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import Any
 
 import uvicorn
 from starlette.concurrency import run_in_threadpool
@@ -33,7 +32,9 @@ from nilometer.data_directory import DataDirectory
 from nilometer.database.engine import Database
 from nilometer.database.migrate import migrate
 from nilometer.domain import clock
-from nilometer.errors import ConfigurationError, NilometerError, Unavailable
+from nilometer.errors import NilometerError, Unavailable
+from nilometer.front import Asgi, front
+from nilometer.listening import BACKLOG, listening, port_of, url_of
 from nilometer.live_blobs import LiveBlobs
 from nilometer.log.sqlite import SqliteLog
 from nilometer.observability import logs, metrics
@@ -54,10 +55,6 @@ SETTLE_SECONDS = 60.0
 # again as fast; mapping is then limited to about 5,000 events a second.
 COURTESY_SECONDS = 0.002
 
-BACKLOG = 2048
-
-Asgi = Callable[[Any, Any, Any], Awaitable[None]]
-
 
 def serve(settings: Settings) -> None:
     """Run the embedded profile until SIGTERM or SIGINT, then finish what is in flight.
@@ -69,15 +66,16 @@ def serve(settings: Settings) -> None:
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         directory = stack.enter_context(closing(DataDirectory(settings.data_dir)))
-        listener = stack.enter_context(_listen(settings.host, settings.port))
+        listeners = _listen(settings, stack)
         _allow_many_files()
         embedded = stack.enter_context(closing(Embedded(settings, directory)))
         # Keys can be printed only now that they are made: nothing may fail between the two.
-        _announce(settings, listener, embedded.bootstrap())
+        _announce(settings, listeners, embedded.bootstrap())
         gc.freeze()  # what is loaded by now stays: collections look at requests only
-        config = _uvicorn_config(settings, embedded.front())
+        capture_port = port_of(listeners[1]) if listeners[1:] else None
+        config = _uvicorn_config(settings, embedded.front(capture_port))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_until_asked(signals, _Server(config), listener, embedded))
+            runner.run(_until_asked(signals, _Server(config), listeners, embedded))
     logger.info("stopped")
 
 
@@ -178,8 +176,8 @@ class Embedded:
         """Finish the batch in hand, then close every part, the last built first."""
         self._parts.close()
 
-    def front(self) -> Asgi:
-        """The application: capture's paths go straight to it, everything else to the API."""
+    def front(self, capture_port: int | None = None) -> Asgi:
+        """The application of every port; see `nilometer.front`."""
         services = Services(
             accounts=self.accounts,
             wake_deletions=self.deletions.wake,
@@ -194,13 +192,7 @@ class Embedded:
         api = create_app(services)
         self._parts.callback(api.state.context.close)
         api.include_router(create_router(Health(self._checks(), self._refresh_gauges)))
-        capture, paths = self.capture, self.capture.paths
-
-        def route(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
-            app = capture if scope["type"] == "http" and scope["path"] in paths else api
-            return app(scope, receive, send)
-
-        return route
+        return front(self.capture, self.capture.paths, api, capture_port=capture_port)
 
     def _open_store(self) -> None:
         """Open the store, however long it takes; then let the pipeline run."""
@@ -269,6 +261,19 @@ class Embedded:
             metrics.DEAD_LETTERS_OPEN.labels(reason).set(count)
 
 
+def _listen(settings: Settings, stack: ExitStack) -> list[socket.socket]:
+    """The socket of everything, and that of capture alone if it is asked for."""
+    ports = [(settings.port, "--port")]
+    if settings.capture_port is not None:
+        ports.append((settings.capture_port, "NILOMETER_CAPTURE_PORT"))
+    return [
+        stack.enter_context(
+            listening(settings.host, port, remedy=f"Choose another with {setting}.")
+        )
+        for port, setting in ports
+    ]
+
+
 class _Server(uvicorn.Server):
     """uvicorn, but for its signal handling, which ends the process by the signal: exit code 143."""
 
@@ -301,13 +306,13 @@ def _uvicorn_config(settings: Settings, app: Asgi) -> uvicorn.Config:
 
 
 async def _until_asked(
-    signals: StopSignals, server: _Server, listener: socket.socket, embedded: Embedded
+    signals: StopSignals, server: _Server, listeners: list[socket.socket], embedded: Embedded
 ) -> None:
     def stop() -> None:
         server.should_exit = True
 
     signals.when_asked(stop)
-    await server.serve(sockets=[listener])
+    await server.serve(sockets=listeners)
     await embedded.capture.drain()
 
 
@@ -318,31 +323,9 @@ def _allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-@contextmanager
-def _listen(host: str, port: int) -> Generator[socket.socket]:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigurationError(f"Cannot listen on {host}: {error.strerror}.") from None
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except OSError as error:
-            raise ConfigurationError(
-                f"Cannot listen on {host} port {port}: {error.strerror}. "
-                "Choose another with --port."
-            ) from None
-        yield listener
-
-
-def _announce(settings: Settings, listener: socket.socket, issued: IssuedKeys | None) -> None:
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
+def _announce(
+    settings: Settings, listeners: Sequence[socket.socket], issued: IssuedKeys | None
+) -> None:
     lines: list[str] = []
     if issued is not None and issued.to_print:
         lines += [
@@ -351,6 +334,8 @@ def _announce(settings: Settings, listener: socket.socket, issued: IssuedKeys | 
             f"  personal key  {issued.personal_key.token}   every scope",
             "",
         ]
-    lines.append(f"Nilometer listens on http://{shown}:{port} with its data in {settings.data_dir}")
+    everything, *capture = map(url_of, listeners)
+    lines.append(f"Nilometer listens on {everything} with its data in {settings.data_dir}")
+    lines += [f"Nilometer listens on {url} for capture alone" for url in capture]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

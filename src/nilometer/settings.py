@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     # serve
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port of everything over HTTP.")
+    capture_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="A second port, of capture and the probes alone, to expose apart from the API.",
+    )
     data_dir: Path = Field(
         Path("nilometer-data"), description="Where the embedded profile keeps everything."
     )
