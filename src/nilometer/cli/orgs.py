@@ -6,10 +6,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from nilometer.cli.administration import DataDir, Key, Url, administration
+from nilometer.cli.administration import Administration
 from nilometer.cli.app import app
-from nilometer.cli.offline import AsJson
-from nilometer.cli.output import show_json, show_table, visible
+from nilometer.cli.managing import Shown, managing, secrets, sentence, table
+from nilometer.cli.output import visible
 
 orgs = typer.Typer(
     no_args_is_help=True, help="List, create, rename and delete organizations; read the audit log."
@@ -19,102 +19,69 @@ app.add_typer(orgs, name="orgs")
 _Id = Annotated[str, typer.Argument(metavar="ID", help="As `orgs list` shows it, or @current.")]
 
 
-@orgs.command("list")
-def list_organizations(
-    data_dir: DataDir = None, url: Url = None, key: Key = None, as_json: AsJson = False
-) -> None:
+@managing(orgs, "list")
+def list_organizations(way: Administration) -> Shown:
     """List the organizations: with a key its own, else every one."""
-    with administration(data_dir, url, key) as way:
-        found = way.organizations()
-    if as_json:
-        show_json(found)
-        return
+    found = way.organizations()
     rows = ((each["id"], each["name"], each["slug"], each["created_at"]) for each in found)
-    show_table(("id", "name", "slug", "created"), rows)
+    return table(found, ("id", "name", "slug", "created"), rows)
 
 
-@orgs.command("create")
+@managing(orgs, "create")
 def create(
+    way: Administration,
     name: Annotated[str, typer.Argument(help="What you will know it by.")],
-    data_dir: DataDir = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Shown:
     """Create an organization with a project, and print the keys that come with it, once.
 
     The personal key (every scope) and the project key go to stdout, a line each.
     """
-    with administration(data_dir, url, key) as way:
-        made = way.create_organization(name)
-    if as_json:
-        show_json(made)
-        return
-    typer.echo(made["personal_key"]["token"])
-    typer.echo(made["project_key"]["token"])
-    project = made["project_key"]["project_id"]
-    typer.echo(
-        f"Created organization {made['id']} ({visible(made['name'])}) with project {project}. "
-        "Keep the keys: they are not shown again.",
-        err=True,
+    made = way.create_organization(name)
+    project = made["project_key"]
+    return secrets(
+        made,
+        [made["personal_key"]["token"], project["token"]],
+        f"Created organization {made['id']} ({visible(made['name'])}) with project "
+        f"{project['project_id']}. Keep the keys: they are not shown again.",
     )
 
 
-@orgs.command("rename")
+@managing(orgs, "rename")
 def rename(
+    way: Administration,
     organization_id: _Id,
     name: Annotated[str, typer.Argument(help="Its new name.")],
-    data_dir: DataDir = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Shown:
     """Give an organization another name. Its slug stays."""
-    with administration(data_dir, url, key) as way:
-        renamed = way.rename_organization(organization_id, name)
-    if as_json:
-        show_json(renamed)
-    else:
-        typer.echo(f"Organization {renamed['id']} is now called {visible(renamed['name'])}.")
+    renamed = way.rename_organization(organization_id, name)
+    return sentence(
+        renamed, f"Organization {renamed['id']} is now called {visible(renamed['name'])}."
+    )
 
 
-@orgs.command("delete")
+@managing(orgs, "delete")
 def delete(
+    way: Administration,
     organization_id: _Id,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data_dir: DataDir = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Shown:
     """Delete an organization with every project and key of it, for good."""
     if not yes:
         typer.confirm(f"Delete organization {visible(organization_id)} for good?", abort=True)
-    with administration(data_dir, url, key) as way:
-        deletions = way.delete_organization(organization_id)
-    if as_json:
-        show_json(deletions)
-        return
+    deletions = way.delete_organization(organization_id)
     ids = ", ".join(str(deletion["project_id"]) for deletion in deletions) or "none"
-    typer.echo(f"Deleted. The server removes what its projects had ({ids}).")
+    return sentence(deletions, f"Deleted. The server removes what its projects had ({ids}).")
 
 
-@orgs.command("audit")
+@managing(orgs, "audit")
 def audit(
+    way: Administration,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many entries.")] = 50,
-    data_dir: DataDir = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Shown:
     """Show what was changed, by whom and from where, newest first."""
-    with administration(data_dir, url, key) as way:
-        entries = way.audit_log(limit)
-    if as_json:
-        show_json(entries)
-        return
+    entries = way.audit_log(limit)
     columns = ("at", "actor", "from", "action", "project", "subject", "detail")
-    show_table(columns, (_row(entry) for entry in entries))
+    return table(entries, columns, (_row(entry) for entry in entries))
 
 
 def _row(entry: dict[str, Any]) -> tuple[object, ...]:

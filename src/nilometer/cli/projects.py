@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from nilometer.access.types import CaptureMode
-from nilometer.cli.administration import DataDir, Key, Url, administration
+from nilometer.cli.administration import Administration
 from nilometer.cli.app import app
-from nilometer.cli.offline import AsJson
-from nilometer.cli.output import show_json, show_table, visible
+from nilometer.cli.managing import Shown, managing, secrets, sentence, table
+from nilometer.cli.output import visible
 
 projects = typer.Typer(
     no_args_is_help=True,
@@ -21,57 +21,44 @@ app.add_typer(projects, name="projects")
 _Id = Annotated[int, typer.Argument(metavar="ID", help="As `projects list` shows it.")]
 
 
-@projects.command("list")
-def list_projects(
-    data_dir: DataDir = None, url: Url = None, key: Key = None, as_json: AsJson = False
-) -> None:
+@managing(projects, "list")
+def list_projects(way: Administration) -> Shown:
     """List the projects and their rules."""
-    with administration(data_dir, url, key) as way:
-        found = way.projects()
-    if as_json:
-        show_json(found)
-        return
+    found = way.projects()
     columns = ("id", "name", "capture", "dropped ids", "retention", "rules version", "created")
-    show_table(columns, (_row(project) for project in found))
+    return table(found, columns, (_row(project) for project in found))
 
 
-@projects.command("create")
+@managing(projects, "create")
 def create(
+    way: Administration,
     name: Annotated[str, typer.Argument(help="What you will know it by.")],
     organization: Annotated[
         str | None, typer.Option("--org", metavar="ID", help="As `orgs list` shows it.")
     ] = None,
-    data_dir: DataDir = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Shown:
     """Create a project and print its project key, once: only a hash of it is kept.
 
     The key alone goes to stdout: KEY=$(nilometer projects create staging)
     """
-    with administration(data_dir, url, key) as way:
-        project = way.create_project(name, organization)
-    _show_token(project, as_json, f"Created project {_named(project)}.")
+    project = way.create_project(name, organization)
+    return _with_key(project, f"Created project {_named(project)}.")
 
 
-@projects.command("rename")
+@managing(projects, "rename")
 def rename(
+    way: Administration,
     project_id: _Id,
     name: Annotated[str, typer.Argument(help="Its new name.")],
-    data_dir: DataDir = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Shown:
     """Give a project another name."""
-    with administration(data_dir, url, key) as way:
-        project = way.change_project(project_id, {"name": name})
-    _show(project, as_json, f"Renamed project {_named(project)}.")
+    project = way.change_project(project_id, {"name": name})
+    return sentence(project, f"Renamed project {_named(project)}.")
 
 
-@projects.command("set")
+@managing(projects, "set")
 def set_rules(
+    way: Administration,
     project_id: _Id,
     capture: Annotated[
         CaptureMode | None,
@@ -90,11 +77,7 @@ def set_rules(
     retention: Annotated[
         str | None, typer.Option(metavar="DAYS", help="Days to keep events, or `default`.")
     ] = None,
-    data_dir: DataDir = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Shown:
     """Set a project's rules. A running server follows within 5 seconds; the rest stays as it is."""
     if drop_id and drop_none:
         raise typer.BadParameter("give --drop-id or --drop-none, not both")
@@ -105,60 +88,39 @@ def set_rules(
         changes["retention_days"] = _days(retention)
     if not changes:
         raise typer.BadParameter("nothing to set; give --capture, --drop-id or --retention")
-    with administration(data_dir, url, key) as way:
-        project = way.change_project(project_id, changes)
-    _show(project, as_json, f"Set the rules of project {_named(project)}.")
+    project = way.change_project(project_id, changes)
+    return sentence(project, f"Set the rules of project {_named(project)}.")
 
 
-@projects.command("rotate")
-def rotate(
-    project_id: _Id,
-    data_dir: DataDir = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+@managing(projects, "rotate")
+def rotate(way: Administration, project_id: _Id) -> Shown:
     """Put a new project key in place of the one named default, and print it, once.
 
     The one before is refused within 5 seconds. Keys of other names stay.
     """
-    with administration(data_dir, url, key) as way:
-        project = way.rotate_project(project_id)
-    _show_token(project, as_json, f"Rotated the key of project {_named(project)}.")
+    project = way.rotate_project(project_id)
+    return _with_key(project, f"Rotated the key of project {_named(project)}.")
 
 
-@projects.command("delete")
+@managing(projects, "delete")
 def delete(
+    way: Administration,
     project_id: _Id,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data_dir: DataDir = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Shown:
     """Delete a project for good: its keys, events, blobs and dead letters.
 
     It is gone for everyone within 5 seconds; the server removes what it had soon after.
     """
     if not yes:
         typer.confirm(f"Delete project {project_id} and all it holds, for good?", abort=True)
-    with administration(data_dir, url, key) as way:
-        deletion = way.delete_project(project_id)
-    _show_deletion(deletion, as_json)
+    return _progress(way.delete_project(project_id))
 
 
-@projects.command("deletion")
-def deletion(
-    project_id: _Id,
-    data_dir: DataDir = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
+@managing(projects, "deletion")
+def deletion(way: Administration, project_id: _Id) -> Shown:
     """Show how far the deletion of a project has come."""
-    with administration(data_dir, url, key) as way:
-        found = way.deletion(project_id)
-    _show_deletion(found, as_json)
+    return _progress(way.deletion(project_id))
 
 
 def _days(text: str) -> int | None:
@@ -175,31 +137,18 @@ def _named(project: dict[str, Any]) -> str:
     return f"{project['id']} ({visible(project['name'])})"
 
 
-def _show(project: dict[str, Any], as_json: bool, sentence: str) -> None:
-    if as_json:
-        show_json(project)
-    else:
-        typer.echo(sentence)
+def _with_key(project: dict[str, Any], text: str) -> Shown:
+    return secrets(project, [project["api_token"]], f"{text} Keep the key: it is not shown again.")
 
 
-def _show_token(project: dict[str, Any], as_json: bool, sentence: str) -> None:
-    if as_json:
-        show_json(project)
-        return
-    typer.echo(project["api_token"])
-    typer.echo(f"{sentence} Keep the key: it is not shown again.", err=True)
-
-
-def _show_deletion(deletion: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        show_json(deletion)
-        return
+def _progress(deletion: dict[str, Any]) -> Shown:
     counts = ", ".join(
         f"{count} {kind.replace('_', ' ')}" for kind, count in deletion["deleted"].items()
     )
-    typer.echo(f"Project {deletion['project_id']}: {deletion['state']}. Deleted so far: {counts}.")
+    text = f"Project {deletion['project_id']}: {deletion['state']}. Deleted so far: {counts}."
     if deletion["last_error"]:
-        typer.echo(f"The last attempt failed ({visible(deletion['last_error'])}); it is repeated.")
+        text += f"\nThe last attempt failed ({visible(deletion['last_error'])}); it is repeated."
+    return sentence(deletion, text)
 
 
 def _row(project: dict[str, Any]) -> tuple[object, ...]:
