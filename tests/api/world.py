@@ -202,7 +202,7 @@ def opened(store: Store, directory: Path) -> Iterator[World]:
         services = _services(database, keyring, store, blobs, log, directory)
         app = create_app(services)
         stack.callback(app.state.context.close)
-        url = stack.enter_context(_served(app))
+        url = stack.enter_context(served(app))
         http = stack.enter_context(httpx.Client(base_url=url, timeout=30))
         yield World(services, app, accounts, database, url, http)
 
@@ -256,7 +256,7 @@ def _leave_ids_to_others(database: Database) -> None:
 
 
 @contextmanager
-def _served(app: FastAPI) -> Iterator[str]:
+def served(app: FastAPI) -> Iterator[str]:
     """The application on a free port of loopback, by the server that production uses."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

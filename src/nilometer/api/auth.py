@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, cast
 
+import orjson
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from nilometer.access.types import Authority, KeyKind, Principal, Scope, UnknownKey
+from nilometer.api.bodies import read_bytes
 from nilometer.api.errors import NotAuthenticated, PermissionDenied
 from nilometer.api.services import Context, Ctx
 from nilometer.capture.provenance import client_address
-from nilometer.errors import NotFound
+from nilometer.errors import InvalidInput, NotFound
 
 # Longer than any key that is ever issued or may be set.
 _LONGEST_KEY = 128
 _LONGEST_PROJECT_ID = 18
+_PARAMETER = "personal_api_key"
+# Stands for what was sent in place of a key and can be none, such as a number.
+_NO_KEY = "\0"
 # Stands for the key's own organization, or home project, in a path.
 CURRENT = "@current"
 
@@ -60,12 +65,16 @@ class Caller(Member):
     project_id: int
 
 
-def credential(request: Request) -> tuple[str, str]:
-    """The key of a request and where it was found: the header first, then the query."""
+async def credential(request: Request, ctx: Context) -> tuple[str, str]:
+    """The key of a request and where it was found: the header first, then a JSON body, then the
+    query (capture contract, section 6)."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip(), "request Authorization header"
-    token = request.query_params.get("personal_api_key", "").strip()
+    token = await _key_in_body(request, ctx)
+    if token:
+        return token, "body"
+    token = request.query_params.get(_PARAMETER, "").strip()
     if token:
         return token, "query string"
     raise NotAuthenticated(
@@ -73,9 +82,30 @@ def credential(request: Request) -> tuple[str, str]:
     )
 
 
+async def _key_in_body(request: Request, ctx: Context) -> str:
+    """The member `personal_api_key` of a body that says it is JSON, and is; else "".
+
+    The body is then read before anybody knows whose it is. So few are read at once, and a slow one
+    is given up early: this way in must not become a way to shut others out.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    if media_type.strip().lower() != "application/json":
+        return ""
+    async with ctx.unknown_bodies.passed():
+        try:
+            wait = ctx.services.settings.body_idle_timeout
+            sent = orjson.loads(await read_bytes(request, seconds=wait))
+        except (InvalidInput, orjson.JSONDecodeError):
+            return ""  # said to whoever has a key, elsewhere in the request
+    key = cast("dict[str, Any]", sent).get(_PARAMETER) if isinstance(sent, dict) else None
+    if key is None or isinstance(key, str):
+        return (key or "").strip()
+    return _NO_KEY
+
+
 async def authenticate(request: Request, ctx: Context) -> Principal:
     """Whose key it is. Raises NotAuthenticated with the contract's sentences."""
-    token, place = credential(request)
+    token, place = await credential(request, ctx)
     invalid = NotAuthenticated(f"Personal API key found in {place} is invalid.")
     if len(token) > _LONGEST_KEY or not token.isascii():
         raise invalid

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import asyncio
+from typing import Any, TypeVar, cast
 
 import orjson
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from nilometer.api.errors import RequestTimeout
+from nilometer.api.services import context
 from nilometer.errors import InvalidInput
 
 MAX_BODY = 2 * 1024 * 1024
@@ -19,6 +22,10 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    personal_api_key: SecretStr | None = Field(
+        None, description="The key, for clients that cannot send an Authorization header."
+    )
+
 
 Kind = TypeVar("Kind", bound=Body)
 
@@ -26,11 +33,7 @@ Kind = TypeVar("Kind", bound=Body)
 async def read_body(request: Request, kind: type[Kind]) -> Kind:
     """The body as this model; an empty one as `{}`. Raises InvalidInput, which never repeats what
     was sent."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise InvalidInput(f"The body is larger than {MAX_BODY} bytes.")
+    body = await read_bytes(request)
     try:
         return kind.model_validate(orjson.loads(body or b"{}"))
     except orjson.JSONDecodeError:
@@ -40,6 +43,39 @@ async def read_body(request: Request, kind: type[Kind]) -> Kind:
         attr = ".".join(str(part) for part in first["loc"]) or None
         sentence = f"{attr}: {first['msg']}." if attr else f"{first['msg']}."
         raise InvalidInput(sentence, code=str(first["type"]), attr=attr) from None
+
+
+async def read_bytes(
+    request: Request, *, limit: int = MAX_BODY, seconds: float | None = None
+) -> bytes:
+    """The body, kept with the request: who asks first is the one that waits, for so many seconds
+    (by default the setting `body_timeout`).
+
+    Raises InvalidInput for a longer one, and RequestTimeout.
+    """
+    state = request.scope.setdefault("state", {})
+    if "body" not in state:
+        state["body"] = await _received(request, limit, seconds)
+    body = cast("bytes", state["body"])
+    if len(body) > limit:
+        raise InvalidInput(f"The body is larger than {limit} bytes.")
+    return body
+
+
+async def _received(request: Request, limit: int, seconds: float | None) -> bytes:
+    """The body; of one that is too long a little more than the limit."""
+    body = bytearray()
+    if seconds is None:
+        seconds = context(request).services.settings.body_timeout
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    break
+    except TimeoutError:
+        raise RequestTimeout("The body did not arrive in time.") from None
+    return bytes(body)
 
 
 def documented(kind: type[Body], *, required: bool = True) -> dict[str, Any]:

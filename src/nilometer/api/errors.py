@@ -14,6 +14,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nilometer.access.types import TooManyGuesses, UnknownKey
@@ -39,11 +40,18 @@ class PermissionDenied(NilometerError):
     code = "permission_denied"
 
 
+class RequestTimeout(NilometerError):
+    """The body took too long to arrive."""
+
+    code = "request_timeout"
+
+
 # The first class that fits decides: status and type.
 _STATUSES: tuple[tuple[type[NilometerError], int, str], ...] = (
     (NotAuthenticated, 401, "authentication_error"),
     (UnknownKey, 401, "authentication_error"),
     (PermissionDenied, 403, "authentication_error"),
+    (RequestTimeout, 408, "invalid_request"),
     (BlobExpired, 410, "invalid_request"),
     (NotFound, 404, "invalid_request"),
     (InvalidInput, 400, "validation_error"),
@@ -124,6 +132,8 @@ class UnexpectedErrors:
 
         try:
             await self._app(scope, receive, note)
+        except ClientDisconnect:
+            return  # before its body had arrived: nobody is there to be answered
         except Exception as error:
             if scope["type"] != "http":
                 raise

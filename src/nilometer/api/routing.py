@@ -46,6 +46,7 @@ _MEANINGS = {
     401: "No valid key came with it.",
     403: "The key may not do this.",
     404: "No such thing in a project that the key may see.",
+    408: "The body did not arrive in time.",
     429: "Too many wrong keys came from this address; `Retry-After` says when to try again.",
     503: "A part that is needed is down or busy; `Retry-After` says when to try again.",
 }

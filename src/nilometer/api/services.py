@@ -47,7 +47,8 @@ class Context:
     Reads of the store have threads of their own, so that a slow store never keeps an operator
     from the dead letters. `hydrations` bounds the answers of 64 MiB that are in memory at once.
     Untrusted SQL has two threads, so that it never keeps those reads waiting; an export holds one
-    of two places for as long as its client reads.
+    of two places for as long as its client reads. `unknown_bodies` bounds the bodies that are read
+    for the key in them.
     """
 
     services: Services
@@ -59,6 +60,7 @@ class Context:
     database_workers: Workers
     hydrations: Gate
     sql_exports: Gate
+    unknown_bodies: Gate
 
     def close(self) -> None:
         """Wait for the blocking calls under way, so that the parts below may be closed."""
@@ -79,6 +81,7 @@ def make_context(services: Services) -> Context:
         database_workers=Workers("api-database", threads=4, waiting=64),
         hydrations=Gate(slots=2, waiting=32),
         sql_exports=Gate(slots=2, waiting=8),
+        unknown_bodies=Gate(slots=32, waiting=0),
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from nilometer.api.answers import json_answer, list_answer
 from nilometer.api.auth import DeploymentOperator, Operator, actor_of
+from nilometer.api.bodies import Body, documented, read_bytes
 from nilometer.api.routes.events import Text
 from nilometer.api.routing import NO_PARAMETERS, QueryModel, private_router, route
 from nilometer.api.services import Context, Ctx
@@ -79,18 +80,13 @@ class DeadLettersQuery(QueryModel):
     cursor: Text | None = Field(None, description="From a page's `next`.")
 
 
-class DiscardBody(BaseModel):
+class DiscardBody(Body):
     """Why a record is not wanted."""
 
     reason: str = Field(min_length=1, max_length=1000)
 
 
-_DISCARD_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": DiscardBody.model_json_schema()}},
-    }
-}
+_DISCARD_BODY = documented(DiscardBody)
 _PATH = "/projects/{project_id}/dead_letters"
 _UNOWNED_PATH = "/dead_letters"
 
@@ -222,22 +218,12 @@ async def _replay(ctx: Context, owner: Owner, letter_id: str, actor: str) -> Res
 async def _discard(
     request: Request, ctx: Context, owner: Owner, letter_id: str, actor: str
 ) -> Response:
-    reason = _reason(await _body(request))
+    reason = _reason(await read_bytes(request, limit=_MAX_BODY))
     letters = ctx.services.dead_letters
     letter = await ctx.database_workers.run(
         lambda: letters.discard(owner, letter_id, actor=actor, reason=reason)
     )
     return json_answer(_summary_json(letter))
-
-
-async def _body(request: Request) -> bytes:
-    """The body, read only now that the caller is known, and never more than it may have."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY:
-            raise InvalidInput(f"The body is larger than {_MAX_BODY} bytes.")
-    return body
 
 
 def _reason(body: bytes) -> str:
