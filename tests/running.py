@@ -46,7 +46,8 @@ class Server:
         """The bare process, not waited for."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NILOMETER_")}
         environment |= {f"NILOMETER_{name}": str(value) for name, value in self.settings.items()}
-        serve = [sys.executable, "-m", "nilometer", "serve", "--port", "0"]
+        port = str(self.settings.get("PORT", 0))
+        serve = [sys.executable, "-m", "nilometer", "serve", "--port", port]
         return subprocess.Popen(
             [*self.prefix, *serve, "--data-dir", str(self.data_dir)],
             env=environment,

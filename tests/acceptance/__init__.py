@@ -1,0 +1,1 @@
+"""The acceptance suite: what a deployment must do, seen only through its front doors."""
