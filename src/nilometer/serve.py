@@ -130,6 +130,7 @@ class Embedded:
                 courtesy=COURTESY_SECONDS,
                 batch_records=settings.pipeline_batch_records,
                 batch_bytes=settings.pipeline_batch_bytes,
+                batch_events=settings.pipeline_batch_events,
                 linger=settings.pipeline_linger,
                 dead_letter_share=settings.dead_letter_share,
                 dead_letter_window=settings.dead_letter_window,

@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     pipeline_batch_bytes: int = Field(
         16 * MIB, gt=0, description="Bytes of records written to the store at once, at most."
     )
+    pipeline_batch_events: int = Field(
+        5000, gt=0, description="Events in those records at which a batch is full."
+    )
     pipeline_linger: float = Field(
         0.2, ge=0, description="How long a batch waits for more records before it is written."
     )
@@ -134,11 +137,11 @@ class Settings(BaseSettings):
         0.5,
         gt=0,
         le=1,
-        description="The share of recent records that may be dead-lettered before the pipeline "
+        description="The share of recent events that may be dead-lettered before the pipeline "
         "stops and says so.",
     )
     dead_letter_window: int = Field(
-        200, gt=0, description="Recent records over which that share is taken."
+        200, gt=0, description="Recent events over which that share is taken."
     )
 
     @field_validator("bootstrap_personal_key")

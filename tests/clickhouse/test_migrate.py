@@ -9,6 +9,7 @@ import pytest
 from nilometer.clickhouse import engine, migrate
 from nilometer.clickhouse.store import Store
 from nilometer.conventions.ai_event import COLUMNS
+from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS
 from nilometer.errors import ConfigurationError
 
 TYPES = {
@@ -102,11 +103,52 @@ def test_what_events_takes_calls_takes(store: Store):
     """The pipeline relies on it: a record whose events row was stored is never rejected after."""
     events, calls = _columns(store, "events"), _columns(store, "calls")
     own = {"call_id", "identity", "event_uuid", "source_rank", "revision", "operation"}
+    computed = ("vector_", "usage_", "cost_", "price_", "priced_")
     for name, kind in calls.items():
-        if name not in own:
+        if name not in own and not name.startswith(computed):
             assert events[name.removeprefix("reported_")] == kind, name
     for name, kind in _columns(store, "event_ids").items():
         assert events[name] == kind, name
+
+
+def test_a_filled_store_of_the_first_release_is_migrated_and_goes_on(
+    empty: engine.Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    every = migrate.migrations()
+    with monkeypatch.context() as first_release:
+        first_release.setattr(migrate, "migrations", lambda: every[:1])
+        migrate.migrate(empty, lock=tmp_path / "lock")
+    fill = (
+        "INSERT INTO events (project_id, uuid, event, timestamp, accepted_at, properties) "
+        "SELECT 1, generateUUIDv4(), '$ai_span', now64(6), now64(6), '{\"a\":1}' FROM numbers(1000)"
+    )
+    call = (
+        "INSERT INTO calls (project_id, call_id, event_uuid, revision, accepted_at, input_tokens) "
+        "SELECT 1, toString(number), generateUUIDv4(), 1, now64(6), 7 FROM numbers(1000)"
+    )
+    empty.command(fill)
+    empty.command(call)
+    migrate.migrate(empty, lock=tmp_path / "lock")
+    empty.command(fill)  # a process of the release before, while the upgrade rolls
+    empty.command(call)
+    for table, defaults in (
+        ("events", "source = '' AND converter = '' AND properties = '{\"a\":1}'"),
+        (
+            "calls",
+            "vector_total IS NULL AND cost_total IS NULL AND usage_units = '{}' "
+            "AND price_reason = '' AND input_tokens = 7",
+        ),
+    ):
+        assert empty.query(f"SELECT countIf({defaults}), count() FROM {table}").result_rows == [
+            (2000, 2000)
+        ]
+
+
+def test_the_columns_of_usage_are_the_token_vectors(store: Store):
+    calls = _columns(store, "calls")
+    for name in (*INPUT_BUCKETS, *OUTPUT_BUCKETS, "input", "output", "total"):
+        assert calls[f"vector_{name}"] == "Nullable(UInt64)"
+        assert calls[f"cost_{name}"] == "Nullable(Decimal(38, 18))"
 
 
 def test_properties_are_compressed_text_and_not_the_lossy_json_type(store: Store):

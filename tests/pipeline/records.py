@@ -10,6 +10,7 @@ import orjson
 from nilometer.domain.ai_record import AiRecord, BlobReference
 from nilometer.log.envelope import Envelope
 from nilometer.log.port import Lag, LogState, Position, Record
+from nilometer.pipeline.mapping import Rows, Unmappable, map_record
 
 ACCEPTED_AT = 1_751_367_600_123_456  # 2025-07-01T11:00:00.123456Z
 RETENTION_DAYS = 30
@@ -31,6 +32,14 @@ def envelope(
     text = given.encode() if isinstance(given, str) else orjson.dumps(given)
     record = AiRecord(orjson.dumps(head), text, tuple(blobs), "127.0.0.1", RETENTION_DAYS)
     return Envelope(project_id, uuid, "ai", 1, accepted_at, 1, record.encode())
+
+
+def mapped(one: Envelope) -> Rows:
+    """The rows of a record of one event. Raises why it has none."""
+    [rows] = map_record(one)
+    if isinstance(rows, Unmappable):
+        raise rows.error
+    return rows
 
 
 class MemoryLog:

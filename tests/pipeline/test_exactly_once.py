@@ -17,10 +17,9 @@ from nilometer.clickhouse.store import Store, StoreUnavailable
 from nilometer.failpoints import Fault
 from nilometer.log.envelope import Envelope
 from nilometer.pipeline import writer
-from nilometer.pipeline.mapping import map_record
 from nilometer.pipeline.pipeline import Pipeline
 from tests.pipeline import rows
-from tests.pipeline.records import ACCEPTED_AT, MemoryLog, envelope
+from tests.pipeline.records import ACCEPTED_AT, MemoryLog, envelope, mapped
 
 MakePipeline = Callable[..., Pipeline]
 UUIDS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(6)]
@@ -89,14 +88,14 @@ def test_any_order_repetition_batches_and_crashes_give_the_rows_of_the_first_of_
 
 def test_a_redelivered_record_maps_to_the_same_bytes(project_id: int):
     one = record(project_id, UUIDS[0], 0)
-    assert map_record(one) == map_record(replace(one))
+    assert mapped(one) == mapped(replace(one))
 
 
 def test_equal_rows_collapse_even_when_the_look_up_found_nothing(
     store: Store, project_id: int, monkeypatch: pytest.MonkeyPatch
 ):
     """The second fence: two processes that hold one batch at the same time."""
-    batch = [map_record(record(project_id, uuid, 0)) for uuid in UUIDS]
+    batch = [mapped(record(project_id, uuid, 0)) for uuid in UUIDS]
     monkeypatch.setattr(writer, "_look_up", lambda store, batch: {})
     writer.write(store, batch)
     writer.write(store, batch)
@@ -108,7 +107,7 @@ def test_an_event_that_another_release_left_half_written_is_not_written_again(
     store: Store, project_id: int, make_pipeline: MakePipeline
 ):
     """Its rows would differ: only the look-up, not FINAL, keeps it single."""
-    old = map_record(record(project_id, UUIDS[0], 0))
+    old = mapped(record(project_id, UUIDS[0], 0))
     store.insert_lines("events", [old.event.replace(b"2025-06-01", b"2025-05-31")])
     log = MemoryLog([record(project_id, UUIDS[0], 0)])
     make_pipeline(log).run_once(1)
@@ -161,7 +160,7 @@ def test_a_redelivered_call_that_another_release_named_otherwise_is_not_written_
     store: Store, project_id: int, make_pipeline: MakePipeline
 ):
     one = record(project_id, UUIDS[0], 0)
-    old = map_record(one)
+    old = mapped(one)
     assert old.call
     renamed = old.call.replace(old.call_id.encode(), b"another name")
     writer.write(store, [replace(old, call=renamed, call_id="another name")])

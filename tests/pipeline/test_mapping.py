@@ -8,14 +8,13 @@ import pytest
 from nilometer.clickhouse.store import Store
 from nilometer.domain.ai_record import AiRecord, BlobReference, RecordBroken
 from nilometer.log.envelope import Envelope
-from nilometer.pipeline.mapping import map_record
-from tests.pipeline.records import ACCEPTED_AT, envelope
+from tests.pipeline.records import ACCEPTED_AT, envelope, mapped
 
 UUID = "123e4567-e89b-12d3-a456-426614174000"
 
 
 def event_row(one: Envelope) -> dict[str, object]:
-    return orjson.loads(map_record(one).event)
+    return orjson.loads(mapped(one).event)
 
 
 def test_the_row_says_who_when_and_what():
@@ -72,8 +71,7 @@ def test_properties_inside_the_event_part_are_the_same_as_beside_it():
         30,
     )
     one, other = (
-        map_record(replace(envelope(1, UUID), payload=record.encode()))
-        for record in (inside, beside)
+        mapped(replace(envelope(1, UUID), payload=record.encode())) for record in (inside, beside)
     )
     assert one == other
 
@@ -88,7 +86,7 @@ def test_a_cost_that_a_double_cannot_hold_is_exact(inside: bool):
         head = f'{{"event":"$ai_generation","distinct_id":"d","properties":{properties}}}'
         record = AiRecord(head.encode(), None, (), "::1", 30)
         one = replace(one, payload=record.encode())
-    rows = map_record(one)
+    rows = mapped(one)
     assert orjson.loads(rows.event)["total_cost_usd"] == cost
     assert rows.call is not None
     assert orjson.loads(rows.call)["reported_total_cost_usd"] == cost
@@ -111,7 +109,7 @@ def test_every_number_that_the_door_accepts_can_be_stored(
     names = ("$ai_input_tokens", "$ai_latency", "$ai_total_cost_usd", "$ai_http_status", "other")
     members = ",".join(f'"{name}":{number}' for name in names)
     text = f'{{"$ai_model":"m",{members}}}'
-    store.insert_lines("events", [map_record(envelope(project_id, UUID, properties=text)).event])
+    store.insert_lines("events", [mapped(envelope(project_id, UUID, properties=text)).event])
     sql = (
         "SELECT properties, input_tokens, total_cost_usd FROM events "
         "WHERE project_id = {project:Int64}"
@@ -123,7 +121,7 @@ def test_no_column_is_made_of_a_blobs_url():
     names = ("$ai_trace_id", "$ai_input_tokens", "$ai_error", "$ai_response_id", "litellm_call_id")
     url = "file://nilometer/llma/1/x.multipart?range=0-9"
     blobs = [BlobReference(name, url, "text/plain", None, 5, 5, False) for name in names]
-    rows = map_record(envelope(1, UUID, properties={"$ai_model": "m"}, blobs=blobs))
+    rows = mapped(envelope(1, UUID, properties={"$ai_model": "m"}, blobs=blobs))
     row, call = orjson.loads(rows.event), orjson.loads(rows.call or b"")
     assert set(orjson.loads(row["properties"])) == {"$ai_model", *names}
     assert not {"trace_id", "input_tokens", "error"} & set(row)
@@ -168,7 +166,7 @@ def test_a_blob_is_its_url_under_its_name():
 )
 def test_generations_and_embeddings_are_calls(name: str, operation: str | None):
     properties = {"$ai_model": "m", "$ai_trace_id": "t", "$ai_span_id": "s", "$ai_input_tokens": 5}
-    call = map_record(envelope(1, UUID, name=name, properties=properties)).call
+    call = mapped(envelope(1, UUID, name=name, properties=properties)).call
     if operation is None:
         assert call is None
         return
@@ -190,12 +188,12 @@ def test_generations_and_embeddings_are_calls(name: str, operation: str | None):
 )
 def test_headers_that_the_store_cannot_hold_are_a_broken_record(header: dict[str, object]):
     with pytest.raises(RecordBroken):
-        map_record(replace(envelope(1, UUID), **header))
+        mapped(replace(envelope(1, UUID), **header))
 
 
 def test_a_uuid_that_is_none_is_refused_before_a_look_up_fails_on_it():
     with pytest.raises(ValueError, match="not a UUID"):
-        map_record(replace(envelope(1, UUID), uuid="no uuid"))
+        mapped(replace(envelope(1, UUID), uuid="no uuid"))
 
 
 def test_earlier_acceptance_is_the_greater_version():

@@ -34,7 +34,7 @@ def waiting(reason: str) -> float:
 
 
 def outcomes(outcome: str) -> float:
-    return metrics.PIPELINE_RECORDS.labels(outcome)._value.get()
+    return metrics.PIPELINE_EVENTS.labels(outcome)._value.get()
 
 
 def queryable() -> float:
@@ -270,10 +270,12 @@ def test_bisecting_finds_exactly_the_records_that_the_store_rejects(
     whole = batch.map_record
 
     def poison(one):
-        mapped = whole(one)
-        if one.uuid not in poisoned:
-            return mapped
-        return replace(mapped, event=mapped.event.replace(b'"is_error":false', b'"is_error":"?"'))
+        for mapped in whole(one):
+            if mapped.uuid in poisoned:
+                broken = mapped.event.replace(b'"is_error":false', b'"is_error":"?"')
+                yield replace(mapped, event=broken)
+            else:
+                yield mapped
 
     monkeypatch.setattr(batch, "map_record", poison)
     log = MemoryLog([envelope(project_id, uuid(number)) for number in range(20)])

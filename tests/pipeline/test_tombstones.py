@@ -19,7 +19,7 @@ def uuid(number):
 
 
 def dropped():
-    return metrics.PIPELINE_RECORDS.labels("dropped")._value.get()
+    return metrics.PIPELINE_EVENTS.labels("dropped")._value.get()
 
 
 def test_only_the_records_of_tombstoned_projects_are_dropped(store, make_pipeline, dead_letters):

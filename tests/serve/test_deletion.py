@@ -55,7 +55,7 @@ def test_a_deletion_survives_the_process_and_takes_everything(tmp_path):
         assert done["deleted"]["rows"] >= 3
         assert [str(project) in path.parts for path in bucket(server)] == [False]
         metrics = requests.get(f"{server.url}/metrics", timeout=10).text
-        assert 'nilometer_pipeline_records_total{outcome="dropped"}' in metrics
+        assert 'nilometer_pipeline_events_total{outcome="dropped"}' in metrics
         with server.client() as client:
             assert client.get(f"/api/projects/1/events/{kept}/").status_code == 200
             assert client.get(f"/api/projects/{project}/events/").status_code == 404

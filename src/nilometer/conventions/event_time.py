@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nilometer.domain import clock
@@ -35,6 +35,15 @@ def timestamp(now: datetime, timestamp: Any, sent_at: Any, ignore_sent_at: bool)
         micros = happened
     else:
         micros = clock.to_micros(now) + happened - sent
+    return _within(micros)
+
+
+def bounded(now: datetime, distance: timedelta) -> datetime:
+    """The time at a distance from `now`, moved into the same range as `timestamp`."""
+    return _within(clock.to_micros(now) + distance // timedelta(microseconds=1))
+
+
+def _within(micros: int) -> datetime:
     return clock.from_micros(min(max(micros, _FIRST), _LAST))
 
 

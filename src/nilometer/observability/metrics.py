@@ -136,9 +136,10 @@ STORE_INSERT_SECONDS = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
-PIPELINE_RECORDS = Counter(
-    "nilometer_pipeline_records_total",
-    "Records that the pipeline carried, by outcome (`stored`, `duplicate` or `dead_letter`).",
+PIPELINE_EVENTS = Counter(
+    "nilometer_pipeline_events_total",
+    "Events that the pipeline carried, by outcome (`stored`, `duplicate`, `dead_letter` or, of a "
+    "project that is being deleted, `dropped`).",
     ("outcome",),
     registry=REGISTRY,
 )
@@ -151,7 +152,7 @@ PIPELINE_WAITING = Gauge(
 )
 DEAD_LETTERS = Counter(
     "nilometer_dead_letters_total",
-    "Records dead-lettered, by reason.",
+    "Events dead-lettered, by reason.",
     ("reason",),
     registry=REGISTRY,
 )

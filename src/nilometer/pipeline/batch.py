@@ -1,26 +1,33 @@
 """One batch of log records: mapped, written, the bad ones found. Decides; carries out nothing else.
 
-The outcome of each record is a value (`Good`, `Bad` or `Dropped`), in the order of the log. What
-to do about it (dead letters, the offset, waiting) is the pipeline's.
+The outcome of each event is a value (`Good`, `Bad` or `Dropped`), grouped by the record that
+brought it, in the order of the log. What to do about it (dead letters, the offset, waiting) is the
+pipeline's.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import TypeGuard
+from dataclasses import dataclass, replace
 
 from nilometer.clickhouse.store import Store, StoreRejected
 from nilometer.domain.ai_record import RecordBroken
 from nilometer.log import envelope
 from nilometer.log.envelope import Envelope, EnvelopeBroken, EnvelopeTooNew
 from nilometer.log.port import Record
-from nilometer.pipeline.mapping import Rows, UnknownDoor, map_record
+from nilometer.pipeline.mapping import (
+    Mapped,
+    Rows,
+    UnknownDoor,
+    Unmappable,
+    excerpt,
+    map_record,
+)
 from nilometer.pipeline.writer import write
 
-# How many records are mapped between two pauses: about a millisecond's work.
-_RECORDS_BETWEEN_PAUSES = 16
+# How many events are mapped between two pauses: about a millisecond's work.
+_EVENTS_BETWEEN_PAUSES = 16
 
 
 # The errors' own sentences may quote what they stumbled on; a dead letter's detail may not.
@@ -33,16 +40,18 @@ _SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Good:
-    """A record that can be stored."""
+    """An event that can be stored: the `index`-th of its record."""
 
     record: Record
+    index: int
     rows: Rows
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A record that cannot: why, as a code and as a sentence without content. `envelope` is None
-    when not even its headers could be read."""
+    """An event that cannot, or a whole record that cannot be read: why, as a code and as a
+    sentence without content. `envelope` holds the event alone; None when not even the record's
+    headers could be read."""
 
     record: Record
     envelope: Envelope | None
@@ -52,78 +61,82 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A record of a project that is being deleted or is gone: nothing of it is kept."""
+    """An event of a project that is being deleted or is gone: nothing of it is kept."""
 
     record: Record
 
 
 Outcome = Good | Bad | Dropped
 
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A record and what became of each of its events; `envelope` is None when it has none that can
+    be read."""
+
+    record: Record
+    envelope: Envelope | None
+    outcomes: Sequence[Outcome]
+
+
 Tombstoned = Callable[[Collection[int]], Collection[int]]
 """Which of these projects have a tombstone. Raises DatabaseUnavailable."""
 
+Written = Callable[[Good, bool], None]
+"""Told of each event that has had its effect on the store: whether it is new there."""
+
 
 def map_batch(
-    records: Sequence[Record], *, courtesy: float = 0
-) -> tuple[list[Outcome], EnvelopeTooNew | None]:
-    """Every record's outcome, up to the first that a newer Nilometer wrote, which is returned
-    beside them: no later record may overtake it.
+    records: Sequence[Record], *, max_events: int, courtesy: float = 0
+) -> tuple[list[Carried], EnvelopeTooNew | None]:
+    """What every record becomes, up to the one with which there are `max_events` or more, or the
+    first that a newer Nilometer wrote, which is returned beside them: no later record may overtake
+    it.
 
-    `courtesy` is how many seconds to pause every 16 records, for the threads that share the
+    `courtesy` is how many seconds to pause every 16 events, for the threads that share the
     interpreter; see `Pipeline`.
     """
-    outcomes: list[Outcome] = []
-    for index, record in enumerate(records, 1):
+    carried: list[Carried] = []
+    pauses = _Pauses(courtesy)
+    for record in records:
         try:
-            outcomes.append(_map(record))
+            carried.append(_map(record, pauses))
         except EnvelopeTooNew as newer:
-            return outcomes, newer
-        if courtesy and index % _RECORDS_BETWEEN_PAUSES == 0:
-            time.sleep(courtesy)
-    return outcomes, None
+            return carried, newer
+        if pauses.events >= max_events:
+            break
+    return carried, None
 
 
-def drop_tombstoned(outcomes: Sequence[Outcome], tombstoned: Tombstoned) -> list[Outcome]:
-    """The outcomes, those of tombstoned projects dropped: neither stored nor dead-lettered."""
-    projects = {project for each in outcomes if (project := _project_of(each)) is not None}
+def drop_tombstoned(batch: Sequence[Carried], tombstoned: Tombstoned) -> list[Carried]:
+    """The batch, events of tombstoned projects dropped: neither stored nor dead-lettered."""
+    projects = {each.envelope.project_id for each in batch if each.envelope is not None}
     gone = tombstoned(projects) if projects else ()
     if not gone:
-        return list(outcomes)
-    return [Dropped(each.record) if _project_of(each) in gone else each for each in outcomes]
+        return list(batch)
+    return [
+        replace(each, outcomes=[Dropped(each.record)] * len(each.outcomes))
+        if each.envelope is not None and each.envelope.project_id in gone
+        else each
+        for each in batch
+    ]
 
 
 def write_batch(
-    store: Store,
-    outcomes: Sequence[Outcome],
-    *,
-    most_bad: int,
-    written: Callable[[Record, int | None], None],
-) -> list[Outcome]:
-    """Store the good ones. When the store rejects the batch, halve it until what it rejects is
+    store: Store, batch: Sequence[Carried], *, most_bad: int, written: Written
+) -> list[Carried]:
+    """Store the good events. When the store rejects the batch, halve it until what it rejects is
     found: those come back bad.
 
-    Stops looking after more than `most_bad` were found and returns the outcomes up to there: a
-    store that rejects everything would be asked twice for every record. Calls `written` for each
-    record as soon as it has had its effect, with its time of acceptance, or None for a repeat of
-    what is stored. Raises StoreUnavailable.
+    Stops looking after more than `most_bad` were found, at the end of a record, and returns the
+    records up to there: a store that rejects everything would be asked twice for every event. Calls
+    `written` for each event as soon as it has had its effect. Raises StoreUnavailable.
     """
-    good = [outcome for outcome in outcomes if _is_good(outcome)]
-    try:
-        stored = write(store, [outcome.rows for outcome in good])
-    except StoreRejected as rejected:
-        if len(good) == 1:
-            bad = _rejected(good[0], rejected)
-            return [bad if each is good[0] else each for each in outcomes]
-    else:
-        for each, new in zip(good, stored, strict=True):
-            written(each.record, each.rows.accepted_at if new else None)
-        return list(outcomes)
-    middle = outcomes.index(good[len(good) // 2])
-    head = write_batch(store, outcomes[:middle], most_bad=most_bad, written=written)
-    most_bad -= sum(1 for outcome in head if isinstance(outcome, Bad))
-    if most_bad < 0:
-        return head
-    return head + write_batch(store, outcomes[middle:], most_bad=most_bad, written=written)
+    good = [outcome for each in batch for outcome in each.outcomes if isinstance(outcome, Good)]
+    settled, rejected = _write(store, good, most_bad, written)
+    if settled < len(good):
+        batch = batch[: _place_of(batch, good[settled].record)]
+    return [_without(each, rejected) for each in batch] if rejected else list(batch)
 
 
 def located(error: Exception) -> str:
@@ -137,32 +150,99 @@ def located(error: Exception) -> str:
     return f"{type(error).__name__} in {code.co_name} line {place.tb_lineno}"
 
 
-def _map(record: Record) -> Outcome:
+class _Pauses:
+    """Counts the events of a batch, and gives up the interpreter every so many of them."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.events = 0
+
+    def one_more(self) -> None:
+        self.events += 1
+        if self._seconds and self.events % _EVENTS_BETWEEN_PAUSES == 0:
+            time.sleep(self._seconds)
+
+
+def _map(record: Record, pauses: _Pauses) -> Carried:
     known: Envelope | None = None
     try:
         known = envelope.decode(record.headers, record.payload)
-        return Good(record, map_record(known))
+        outcomes: list[Outcome] = []
+        for index, mapped in enumerate(map_record(known)):
+            outcomes.append(_outcome(record, known, index, mapped))
+            pauses.one_more()
     except EnvelopeTooNew:
         raise
-    except (EnvelopeBroken, RecordBroken, UnknownDoor) as error:
-        return Bad(record, known, error.code, _SENTENCES[error.code])
     except Exception as error:  # noqa: BLE001  (whatever a mapper trips over is a dead letter)
-        detail = f"The record could not be mapped: {located(error)}."
-        return Bad(record, known, "mapping_failed", detail)
+        pauses.one_more()
+        outcomes = [_bad(record, known, error)]
+    return Carried(record, known, outcomes)
 
 
-def _project_of(outcome: Outcome) -> int | None:
-    """Whose record it is; None when nobody can tell."""
-    if isinstance(outcome, Good):
-        return outcome.rows.project_id
-    known = outcome.envelope if isinstance(outcome, Bad) else None
-    return known.project_id if known else None
+def _outcome(record: Record, known: Envelope, index: int, mapped: Mapped) -> Outcome:
+    if isinstance(mapped, Unmappable):
+        return _bad(record, excerpt(known, index), mapped.error)
+    return Good(record, index, mapped)
 
 
-def _rejected(good: Good, error: StoreRejected) -> Bad:
-    known = envelope.decode(good.record.headers, good.record.payload)
-    return Bad(good.record, known, error.code, error.detail)
+def _bad(record: Record, known: Envelope | None, error: Exception) -> Bad:
+    if isinstance(error, (EnvelopeBroken, RecordBroken, UnknownDoor)):
+        return Bad(record, known, error.code, _SENTENCES[error.code])
+    return Bad(record, known, "mapping_failed", f"The event could not be mapped: {located(error)}.")
 
 
-def _is_good(outcome: Outcome) -> TypeGuard[Good]:
-    return isinstance(outcome, Good)
+_Rejected = dict[tuple[int, int], StoreRejected]
+"""By the identity of the record's object and the event's place in it."""
+
+
+def _write(
+    store: Store, good: Sequence[Good], most_bad: int, written: Written
+) -> tuple[int, _Rejected]:
+    """How many of these are settled, from the first on, and which of them the store rejects."""
+    try:
+        stored = write(store, [each.rows for each in good])
+    except StoreRejected as rejected:
+        if len(good) == 1:
+            return 1, {_key(good[0]): rejected}
+    else:
+        for each, new in zip(good, stored, strict=True):
+            written(each, new)
+        return len(good), {}
+    middle, within_record = _middle(good)
+    settled, bad = _write(store, good[:middle], most_bad, written)
+    if settled < middle or (len(bad) > most_bad and not within_record):
+        return settled, bad
+    more, worse = _write(store, good[middle:], most_bad - len(bad), written)
+    return settled + more, bad | worse
+
+
+def _middle(good: Sequence[Good]) -> tuple[int, bool]:
+    """Where to halve: between two records, the nearest to the middle, or within the only one."""
+    half = len(good) // 2
+    between = [
+        place for place in range(1, len(good)) if good[place].record is not good[place - 1].record
+    ]
+    if not between:
+        return half, True
+    return min(between, key=lambda place: abs(place - half)), False
+
+
+def _without(carried: Carried, rejected: _Rejected) -> Carried:
+    """The record, its events that the store rejects bad."""
+
+    def verdict(outcome: Outcome) -> Outcome:
+        error = rejected.get(_key(outcome)) if isinstance(outcome, Good) else None
+        if error is None or not isinstance(outcome, Good) or carried.envelope is None:
+            return outcome
+        alone = excerpt(carried.envelope, outcome.index)
+        return Bad(carried.record, alone, error.code, error.detail)
+
+    return replace(carried, outcomes=[verdict(outcome) for outcome in carried.outcomes])
+
+
+def _place_of(batch: Sequence[Carried], record: Record) -> int:
+    return next(place for place, each in enumerate(batch) if each.record is record)
+
+
+def _key(good: Good) -> tuple[int, int]:
+    return id(good.record), good.index

@@ -1,51 +1,31 @@
-"""From a log record to the rows that it becomes.
+"""From a log record to the rows that its events become.
 
 A mapper is a pure function of the envelope: whatever it writes follows from the record alone (no
-clock, no configuration, no look-up), so that a redelivered record gives equal rows. One mapper a
-door and version of its payload; `MAPPING_VERSION` grows whenever any of them gives other rows.
+clock, no configuration, no look-up), so that a redelivered record gives equal rows, in the same
+order. One mapper a door and version of its payload; `MAPPING_VERSION` grows whenever any of them
+gives other rows.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, cast
-
-import orjson
+from typing import TypeVar
 
 from nilometer import failpoints
-from nilometer.conventions import ai_event, event_time
-from nilometer.conventions.kinds import ColumnValue
-from nilometer.domain import ai_record, clock, retention
+from nilometer.conventions import event_time
+from nilometer.domain import ai_record, clock, posthog_record
 from nilometer.domain.ai_record import RecordBroken
 from nilometer.domain.identity import canonical_uuid
 from nilometer.errors import NilometerError
 from nilometer.log.envelope import Envelope, EnvelopeTooNew
+from nilometer.pipeline import map_ai, map_posthog
+from nilometer.pipeline.event_rows import MAPPING_VERSION, Rows
 
-MAPPING_VERSION = 1
+__all__ = ["MAPPERS", "MAPPING_VERSION", "Mapper", "Rows", "UnknownDoor", "Unmappable"]
 
-_FIRST_WINS = (1 << 64) - 1
 _LATEST = clock.to_micros(event_time.LATEST)
-_OPERATIONS = {"$ai_generation": "generation", "$ai_embedding": "embedding"}
-# Less is better when several events describe one call. A client that posts the event itself is
-# the nearest to the call; proxies and OpenTelemetry come with their doors.
-_SOURCE_RANKS = {ai_record.DOOR: 10}
-_COSTS = tuple(name for name, kind in ai_event.COLUMNS.items() if kind == "decimal")
-_COST_PROPERTIES = tuple(f"$ai_{name}" for name in _COSTS)
-# The columns of an event that its call has too, and their names there.
-_CALL_COLUMNS = {
-    **{
-        name: name
-        for name in (
-            *("trace_id", "span_id", "session_id", "model", "provider", "is_error", "http_status"),
-            *("latency", "time_to_first_token", "web_search_count"),
-            *(column for column in ai_event.COLUMNS if column.endswith("_tokens")),
-        )
-    },
-    **{name: f"reported_{name}" for name in _COSTS},
-}
+_T = TypeVar("_T")
 
 
 class UnknownDoor(NilometerError):
@@ -55,36 +35,49 @@ class UnknownDoor(NilometerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """What one record becomes: a row of each table as one line of JSON, or no call.
+class Unmappable:
+    """An event of a record that could not be mapped; the others of the record could."""
 
-    `accepted_at` is microseconds since the epoch; `call_id` is "" when there is no call.
+    error: Exception
+
+
+Mapped = Rows | Unmappable
+
+
+@dataclass(frozen=True, slots=True)
+class Mapper:
+    """How the records of one door and version are read.
+
+    `events` gives one value for each event of a record, in a fixed order: its rows, or why it has
+    none. It raises RecordBroken, ValueError or TypeError when the record as a whole is not what
+    its door writes. `excerpt` is an envelope of the same door that holds only one of the events, by
+    its place in that order; it maps to equal rows.
     """
 
-    project_id: int
-    uuid: str
-    accepted_at: int
-    event: bytes
-    call: bytes | None
-    call_id: str
-    event_id: bytes
+    events: Callable[[Envelope], Iterator[Mapped]]
+    excerpt: Callable[[Envelope, int], Envelope]
 
 
-Mapper = Callable[[Envelope], Rows]
-
-
-def map_record(envelope: Envelope) -> Rows:
-    """The rows of a record.
+def map_record(envelope: Envelope) -> Iterator[Mapped]:
+    """What each event of a record becomes, as it is asked for.
 
     Raises EnvelopeTooNew when the payload is of a later version than this process reads,
-    UnknownDoor, and RecordBroken, ValueError or TypeError for a payload that is not what its door
-    writes.
+    UnknownDoor, and what `Mapper.events` raises.
     """
     failpoints.hit("map")
     _check(envelope)
+    return _mapper(envelope).events(envelope)
+
+
+def excerpt(envelope: Envelope, index: int) -> Envelope:
+    """The envelope of one event of a record that `map_record` could read."""
+    return _mapper(envelope).excerpt(envelope, index)
+
+
+def _mapper(envelope: Envelope) -> Mapper:
     mapper = MAPPERS.get((envelope.door, envelope.door_version))
     if mapper is not None:
-        return mapper(envelope)
+        return mapper
     known = max((version for door, version in MAPPERS if door == envelope.door), default=None)
     if known is None:
         raise UnknownDoor("no mapper is known for the record's door")
@@ -94,57 +87,32 @@ def map_record(envelope: Envelope) -> Rows:
     )
 
 
-def map_ai(envelope: Envelope) -> Rows:
-    """The rows of a record of the `ai` door, version 1."""
-    record = ai_record.decode(envelope.payload)
-    event, properties = _parsed(record)
-    accepted_at = clock.from_micros(envelope.accepted_at)
-    name: str = event["event"]
-    columns = ai_event.columns(name, properties)
-    # A null is left out of a row: the same, and shorter.
-    known = {column: value for column, value in columns.items() if value is not None}
-    identity = {
-        "project_id": envelope.project_id,
-        "uuid": envelope.uuid,
-        "timestamp": ai_event.timestamp(
-            accepted_at,
-            event.get("timestamp"),
-            event.get("sent_at"),
-            properties.get("$ignore_sent_at") is True,
-        ),
-        "accepted_at": accepted_at,
-        "expires_at": retention.expires_at(accepted_at.date(), record.retention_days),
-        "first_wins": _FIRST_WINS - envelope.accepted_at,
-    }
-    row = {
-        **identity,
-        "event": name,
-        "distinct_id": event["distinct_id"],
-        "ip": record.ip,
-        "properties": record.properties_text(),
-        "blobs": orjson.dumps(record.blobs).decode(),
-        "door": envelope.door,
-        "mapping_version": MAPPING_VERSION,
-        **known,
-    }
-    call, call_id = None, ""
-    if name in _OPERATIONS:
-        kind, call_id = ai_event.call_id(envelope.uuid, columns, properties)
-        call = _line(_call(envelope, row, known) | {"identity": kind, "call_id": call_id})
-    return Rows(
-        project_id=envelope.project_id,
-        uuid=envelope.uuid,
-        accepted_at=envelope.accepted_at,
-        event=_line(row),
-        call=call,
-        call_id=call_id,
-        event_id=_line(identity),
-    )
+def each(items: Sequence[_T], rows: Callable[[_T], Rows]) -> Iterator[Mapped]:
+    """The rows of each item, or the error that it raised: one bad item harms no other."""
+    for item in items:
+        try:
+            yield rows(item)
+        except Exception as error:  # noqa: BLE001  (whatever a mapper trips over is a dead letter)
+            yield Unmappable(error)
+
+
+def _one_ai_event(envelope: Envelope) -> Iterator[Mapped]:
+    yield map_ai.rows(envelope)
+
+
+def _posthog_events(envelope: Envelope) -> Iterator[Mapped]:
+    record = posthog_record.decode(envelope.payload)
+    return each(record.events, lambda event: map_posthog.rows(envelope, record, event))
 
 
 # Which mapper reads which payload. A new layout of a door's payload is a new entry beside the old.
 MAPPERS: Mapping[tuple[str, int], Mapper] = {
-    (ai_record.DOOR, ai_record.DOOR_VERSION): map_ai,
+    (ai_record.DOOR, ai_record.DOOR_VERSION): Mapper(
+        events=_one_ai_event, excerpt=lambda envelope, _: envelope
+    ),
+    (posthog_record.DOOR, posthog_record.DOOR_VERSION): Mapper(
+        events=_posthog_events, excerpt=map_posthog.excerpt
+    ),
 }
 
 
@@ -154,49 +122,3 @@ def _check(envelope: Envelope) -> None:
         raise RecordBroken("the record's headers hold a value out of range")
     if canonical_uuid(envelope.uuid) != envelope.uuid:
         raise RecordBroken("the record's uuid is not in its canonical form")
-
-
-def _parsed(record: ai_record.AiRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The event and its properties, costs exact; without those that are blobs, whose URLs say
-    nothing that belongs into a column."""
-    event = _object(record.event)
-    properties = event["properties"] if record.properties is None else _object(record.properties)
-    if any(type(properties.get(name)) is float for name in _COST_PROPERTIES):
-        exact = json.loads(record.properties or record.event, parse_float=Decimal)
-        if record.properties is None:
-            exact = exact["properties"]
-        properties |= {name: exact[name] for name in _COST_PROPERTIES if name in exact}
-    return event, properties
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        # The doors accept what Python's json does; orjson refuses numbers beyond a double.
-        value = json.loads(text)
-    if not isinstance(value, dict):
-        raise TypeError("the record holds another JSON value where an object belongs")
-    return cast("dict[str, Any]", value)
-
-
-def _call(
-    envelope: Envelope, row: Mapping[str, Any], known: Mapping[str, ColumnValue]
-) -> dict[str, Any]:
-    return {
-        "project_id": envelope.project_id,
-        "event_uuid": envelope.uuid,
-        "source_rank": _SOURCE_RANKS[envelope.door],
-        "revision": 1,
-        "accepted_at": row["accepted_at"],
-        "timestamp": row["timestamp"],
-        "distinct_id": row["distinct_id"],
-        "operation": _OPERATIONS[row["event"]],
-        "mapping_version": MAPPING_VERSION,
-        **{_CALL_COLUMNS[name]: value for name, value in known.items() if name in _CALL_COLUMNS},
-    }
-
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    """A row as one line of the store's JSONEachRow."""
-    return orjson.dumps(row, option=orjson.OPT_UTC_Z)

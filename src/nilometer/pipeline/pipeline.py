@@ -22,7 +22,7 @@ from nilometer.log.port import Consumer, Log, LogUnavailable, Record
 from nilometer.observability import metrics
 from nilometer.pipeline.batch import (
     Bad,
-    Outcome,
+    Carried,
     Tombstoned,
     drop_tombstoned,
     located,
@@ -66,8 +66,8 @@ class LogUnreadable(Unavailable):
 
 
 _BAD_RELEASE = (
-    "Too large a share of the recent records cannot be stored, which looks like a bad release "
-    "rather than bad records. Mend it and restart, or resume to try again; nothing is lost."
+    "Too large a share of the recent events cannot be stored, which looks like a bad release "
+    "rather than bad events. Mend it and restart, or resume to try again; nothing is lost."
 )
 _RUNNING = PipelineState(running=True, reason="", detail="")
 
@@ -83,6 +83,7 @@ class Pipeline:
         dead_letters: DeadLetters,
         batch_records: int = 2000,
         batch_bytes: int = 16 * 1024 * 1024,
+        batch_events: int = 5000,
         linger: float = 0.2,
         dead_letter_share: float = 0.5,
         dead_letter_window: int = 200,
@@ -91,8 +92,9 @@ class Pipeline:
         courtesy: float = 0,
         patience: float = 60,
     ) -> None:
-        """`linger` is how many seconds a batch waits for more records; `dead_letter_share` of the
-        last `dead_letter_window` records may be dead-lettered before the pipeline stops.
+        """A record can hold many events: a batch ends with the record that brings its events to
+        `batch_events`. `linger` is how many seconds it waits for more records; `dead_letter_share`
+        of the last `dead_letter_window` events may be dead-lettered before the pipeline stops.
         The records of `tombstoned` projects are dropped; it is asked anew for every batch.
 
         `courtesy` is for a process that also answers clients: seconds to pause in every
@@ -105,6 +107,7 @@ class Pipeline:
         self._dead_letters = dead_letters
         self._batch_records = batch_records
         self._batch_bytes = batch_bytes
+        self._batch_events = batch_events
         self._linger = linger
         self._share = DeadLetterShare(dead_letter_share, dead_letter_window)
         self._most_bad = dead_letter_window
@@ -241,29 +244,38 @@ class Pipeline:
             raise LogUnreadable(error.detail) from error
 
     def _finish_hand(self) -> int:
-        """Give every record of the hand its effect, then commit as far as that went."""
-        mapped, newer = map_batch(self._hand, courtesy=self._courtesy)
+        """Give the records of the hand their effect, as many as make a batch, then commit as far
+        as that went."""
+        mapped, newer = map_batch(
+            self._hand, max_events=self._batch_events, courtesy=self._courtesy
+        )
         wanted = drop_tombstoned(mapped, self._tombstoned)
         with self._asking("store"):
-            outcomes = write_batch(
+            settled = write_batch(
                 self._store, wanted, most_bad=self._most_bad, written=self._tally.written
             )
-        bad = [isinstance(outcome, Bad) for outcome in outcomes]
+        bad = [[isinstance(outcome, Bad) for outcome in each.outcomes] for each in settled]
         admitted = self._share.admitted(bad)
-        finished = outcomes[:admitted]
+        finished = settled[:admitted]
         self._dead_letter(finished)
         failpoints.hit("before_commit")
         self._commit(len(finished))
-        self._share.count(bad[:admitted])
+        for outcomes in bad[:admitted]:
+            self._share.count(outcomes)
         self._tally.finished(finished)
-        if admitted < len(outcomes):
+        if admitted < len(settled):
             raise Paused(_BAD_RELEASE, code="bad_release")
-        if newer is not None:
+        if newer is not None and len(settled) == len(wanted):
             raise Paused(newer.detail, code="newer_version")
         return len(finished)
 
-    def _dead_letter(self, finished: Sequence[Outcome]) -> None:
-        letters = [self._letter(outcome) for outcome in finished if isinstance(outcome, Bad)]
+    def _dead_letter(self, finished: Sequence[Carried]) -> None:
+        letters = [
+            self._letter(outcome)
+            for each in finished
+            for outcome in each.outcomes
+            if isinstance(outcome, Bad)
+        ]
         if letters:
             with self._asking("database"):
                 self._dead_letters.add(letters)
@@ -284,17 +296,21 @@ class Pipeline:
             self._asked = None
 
     def _letter(self, bad: Bad) -> NewDeadLetter:
+        # A record that is bad as a whole is kept as the log has it: its headers may say more than
+        # this release knows.
+        alone, record = bad.envelope, bad.record
+        whole = alone is None or alone.payload is record.payload
         return NewDeadLetter(
-            project_id=bad.envelope.project_id if bad.envelope else 0,
-            uuid=bad.envelope.uuid if bad.envelope else "",
+            project_id=alone.project_id if alone else 0,
+            uuid=alone.uuid if alone else "",
             consumer=self._group,
             reason=bad.reason,
             detail=bad.detail,
-            headers=bad.record.headers,
-            payload=bad.record.payload,
+            headers=record.headers if alone is None or whole else alone.headers(),
+            payload=record.payload if alone is None else alone.payload,
             attempts=1,
-            partition=bad.record.position.partition,
-            offset=bad.record.position.offset,
+            partition=record.position.partition,
+            offset=record.position.offset,
         )
 
     def _wait(self, reason: str, detail: str, seconds: float | None) -> None:

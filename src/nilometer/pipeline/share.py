@@ -1,4 +1,4 @@
-"""How many of the recent records may be dead-lettered before it is the release that is bad."""
+"""How many of the recent events may be dead-lettered before it is the release that is bad."""
 
 from __future__ import annotations
 
@@ -7,34 +7,39 @@ from collections.abc import Sequence
 
 
 class DeadLetterShare:
-    """The outcomes of the last `window` records: True is a dead letter.
+    """The outcomes of the last `window` events: True is a dead letter.
 
-    The limit is `share` of a full window, so that the first record after a start, when it is bad,
-    is not 100 % of everything.
+    The limit is `share` of a full window, so that the first event after a start, when it is bad,
+    is not 100 % of everything. Records are passed whole: one whose first dead letter is within the
+    limit may go past it with the others, or a batch of many bad events could never be passed.
     """
 
     def __init__(self, share: float, window: int) -> None:
         self._limit = max(1, int(share * window))
         self._recent: deque[bool] = deque(maxlen=window)
 
-    def admitted(self, outcomes: Sequence[bool]) -> int:
-        """How many of these, from the first on, may have their effect: all, or those before the
-        dead letter that would be one too many. Counts nothing."""
+    def admitted(self, records: Sequence[Sequence[bool]]) -> int:
+        """How many of these records, each the outcomes of its events, may have their effect, from
+        the first on: all, or those before the one whose first dead letter would be one too many.
+        Counts nothing."""
         recent = self._recent.copy()
-        bad = sum(recent)
-        for index, outcome in enumerate(outcomes):
-            if len(recent) == recent.maxlen:
-                bad -= recent[0]
-            bad += outcome
-            if outcome and bad > self._limit:
+        for index, outcomes in enumerate(records):
+            if not self._admits(recent, outcomes):
                 return index
-            recent.append(outcome)
-        return len(outcomes)
+            recent.extend(outcomes)
+        return len(records)
 
     def count(self, outcomes: Sequence[bool]) -> None:
-        """These have had their effect."""
+        """The events of one record have had their effect."""
         self._recent.extend(outcomes)
 
     def forget(self) -> None:
         """Start with an empty window: an operator wants another try."""
         self._recent.clear()
+
+    def _admits(self, recent: deque[bool], outcomes: Sequence[bool]) -> bool:
+        if True not in outcomes:
+            return True
+        window = recent.copy()
+        window.extend(outcomes[: outcomes.index(True) + 1])
+        return sum(window) <= self._limit

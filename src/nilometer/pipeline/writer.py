@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from nilometer import failpoints
 from nilometer.clickhouse.store import Store, StoreRejected, StoreUnavailable
 from nilometer.domain import clock
-from nilometer.pipeline.mapping import Rows
+from nilometer.pipeline.event_rows import Rows
 
 # What is stored of these events, and when each row's record was accepted. event_ids knows all
 # events ever. events is asked only about this batch's time of acceptance, where a redelivered
