@@ -1,0 +1,1 @@
+"""Against a deployment as others run it."""
