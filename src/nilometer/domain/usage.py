@@ -25,7 +25,8 @@ class TokenVector:
 
     `uncached_input` is fresh text. `cache_read`, `cache_write_5m` and `cache_write_1h` are text
     (and whatever the source does not tell apart) read from and written to the provider's cache; a
-    write whose duration the source does not say is the provider's default one. `text_output` is
+    write whose duration the source does not say is the provider's default one, the shorter. (OpenAI
+    keeps 30 minutes or 12 hours: those are in the 5-minute and the 1-hour bucket.) `text_output` is
     output that is none of the others. A bucket that the source does not know is 0: its tokens are
     in the text bucket then.
     """
