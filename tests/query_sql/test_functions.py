@@ -26,7 +26,8 @@ CALLS = {
     "emptyArrayString",
     "'12'": "toInt8OrNull toInt16OrNull toInt32OrNull toInt64OrNull toInt64OrZero "
     "toInt64OrDefault toUInt8OrNull toUInt16OrNull toUInt32OrNull toUInt64OrNull toUInt64OrZero "
-    "toFloat64OrNull toFloat64OrZero toFloat64OrDefault length lengthUTF8 empty notEmpty lower "
+    "toFloat32OrNull toFloat64OrNull toFloat64OrZero toFloat64OrDefault length lengthUTF8 empty "
+    "notEmpty lower "
     "upper lowerUTF8 upperUTF8 reverse reverseUTF8 trim trimLeft trimRight trimBoth initcap "
     "initcapUTF8 ascii base64Encode tryBase64Decode encodeURLComponent decodeURLComponent "
     "isValidUTF8 toValidUTF8 normalizeUTF8NFC toStringCutToZero domain domainWithoutWWW "
@@ -34,14 +35,15 @@ CALLS = {
     "splitByWhitespace splitByNonAlpha extractTextFromHTML cityHash64 sipHash64 xxHash64 "
     "murmurHash3_64 halfMD5",
     "'MTI='": "base64Decode",
-    "'ab', 'a'": "like notLike ilike notILike startsWith endsWith position positionUTF8 "
+    "'ab', 'a'": "like notLike ilike notILike startsWith endsWith position locate positionUTF8 "
     "positionCaseInsensitive positionCaseInsensitiveUTF8 countSubstrings "
     "countSubstringsCaseInsensitive hasToken hasTokenCaseInsensitive hasSubsequence match extract "
     "extractAll countMatches concat editDistance jaroWinklerSimilarity ngramDistance "
     "extractURLParameter",
     "'12', 1": "substring substr substringUTF8 left right leftUTF8 rightUTF8 leftPad rightPad "
     "repeat ngrams",
-    "'1', 2": "toDecimal32 toDecimal64 toDecimal128 toDecimal256 toDecimal64OrNull "
+    "'1', 2": "toDecimal32 toDecimal64 toDecimal128 toDecimal256 toDecimal32OrNull "
+    "toDecimal64OrNull "
     "toDecimal128OrNull",
     "toDecimal64(1.5, 3), 2": "toDecimalString",
     "toDecimal64(1.5, 3), toDecimal64(2, 3)": "divideDecimal multiplyDecimal",
@@ -54,7 +56,7 @@ CALLS = {
     "5, 1, 10, 3": "widthBucket",
     "'12', 'Int8'": "CAST accurateCastOrNull",
     "'61f0c404-5cb3-11e7-907b-a6006ad3dba0'": "toUUID toUUIDOrNull toUUIDOrZero",
-    "'2025-07-01'": "toDate toDateOrNull toDateTimeOrNull",
+    "'2025-07-01'": "toDate DATE toDateOrNull toDateTimeOrNull",
     "'2025-07-01 11:00:00'": "toDateTime parseDateTimeBestEffort parseDateTimeBestEffortOrNull "
     "parseDateTime64BestEffort parseDateTime64BestEffortOrNull",
     "'2025-07-01 11:00:00', 3": "toDateTime64 toDateTime64OrNull",
@@ -62,7 +64,8 @@ CALLS = {
     "now()": "toYear toQuarter toMonth toISOWeek toISOYear toWeek toDayOfYear toDayOfMonth "
     "toDayOfWeek toHour toMinute toSecond toMonday toStartOfYear toStartOfQuarter toStartOfMonth "
     "toStartOfWeek toStartOfDay toStartOfHour toStartOfMinute toStartOfFiveMinutes "
-    "toStartOfTenMinutes toStartOfFifteenMinutes toLastDayOfMonth toUnixTimestamp toYYYYMM "
+    "toStartOfTenMinutes toStartOfFifteenMinutes toLastDayOfMonth toLastDayOfWeek "
+    "toDaysInMonth toUnixTimestamp toYYYYMM "
     "toYYYYMMDD toYYYYMMDDhhmmss monthName timeSlot",
     "now64(3)": "toMillisecond toStartOfSecond toUnixTimestamp64Milli toUnixTimestamp64Micro",
     "toInt64(1)": "fromUnixTimestamp64Milli fromUnixTimestamp64Micro",
@@ -128,7 +131,7 @@ WINDOWS = {
 }  # fmt: skip
 AGGREGATES = {
     "x": "count sum avg min max any anyLast anyHeavy any_value uniq uniqExact uniqCombined "
-    "uniqCombined64 uniqHLL12 median quantile quantileExact "
+    "uniqCombined64 uniqHLL12 median quantile quantileExact quantileExactInclusive "
     "quantileTDigest quantileTiming quantileBFloat16 stddevPop "
     "stddevSamp stddev_pop stddev_samp varPop varSamp var_pop var_samp sumKahan sumWithOverflow "
     "sumCount groupArray groupUniqArray groupArrayMovingAvg groupArrayMovingSum "
@@ -142,6 +145,8 @@ AGGREGATES = {
 }
 PARAMETRIC = {
     "quantiles(0.5, 0.9)(x)": "quantiles", "quantilesExact(0.5)(x)": "quantilesExact",
+    "quantilesExactInclusive(0.5)(x)": "quantilesExactInclusive",
+    "welchTTest(x, x > 1)": "welchTTest", "mannWhitneyUTest(x, x > 1)": "mannWhitneyUTest",
     "quantilesTDigest(0.5)(x)": "quantilesTDigest", "quantilesTiming(0.5)(x)": "quantilesTiming",
     "groupArrayLast(2)(x)": "groupArrayLast", "maxIntersections(x, x)": "maxIntersections",
     "deltaSumTimestamp(toInt64(x), toInt64(y))": "deltaSumTimestamp",
@@ -190,6 +195,42 @@ def test_a_function_is_found_in_any_letter_case_and_with_combinators(queries, ou
         f"groupArrayDistinctIf(x, x > 2), avgOrNull(x), sumArray([x]), countDistinct(x) {NUMBERS}"
     )
     assert json.loads(queries.run(ours, sql).rows[0]) == [3, 6, 5, 2, "1", [3], 2, 6, 3]
+
+
+def test_a_second_name_is_the_engines_own_and_stands_for_an_allowed_function(store):
+    found = store.query("SELECT lower(name), alias_to FROM system.functions WHERE alias_to != ''")
+    engines = dict(found.rows)
+    assert {name: engines.get(name.lower()) for name in functions.ALIASES} == functions.ALIASES
+    assert set(functions.ALIASES.values()) <= ALLOWED
+
+
+def test_a_second_name_runs_as_the_function_that_it_stands_for(queries, ours):
+    sql = (
+        "SELECT string_agg(toString(x), '-'), ARRAY_AGG(DISTINCT x > 1), stddev(x), max_by(x, y), "
+        f"year(toDate('2025-07-01')), REGEXP_REPLACE('a1b', '[0-9]', ''), array_aggIf(x, x > 2) "
+        f"{NUMBERS}"
+    )
+    assert json.loads(queries.run(ours, sql).rows[0]) == [
+        "1-2-3", [False, True], 1, 3, 2025, "ab", [3]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("NVL", "ifNull"), ("percentile_cont", "quantileExactInclusive"),
+     ("listaggDistinct", "groupConcat"), ("toStartOfDey", "toStartOfDay"), ("zzzz", None)],
+)  # fmt: skip
+def test_a_name_of_another_dialect_leads_to_ours(name, ours):
+    assert functions.canonical(name) is None
+    assert functions.similar(name) == ours
+
+
+def test_every_name_that_is_proposed_is_allowed():
+    assert {functions.canonical(name) for name in functions._ELSEWHERE.values()} <= {
+        *ALLOWED,
+        "countIf",
+    }
+    assert not [name for name in functions._ELSEWHERE if functions.canonical(name)]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from nilometer.clickhouse.sandbox import EngineFault
 from nilometer.errors import InvalidInput
@@ -26,7 +26,10 @@ class SqlError(InvalidInput):
 
 def located(sql: str, refusal: Refusal) -> SqlError:
     """The error of a refusal, with the place of its word."""
-    place = _place_of(sql, refusal.word) if refusal.word else None
+    word = refusal.word  # the engine prints `f(DISTINCT x)` as `fDistinct(x)`
+    place = (
+        (_place_of(sql, word) or _place_of(sql, word.removesuffix("Distinct"))) if word else None
+    )
     return SqlError(_sentence(refusal.sentence, place), code=refusal.code, attr="query")
 
 
@@ -41,10 +44,17 @@ def of_syntax(sql: str, fault: EngineFault) -> SqlError:
             attr="query",
         )
     offset = len(sql.encode()[: fault.position].decode(errors="ignore"))
-    near = _near(sql, offset)
-    sentence = f"This cannot be read{near}: check the word there and what stands before it."
+    foreign = next((each for pattern, each in _FOREIGN if pattern.search(sql, 0, offset + 8)), None)
+    advice = foreign or "check the word there and what stands before it."
+    sentence = f"This cannot be read{_near(sql, offset)}: {advice}"
     return SqlError(_sentence(sentence, _place(sql, offset)), code="syntax_error", attr="query")
 
+
+# Other dialects' forms that the engine cannot read, up to a little beyond the place that it names.
+_FOREIGN = (
+    (re.compile(r"\bWITHIN\s+GROUP\b", re.IGNORECASE), "write quantile(0.95)(x) for WITHIN GROUP."),
+    (re.compile(r"->>?\s*'"), "a value inside JSON is properties.name, or JSONExtractString()."),
+)
 
 # ClickHouse's errors (src/Common/ErrorCodes.cpp) that a query can cause, as what to change.
 _SENTENCES = {
@@ -53,8 +63,9 @@ _SENTENCES = {
     "UNKNOWN_TABLE": "There is no such table.",
     "NOT_AN_AGGREGATE": "Put {name} into GROUP BY, or into an aggregate such as max().",
     "ILLEGAL_AGGREGATION": "An aggregate stands where none may; use HAVING, or a subquery.",
-    "ILLEGAL_TYPE_OF_ARGUMENT": "{name} cannot take an argument of this type; convert it first, "
-    "for example with toFloat64() or toString().",
+    "ILLEGAL_TYPE_OF_ARGUMENT": "{name} cannot take an argument of this type; convert it first: "
+    "a value that may be NULL with ifNull(x, ''), a decimal with toFloat64(), a timestamp with "
+    "toDateTime(), another with toString().",
     "NUMBER_OF_ARGUMENTS_DOESNT_MATCH": "{name} has too many or too few arguments.",
     "TOO_MANY_ARGUMENTS_FOR_FUNCTION": "{name} has too many arguments.",
     "TOO_FEW_ARGUMENTS_FOR_FUNCTION": "{name} has too few arguments.",
@@ -72,7 +83,8 @@ _SENTENCES = {
     "ILLEGAL_DIVISION": "Something is divided by zero; use nullIf() on the divisor.",
     "DECIMAL_OVERFLOW": "A number does not fit its decimal type; use toFloat64().",
     "ARGUMENT_OUT_OF_BOUND": "An argument is out of its bounds.",
-    "BAD_ARGUMENTS": "An argument is not one that {name} takes.",
+    "BAD_ARGUMENTS": "An argument is not one that {name} takes; if it may be NULL, as no key of a "
+    "map may, try assumeNotNull().",
     "TOO_LARGE_ARRAY_SIZE": "An array grows too large.",
     "TOO_LARGE_STRING_SIZE": "A text grows too large.",
     "CANNOT_COMPILE_REGEXP": "A regular expression cannot be read.",
@@ -86,7 +98,8 @@ _SENTENCES = {
     "add LIMIT 1 or an aggregate.",
     "MULTIPLE_EXPRESSIONS_FOR_ALIAS": "Two expressions have one name; rename one: {name}.",
     "CYCLIC_ALIASES": "A name refers to itself; rename it: {name}.",
-    "BAD_QUERY_PARAMETER": "A value does not fit the type of its parameter.",
+    "BAD_QUERY_PARAMETER": "A value does not fit the type of its parameter; a DateTime is written "
+    "2025-07-01 12:00:00.",
     "UNKNOWN_QUERY_PARAMETER": "A parameter has no value; send it in `values`.",
     "TOO_MANY_ROWS_OR_BYTES": "The result is too large; select fewer rows or narrower columns.",
     "TIMEOUT_EXCEEDED": "This takes too long; narrow it, for example to a shorter time.",
@@ -95,6 +108,10 @@ _SENTENCES = {
     "TOO_BIG_AST": "The query is too large.",
     "TOO_DEEP_RECURSION": "The query is nested too deeply.",
 }
+_UNKNOWN_NAME = (
+    " A text stands in 'single quotes'; calls, traces and sessions have no properties; a subquery "
+    "sees its own tables only."
+)
 _OTHER = "The query cannot run; check the types and the arguments of its functions."
 
 
@@ -105,15 +122,28 @@ def of_run(sql: str, fault: EngineFault) -> SqlError:
     sentence = _SENTENCES.get(fault.name, _OTHER)
     if place is None:
         sentence = sentence.replace(": {name}", "").replace("{name}", "a function")
-    hint = _hint(fault.subject) if place and fault.subject else ""
+    hint = _hint(sql, fault.subject) if place and fault.subject else _UNKNOWN_NAME
     sentence = sentence.format(name=f"`{fault.subject}`", hint=hint)
     sentence = sentence[0].upper() + sentence[1:]
     code = fault.name.lower() if fault.name in _SENTENCES else "invalid_query"
     return SqlError(_sentence(sentence, place), code=code, attr="query")
 
 
-def _hint(name: str) -> str:
-    like = difflib.get_close_matches(name.rpartition(".")[2], column_names(TABLES), n=1)
+def _hint(sql: str, name: str) -> str:
+    """What else a column may be called, in the tables that the query names."""
+    word = name.rpartition(".")[2]
+    used = [table for table in TABLES if any(found == table for found, _ in _words(sql))]
+    if having := [table for table in TABLES if word in column_names([table])]:
+        return f" {' and '.join(having)} {'have' if having[1:] else 'has'} it.{_like(word, used)}"
+    if like := _like(word, used or TABLES):
+        return like
+    own = " If it is a property, write properties.{}." if {"events", "ai_events"} & {*used} else ""
+    return own.format(word)
+
+
+def _like(word: str, tables: Iterable[str]) -> str:
+    names = column_names(tables) - {word}
+    like = difflib.get_close_matches(word, sorted(names), n=1, cutoff=0.7)
     return f" Did you mean {like[0]}?" if like else ""
 
 

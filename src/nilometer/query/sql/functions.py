@@ -37,10 +37,11 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
             "CAST accurateCastOrNull toString toTypeName toBool toInt8 toInt16 toInt32 toInt64 "
             "toInt128 toInt8OrNull toInt16OrNull toInt32OrNull toInt64OrNull toInt64OrZero "
             "toInt64OrDefault toUInt8 toUInt16 toUInt32 toUInt64 toUInt8OrNull toUInt16OrNull "
-            "toUInt32OrNull toUInt64OrNull toUInt64OrZero toFloat32 toFloat64 toFloat64OrNull "
-            "toFloat64OrZero toFloat64OrDefault toDecimal32 toDecimal64 toDecimal128 toDecimal256 "
-            "toDecimal64OrNull toDecimal128OrNull toDecimalString toUUID toUUIDOrNull toUUIDOrZero "
-            "toDate toDate32 toDateOrNull toDateTime toDateTime64 toDateTimeOrNull "
+            "toUInt32OrNull toUInt64OrNull toUInt64OrZero toFloat32 toFloat64 toFloat32OrNull "
+            "toFloat64OrNull toFloat64OrZero toFloat64OrDefault toDecimal32 toDecimal64 "
+            "toDecimal128 toDecimal256 toDecimal32OrNull toDecimal64OrNull toDecimal128OrNull "
+            "toDecimalString toUUID toUUIDOrNull toUUIDOrZero "
+            "toDate DATE toDate32 toDateOrNull toDateTime toDateTime64 toDateTimeOrNull "
             "toDateTime64OrNull parseDateTime parseDateTimeOrNull parseDateTimeBestEffort "
             "parseDateTimeBestEffortOrNull parseDateTime64BestEffort "
             "parseDateTime64BestEffortOrNull toLowCardinality"
@@ -51,6 +52,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
             "toMonday toStartOfYear toStartOfQuarter toStartOfMonth toStartOfWeek toStartOfDay "
             "toStartOfHour toStartOfMinute toStartOfSecond toStartOfFiveMinutes "
             "toStartOfTenMinutes toStartOfFifteenMinutes toStartOfInterval toLastDayOfMonth "
+            "toLastDayOfWeek toDaysInMonth "
             "dateTrunc date_trunc dateDiff date_diff age addYears addQuarters addMonths addWeeks "
             "addDays addHours addMinutes addSeconds addMilliseconds subtractYears "
             "subtractQuarters subtractMonths subtractWeeks subtractDays subtractHours "
@@ -66,7 +68,8 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
             "length lengthUTF8 empty notEmpty lower upper lowerUTF8 upperUTF8 reverse reverseUTF8 "
             "concat concatWithSeparator substring substr substringUTF8 left right leftUTF8 "
             "rightUTF8 leftPad rightPad trim trimLeft trimRight trimBoth repeat startsWith "
-            "endsWith position positionUTF8 positionCaseInsensitive positionCaseInsensitiveUTF8 "
+            "endsWith position locate positionUTF8 positionCaseInsensitive "
+            "positionCaseInsensitiveUTF8 "
             "countSubstrings countSubstringsCaseInsensitive hasToken hasTokenCaseInsensitive "
             "hasSubsequence multiSearchAny multiSearchAnyCaseInsensitive match multiMatchAny "
             "extract extractAll extractAllGroups extractGroups countMatches regexpExtract replace "
@@ -116,7 +119,8 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 _AGGREGATES = (
     "count sum avg min max any anyLast anyHeavy any_value argMin argMax uniq uniqExact "
     "uniqCombined uniqCombined64 uniqHLL12 median quantile quantiles quantileExact "
-    "quantilesExact quantileExactWeighted quantileTDigest quantilesTDigest quantileTiming "
+    "quantilesExact quantileExactInclusive quantilesExactInclusive "
+    "quantileExactWeighted quantileTDigest quantilesTDigest quantileTiming "
     "quantilesTiming quantileBFloat16 quantileDeterministic quantileGK stddevPop stddevSamp "
     "stddev_pop stddev_samp varPop varSamp var_pop var_samp covarPop covarSamp corr "
     "avgWeighted sumKahan sumWithOverflow sumCount sumMap minMap maxMap topK topKWeighted "
@@ -125,9 +129,108 @@ _AGGREGATES = (
     "groupArrayMovingAvg groupArrayMovingSum groupConcat groupBitAnd groupBitOr groupBitXor "
     "histogram entropy skewPop skewSamp kurtPop kurtSamp simpleLinearRegression retention "
     "windowFunnel sequenceMatch sequenceCount deltaSum deltaSumTimestamp boundingRatio "
-    "exponentialMovingAverage maxIntersections rankCorr singleValueOrNull"
+    "exponentialMovingAverage maxIntersections rankCorr singleValueOrNull "
+    "welchTTest mannWhitneyUTest"
 )
 AGGREGATES = tuple(_AGGREGATES.split())
+# The engine's second names of functions above (`alias_to` in its `system.functions`), many of them
+# another dialect's. One is written as the function that it stands for.
+ALIASES: dict[str, str] = {
+    alias: target
+    for target, aliases in {
+        "argMax": "max_by",
+        "argMin": "min_by",
+        "arrayFlatten": "flatten",
+        "arrayStringConcat": "array_to_string",
+        "base64Decode": "from_base64",
+        "base64Encode": "to_base64",
+        "concatWithSeparator": "concat_ws",
+        "covarPop": "covar_pop",
+        "covarSamp": "covar_samp",
+        "dateDiff": "timestamp_diff timestampDiff",
+        "editDistance": "levenshteinDistance",
+        "formatDateTime": "date_format",
+        "formatReadableSize": "format_bytes",
+        "fromUnixTimestamp": "from_unixtime",
+        "groupArray": "array_agg",
+        "groupBitAnd": "bit_and",
+        "groupBitOr": "bit_or",
+        "groupBitXor": "bit_xor",
+        "groupConcat": "string_agg group_concat",
+        "JSONArrayLength": "json_array_length",
+        "leftPad": "lpad",
+        "length": "cardinality octet_length",
+        "lengthUTF8": "char_length character_length",
+        "lower": "lcase",
+        "match": "regexp_matches",
+        "modulo": "mod",
+        "now": "current_timestamp localtimestamp",
+        "parseDateTimeOrNull": "str_to_date",
+        "positionCaseInsensitive": "instr",
+        "quantileExact": "medianExact",
+        "quantileTDigest": "medianTDigest",
+        "regexpExtract": "regexp_extract regexp_substr",
+        "replaceRegexpAll": "regexp_replace",
+        "rightPad": "rpad",
+        "stddevPop": "std",
+        "stddevSamp": "stddev",
+        "substring": "mid",
+        "toDayOfMonth": "day dayOfMonth",
+        "toDayOfWeek": "dayOfWeek",
+        "toDayOfYear": "dayOfYear",
+        "toHour": "hour",
+        "toLastDayOfMonth": "last_day",
+        "toMillisecond": "millisecond",
+        "toMinute": "minute",
+        "toMonth": "month",
+        "toQuarter": "quarter",
+        "toSecond": "second",
+        "toStartOfInterval": "date_bin time_bucket",
+        "toWeek": "week",
+        "toYear": "year",
+        "today": "curdate current_date",
+        "trimLeft": "ltrim",
+        "trimRight": "rtrim",
+        "upper": "ucase",
+        "widthBucket": "width_bucket",
+    }.items()
+    for alias in aliases.split()
+}  # fmt: skip
+# What does here what another dialect's function, unknown to the engine, does there.
+_ELSEWHERE = {
+    foreign: ours
+    for ours, names in {
+        "JSONExtractString": "json_extract json_extract_scalar json_extract_string get_json_object",
+        "accurateCastOrNull": "try_cast safe_cast",
+        "arrayJoin": "unnest explode",
+        "arrayStringConcat": "array_join",
+        "countIf": "count_if",
+        "divideOrNull": "safe_divide",
+        "formatDateTime": "to_char strftime",
+        "generateUUIDv4": "uuid newid gen_random_uuid",
+        "groupConcat": "listagg",
+        "has": "array_contains",
+        "if": "iif iff",
+        "ifNull": "nvl",
+        "length": "len array_length array_size",
+        "match": "regexp_like regexp_contains",
+        "max": "bool_or logical_or",
+        "min": "bool_and every logical_and",
+        "now": "getdate sysdate",
+        "parseDateTimeBestEffort": "to_timestamp",
+        "position": "strpos charindex",
+        "quantile": "approx_percentile approx_quantile percentile percentile_disc",
+        "quantileExactInclusive": "percentile_cont",
+        "range": "generate_series sequence numbers",
+        "splitByChar": "split_part split",
+        "toDate": "to_date",
+        "toFloat64": "to_number",
+        "topK": "mode",
+        "uniq": "approx_count_distinct approx_distinct ndv",
+        "varSamp": "variance",
+    }.items()
+    for foreign in names.split()
+}
 # What may follow an aggregate's name: `sumIf`, `uniqExactOrNull`, `groupArrayDistinctIf`.
 COMBINATORS = ("If", "Array", "Distinct", "OrNull", "OrDefault", "ForEach", "ArgMin", "ArgMax")
 # Functions whose last argument is a type as text, which must be one of `types`.
@@ -136,19 +239,26 @@ TYPED = frozenset({"CAST", "accurateCastOrNull", "JSONExtract", "JSONExtractKeys
 _EXACT = {name: name for names in FUNCTIONS.values() for name in names} | {
     name: name for name in AGGREGATES
 }
-_FOLDED = {name.lower(): name for name in _EXACT}
-_AGGREGATES_FOLDED = {name.lower(): name for name in AGGREGATES}
+_FOLDED = {name.lower(): name for name in (*ALIASES, *_EXACT)}
+_AGGREGATES_FOLDED = {name.lower(): name for name in AGGREGATES} | {
+    alias.lower(): target for alias, target in ALIASES.items() if target in AGGREGATES
+}
 _MOST_COMBINATORS = 4
 
 
 def canonical(name: str) -> str | None:
     """The allowed function of this name, in any letter case; None when there is none."""
-    return _EXACT.get(name) or _FOLDED.get(name.lower()) or _combined(name)
+    known = name if name in _EXACT else _FOLDED.get(name.lower())
+    return ALIASES.get(known, known) if known else _combined(name)
 
 
 def similar(name: str) -> str | None:
-    """The allowed function whose name is most like this one."""
-    found = difflib.get_close_matches(name.lower(), _FOLDED, n=1)
+    """The allowed function that does what this one does elsewhere, or whose name is most like
+    its."""
+    folded = name.lower()
+    if known := _ELSEWHERE.get(folded) or _ELSEWHERE.get(folded.removesuffix("distinct")):
+        return known
+    found = difflib.get_close_matches(folded, _FOLDED, n=1, cutoff=0.7)
     return _FOLDED[found[0]] if found else None
 
 
