@@ -1,0 +1,44 @@
+"""What a source that does not speak `$ai_*` becomes: an event in those terms."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+_EVENTS = uuid.UUID("b7a5f3c1-9d52-5e0c-8f64-6a1c3e7d2b90")
+# The contract's own (capture.md, section 9), so that people are the same as at PostHog.
+_PEOPLE = uuid.UUID("392e81d5-3d13-4a6f-b541-bdbf6c865e56")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """An event in canonical form.
+
+    `timestamp` is microseconds since the epoch, None when the source tells none (then it is when
+    the record was accepted). `is_ai` is false for a span that is only part of an AI trace.
+    `convention` names who described it. `counts_usage` is true for a call that consumed what it
+    reports: not for a step that sums up others, nor for an answer from a cache. The tokens are
+    then in `properties` as reported, in the way of counting that `usage_convention` names, and as
+    the source's own object in `$ai_usage`.
+    """
+
+    event: str
+    uuid: str
+    distinct_id: str
+    timestamp: int | None
+    properties: dict[str, Any]
+    is_ai: bool
+    convention: str
+    counts_usage: bool
+    usage_convention: str
+
+
+def event_uuid(name: str) -> str:
+    """The uuid of what `name` identifies: the same for each resend, in every project."""
+    return str(uuid.uuid5(_EVENTS, name))
+
+
+def nobody(name: str) -> str:
+    """The distinct id of an event that names no person: `session:<id>` or `trace:<hex>`."""
+    return str(uuid.uuid5(_PEOPLE, name))

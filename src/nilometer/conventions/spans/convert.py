@@ -1,0 +1,222 @@
+"""From a span to an event in canonical form: a pure function that never raises on any value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nilometer.conventions import event_time, typed_values
+from nilometer.conventions.ai_properties import CALLS, EMBEDDING, GENERATION, SPAN, TRACE
+from nilometer.conventions.converted import Converted, event_uuid, nobody
+from nilometer.conventions.spans import raw_usage, reading, span_events
+from nilometer.conventions.spans.plan import Plan, plan_of
+from nilometer.conventions.spans.row import DISTINCT_ID, INPUT, OUTPUT, Convention
+from nilometer.conventions.spans.shapes import Moment
+from nilometer.conventions.spans.table import DETECTION
+from nilometer.domain import clock
+from nilometer.domain.span import Span, SpanLink, plain
+
+MAPPING_VERSION = 1
+"""Grows whenever any span would become another event."""
+
+_LATEST = clock.to_micros(event_time.LATEST)
+_MACHINE = ("host.", "process.", "os.", "telemetry.")
+# LiteLLM's Phoenix callback tells each call twice; the inner span is the call.
+_REPEATS = frozenset({"litellm_proxy_request"})
+_STATE = {INPUT: "$ai_input_state", OUTPUT: "$ai_output_state"}
+_MODELS = ("gen_ai.request.model", "gen_ai.response.model")
+
+
+def convert(span: Span) -> Converted:
+    """The event that a span is.
+
+    A call is a span that an attribute names one (`KINDS`), or that names no operation but a model
+    and its usage. Every other span is a `$ai_span`, or the `$ai_trace` when it has no parent. The
+    span's uuid comes from its ids, so that a span sent again is the same event; one without valid
+    ids has it from all that it says.
+    """
+    told = span_events.told(span.events)
+    attributes = {**told.details, **span.attributes} if told.details else span.attributes
+    plan = plan_of(attributes)
+    usage = reading.usage_of(plan.counts, attributes)
+    event = _event(span, plan, attributes, usage)
+    is_call = event in CALLS
+    convention = _by_scope(span.scope_name) or plan.spoken
+    properties = {name: plain(attributes[name]) for name in plan.explicit}
+    taken = reading.read(plan.sources, attributes, properties, is_call=is_call, usage=usage)
+    spoken, counted = convention.name if convention else "", ""
+    if is_call and usage:
+        raw = raw_usage.collect(usage, attributes, embedding=event == EMBEDDING)
+        raw.describe(properties)
+        taken |= raw.taken
+        counted = raw.convention(span.scope_name, spoken)
+    distinct_id = properties.pop(DISTINCT_ID, None)
+    _add_ids(properties, span)
+    _add_content(properties, told, is_call=is_call)
+    _add_outcome(properties, span, told, attributes)
+    _add_times(properties, span)
+    from_cache = _settle_identity(properties)
+    return Converted(
+        event=event,
+        uuid=_uuid(span),
+        distinct_id=distinct_id or _person(span, properties),
+        timestamp=_timestamp(span),
+        properties={
+            **_resource(span.resource),
+            **reading.rest(plan.others, attributes, taken),
+            **_otel(span, told),
+            **((convention.adds if convention else None) or {}),
+            **properties,
+        },
+        is_ai=convention is not None,
+        convention=spoken,
+        counts_usage=is_call and not from_cache,
+        usage_convention=counted,
+    )
+
+
+def _event(span: Span, plan: Plan, attributes: Mapping[str, Any], usage: str) -> str:
+    step = SPAN if span.parent_id and span.parent_id != span.span_id else TRACE
+    if span.name in _REPEATS or attributes.get("logfire.span_type") == "pending_span":
+        return step
+    for kinds in plan.kinds:
+        value = attributes[kinds.attribute]
+        if isinstance(value, str) and value:
+            operation = value.rpartition(".")[2] if kinds.last_segment else value
+            return kinds.calls.get(operation.lower(), step)
+    is_call = usage and any(name in attributes for name in _MODELS)
+    return GENERATION if is_call else step
+
+
+def _by_scope(scope: str) -> Convention | None:
+    return next((known for known in DETECTION if scope in known.scopes), None) if scope else None
+
+
+def _settle_identity(properties: dict[str, Any]) -> bool:
+    """Keep the response's id only where it is the provider's own; whether a cache answered.
+
+    An answer from LiteLLM's cache repeats the id of the call that filled it, and embeddings have
+    LiteLLM's own id there.
+    """
+    cached = properties.get("$ai_cache_hit") is True
+    if cached or properties.get("$ai_response_id") == properties.get("litellm_call_id"):
+        properties.pop("$ai_response_id", None)
+    return cached
+
+
+def _add_ids(properties: dict[str, Any], span: Span) -> None:
+    parent = None if span.parent_id == span.span_id else span.parent_id
+    ids = {"trace_id": span.trace_id, "span_id": span.span_id, "parent_id": parent}
+    properties |= {f"$ai_{name}": value for name, value in ids.items() if value}
+
+
+def _add_content(properties: dict[str, Any], told: span_events.Told, *, is_call: bool) -> None:
+    """Messages of span events, the system's instructions before the others, a step's as states."""
+    if told.input:
+        properties.setdefault(INPUT, told.input)
+    if told.output:
+        properties.setdefault(OUTPUT, told.output)
+    instructions, messages = properties.get("$ai_instructions"), properties.get(INPUT)
+    if instructions and isinstance(messages, list):
+        piece = "parts" if isinstance(instructions, list) else "content"
+        properties[INPUT] = [{"role": "system", piece: instructions}, *messages]
+        del properties["$ai_instructions"]
+    if not is_call:
+        for name, state in _STATE.items():
+            if name in properties:
+                properties.setdefault(state, properties.pop(name))
+
+
+def _add_outcome(
+    properties: dict[str, Any], span: Span, told: span_events.Told, attributes: Mapping[str, Any]
+) -> None:
+    """Whether the span failed, and what it says of that.
+
+    It failed when its status says so; when it has no status but an `error.type`; or when Langfuse's
+    level is ERROR. An exception that a span recorded and went on from is no failure.
+    """
+    message = properties.pop("$ai_error", None)
+    failed = (
+        span.status == "error"
+        or (span.status == "unset" and "error.type" in attributes)
+        or attributes.get("langfuse.observation.level") == "ERROR"
+    )
+    if not failed:
+        if message is not None:
+            properties["langfuse.observation.status_message"] = message
+        return
+    properties.setdefault("$ai_is_error", True)
+    for error in (span.status_message, message, told.exception_message, attributes.get("error")):
+        if error and isinstance(error, str):
+            properties.setdefault("$ai_error", plain(error))
+    kind = typed_values.name(told.exception_type)
+    if kind:
+        properties.setdefault("$ai_error_type", kind)
+
+
+def _add_times(properties: dict[str, Any], span: Span) -> None:
+    latency = typed_values.seconds((span.end - span.start) / 1_000_000_000)
+    if latency and span.start:
+        properties.setdefault("$ai_latency", latency)
+    first = properties.get("$ai_time_to_first_token")
+    if isinstance(first, Moment):
+        waited = typed_values.seconds((first - span.start) / 1_000_000_000)
+        del properties["$ai_time_to_first_token"]
+        if waited is not None and span.start:
+            properties["$ai_time_to_first_token"] = waited
+
+
+def _otel(span: Span, told: span_events.Told) -> dict[str, Any]:
+    """What only OpenTelemetry has, by the contract's names."""
+    members: dict[str, Any] = {
+        "$ai_ingestion_source": "otel",
+        "$lib": "posthog-otel",
+        "$lib_version": plain(span.scope_version),
+        "$geoip_disable": True,
+        "$ai_span_name": plain(span.name),
+        "$otel_span_name": plain(span.name),
+        "$otel_span_kind": span.kind,
+        "$otel_scope_name": plain(span.scope_name),
+        "$otel_start_time_unix_nano": str(span.start) if span.start else "",
+        "$otel_end_time_unix_nano": str(span.end) if span.end else "",
+        "$otel_events": told.others,
+        "$otel_links": [_link(link) for link in span.links],
+        "$ai_lib": typed_values.name(span.resource.get("telemetry.sdk.name")),
+        "$ai_lib_version": typed_values.name(span.resource.get("telemetry.sdk.version")),
+    }
+    return {name: value for name, value in members.items() if value}
+
+
+def _link(link: SpanLink) -> dict[str, Any]:
+    return {
+        "trace_id": link.trace_id,
+        "span_id": link.span_id,
+        "attributes": plain(link.attributes),
+    }
+
+
+def _resource(resource: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: plain(v) for name, v in resource.items() if not name.startswith(_MACHINE)}
+
+
+def _person(span: Span, properties: Mapping[str, Any]) -> str:
+    for name in ("posthog.distinct_id", "user.id"):
+        person = typed_values.name(span.resource.get(name))
+        if person:
+            return person
+    session = typed_values.normalise_id(properties.get("$ai_session_id"))
+    if session:
+        return nobody(f"session:{session}")
+    return nobody(f"trace:{span.trace_id or _uuid(span)}")
+
+
+def _uuid(span: Span) -> str:
+    if span.trace_id and span.span_id:
+        return event_uuid(f"span:{span.trace_id}{span.span_id}")
+    return event_uuid(f"span without ids:{span.to_json()}")
+
+
+def _timestamp(span: Span) -> int | None:
+    """The start, else the end, else none; what the store cannot place is moved to the end."""
+    nanos = span.start or span.end
+    return min(nanos // 1000, _LATEST) if nanos > 0 else None
