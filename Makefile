@@ -3,7 +3,7 @@
 BIN := .venv/bin
 WORKERS ?= auto
 
-.PHONY: help setup run test lint format bench soak fuzz coverage lock clean
+.PHONY: help setup run test phase broken lint format bench soak fuzz coverage lock clean
 
 help: ## Show this help
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -16,6 +16,21 @@ run: setup ## Start Nilometer with sample traffic, and print where to look
 
 test: setup ## Run everything, every real part included
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
+
+# `make phase 3`: the second word is no target of its own.
+ifeq (phase,$(firstword $(MAKECMDGOALS)))
+N ?= $(word 2,$(MAKECMDGOALS))
+ifneq (,$(word 2,$(MAKECMDGOALS)))
+.PHONY: $(word 2,$(MAKECMDGOALS))
+$(word 2,$(MAKECMDGOALS)): ; @:
+endif
+endif
+
+phase: setup ## Pass the acceptance phases 1 to N: make phase 3
+	@$(BIN)/python -m tests.acceptance.phase $(N) $(ARGS)
+
+broken: setup ## See each phase's tests fail on builds broken for it
+	@$(BIN)/python -m tests.acceptance.broken $(ARGS)
 
 lint: setup ## Format, style, types and import contracts
 	$(BIN)/ruff format --check .

@@ -112,7 +112,9 @@ class S3Server:
         """Have it refuse every key, because it knows none; or take any key, as at its start."""
         free_actions = b"0" if required else b"inf"
         address = f"{self._state.s3_endpoint}/moto-api/reset-auth"
-        with urllib.request.urlopen(address, data=free_actions, timeout=30):
+        headers = {"Content-Type": "text/plain"}
+        request = urllib.request.Request(address, data=free_actions, headers=headers)
+        with urllib.request.urlopen(request, timeout=30):
             pass
 
     def _save(self) -> None:

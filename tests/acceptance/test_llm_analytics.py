@@ -1,7 +1,8 @@
 """Every scenario of the LLM-analytics acceptance plan, by its number and phase.
 
 1.1, 2.1 to 2.4, 4.1 to 4.3, 5.1, cross-team isolation, 7.1, E.1 and E.2. The phases that the plan
-leaves to the implementation (3, 6 and 8) are in modules of their own beside this one.
+leaves to the implementation (3, 6 and 8), and more of phases 1 and 5, are in modules of their own
+beside this one.
 
 Each test uses teams of its own, speaks HTTP and S3 only, and leaves nothing behind.
 """
@@ -16,33 +17,9 @@ import pytest
 from tests.acceptance.llma import blob as stored
 from tests.acceptance.llma import outage
 from tests.acceptance.llma.api import Api
-from tests.acceptance.llma.generators import EVENT_TYPES, KILOBYTE, MEGABYTE, SIZES
-from tests.acceptance.llma.multipart import Blob, Part, event_parts, form
+from tests.acceptance.llma.generators import EVENT_TYPES, KILOBYTE, KINDS, MEGABYTE, SIZES
+from tests.acceptance.llma.multipart import Blob, Form, event_parts, form
 from tests.acceptance.llma.polling import until
-
-KINDS = ("json", "text", "text-charset", "base64", "binary")
-
-
-@pytest.fixture
-def sent(capture, api, team, data):
-    """Send an event with blobs to the test's team, and give it back as it is stored."""
-
-    def send(*blobs, event_type="$ai_generation", to=None, **options):
-        receiver = to or team
-        event = data.event(event_type)
-        answer = capture.send_event(
-            receiver.token, event, data.properties(event_type), blobs, **options
-        )
-        assert answer.status_code == 200, answer.text
-        return api.wait_for_event(receiver.id, event["uuid"])
-
-    return send
-
-
-def url_of(event, blob):
-    """Where the event says that the blob is."""
-    return stored.parse_url(event.properties[blob.name])
-
 
 # Phase 1: HTTP endpoint. Scenario 1.1: event processing verification
 
@@ -70,7 +47,7 @@ def test_basic_ai_generation_event(capture, api, team, data):
     assert (found.event, found.distinct_id) == (event["event"], event["distinct_id"])
     assert {name: found.properties[name] for name in properties} == properties
     assert set(found.properties) == {*properties, "$ai_input", "$ai_output"}
-    places = [url_of(found, blob) for blob in blobs]
+    places = [stored.place_of(found, blob) for blob in blobs]
     assert places[0].key == places[1].key
     assert len({(place.start, place.end) for place in places}) == 2
 
@@ -82,7 +59,7 @@ def test_all_accepted_ai_event_types(sent, data, event_type):
     found = sent(blob, event_type=event_type)
     assert found.event == event_type
     assert found.properties["$ai_model"]
-    assert url_of(found, blob).size > len(blob.data)
+    assert stored.place_of(found, blob).size > len(blob.data)
 
 
 @pytest.mark.phase_1
@@ -92,116 +69,18 @@ def test_an_event_without_blobs_is_stored_without_an_object(sent, bucket, team):
     assert bucket.keys_of_team(team.id) == []
 
 
-def without(mapping, name):
-    return {key: value for key, value in mapping.items() if key != name}
-
-
-def two_events(event, properties, blob):
-    return event_parts(event, properties) + event_parts(event, properties)[:1]
-
-
-FAULTS = {
-    "not an AI event": lambda e, p, b: event_parts({**e, "event": "$pageview"}, p, [b]),
-    "unknown AI event": lambda e, p, b: event_parts({**e, "event": "$ai_other"}, p, [b]),
-    "no distinct_id": lambda e, p, b: event_parts(without(e, "distinct_id"), p, [b]),
-    "no uuid": lambda e, p, b: event_parts(without(e, "uuid"), p, [b]),
-    "uuid with a path": lambda e, p, b: event_parts({**e, "uuid": "../../etc/passwd"}, p, [b]),
-    "no model": lambda e, p, b: event_parts(e, without(p, "$ai_model"), [b]),
-    "event not first": lambda e, p, b: event_parts(e, p, [b])[::-1],
-    "two events": two_events,
-    "properties twice": lambda e, p, b: event_parts({**e, "properties": p}, p, [b]),
-    "blob over a property": lambda e, p, b: event_parts(e, {**p, b.name: "taken"}, [b]),
-    "blob twice": lambda e, p, b: event_parts(e, p, [b, b]),
-    "nested blob": lambda e, p, b: event_parts(e, p, [Blob("a.b", b.content_type, b.data)]),
-    "empty blob": lambda e, p, b: event_parts(e, p, [Blob(b.name, b.content_type, b"")]),
-    "unknown part": lambda e, p, b: [*event_parts(e, p, [b]), Part("attachment", b"x")],
-}
-
-
-@pytest.mark.phase_1
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_request_is_refused_with_its_reason(capture, bucket, team, data, fault):
-    parts = FAULTS[fault](data.event(), data.properties(), data.blob("text", 100))
-    plain = capture.send_parts(team.token, parts)
-    assert plain.status_code == 400
-    assert plain.text.startswith("failed to parse request: ")
-    as_json = capture.send_parts(team.token, parts, Accept="application/json")
-    body = as_json.json()
-    assert set(body) == {"type", "code", "detail", "attr"}
-    assert (as_json.status_code, body["type"]) == (400, "validation_error")
-    assert body["detail"] == plain.text
-    assert bucket.keys_of_team(team.id) == []
-
-
-BOUNDARIES = {
-    "short": "b",
-    "browser": "----WebKitFormBoundary7MA4YWxkTrZu0gW",
-    "longest": "x" * 70,
-    "all characters": "0aZ'()+_,-./:=?",
-    "dashes": "--------",
-    "looks like ours": "----posthog-ai-00000000-0000-4000-8000-000000000000-AAAAAAAA",
-}
-
-
-@pytest.mark.phase_1
-@pytest.mark.parametrize("boundary", BOUNDARIES.values(), ids=BOUNDARIES)
-def test_any_boundary_is_understood(sent, data, boundary):
-    blob = data.blob("binary", 300)
-    assert url_of(sent(blob, boundary=boundary), blob).size > 300
-
-
-@pytest.mark.phase_1
-def test_a_boundary_may_occur_within_a_line_of_a_body(sent, data):
-    text = b"a line with --within and within-- it\r\nand at its start: within\r\n -- within"
-    blob = Blob("$ai_input", "text/plain", text)
-    found = sent(blob, boundary="within")
-    assert url_of(found, blob).size > len(text)
-
-
-@pytest.mark.phase_1
-@pytest.mark.parametrize(
-    ("body", "headers"),
-    [
-        (b"before\r\n--collision after", {}),
-        (b"before\r\n--collision\r\n\r\nafter", {"Content-Length": "29"}),
-    ],
-    ids=["delimiter", "delimiter before the end that the part declares"],
-)
-def test_a_boundary_that_ends_a_part_early_is_refused_and_another_is_accepted(
-    capture, api, team, data, body, headers
-):
-    event = data.event()
-    parts = event_parts(event, data.properties(), [Blob("$ai_input", "text/plain", body)])
-    parts[-1] = Part(parts[-1].name, body, {**parts[-1].headers, **headers})
-    refused = capture.send_form(team.token, form(parts, boundary="collision"))
-    assert refused.status_code == 400
-    assert "retry with another boundary" in refused.text
-    answer = capture.send_form(team.token, form(parts))
-    assert answer.status_code == 200, answer.text
-    assert api.wait_for_event(team.id, event["uuid"]).properties["$ai_input"]
-
-
-@pytest.mark.phase_1
-@pytest.mark.parametrize(
-    "content_type",
-    ["multipart/form-data", 'multipart/form-data; boundary=""', "application/json"],
-)
-def test_a_body_without_a_boundary_is_refused(capture, team, data, content_type):
-    good = form(event_parts(data.event(), data.properties()))
-    answer = capture.send_form(team.token, good, Content_Type=content_type)
-    assert answer.status_code == 400
-    assert answer.text.startswith("failed to decode request: ")
-
-
 # Phase 2: basic S3 uploads. Scenario 2.1: individual blob upload
 
 
 @pytest.mark.phase_2
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [(kind, size) for kind in KINDS for size in ("1KB", "100KB", "1MB", "10MB")]
+    + [("binary", "24MB")],
+)
 def test_a_blob_of_any_size_and_kind_is_stored_as_it_was_sent(sent, bucket, data, kind, size):
     blob = data.blob(kind, SIZES[size])
-    part = bucket.get_part(url_of(sent(blob), blob))
+    part = bucket.get_part(stored.place_of(sent(blob), blob))
     assert (part.name, part.content_type) == (blob.name, blob.content_type)
     assert part.data == blob.data
 
@@ -210,7 +89,7 @@ def test_a_blob_of_any_size_and_kind_is_stored_as_it_was_sent(sent, bucket, data
 def test_each_event_has_an_object_of_its_own(sent, bucket, team, data):
     blob = data.blob("text", KILOBYTE)
     first, second = sent(blob), sent(blob)
-    keys = {url_of(event, blob).key for event in (first, second)}
+    keys = {stored.place_of(event, blob).key for event in (first, second)}
     assert len(keys) == 2
     assert set(bucket.keys_of_team(team.id)) == keys
 
@@ -224,7 +103,7 @@ def test_the_urls_of_an_event_lead_to_its_blobs(sent, bucket, data, event_type):
     blobs = [data.blob("json", 3 * KILOBYTE, "$ai_first"), data.blob("binary", 9, "$ai_second")]
     found = sent(*blobs, event_type=event_type)
     for blob in blobs:
-        place = url_of(found, blob)
+        place = stored.place_of(found, blob)
         assert place.bucket == bucket.name
         assert bucket.get(place.key)[place.start : place.end + 1] == bucket.get_range(place)
         assert bucket.get_part(place).data == blob.data
@@ -250,7 +129,7 @@ def test_a_url_leads_to_the_same_blob_through_the_api(sent, api, team, data):
 def test_an_object_tells_its_type_size_and_team(sent, bucket, team, data, size):
     blob = data.blob("binary", SIZES[size])
     found = sent(blob)
-    place = url_of(found, blob)
+    place = stored.place_of(found, blob)
     head = bucket.head(place.key)
     assert head.content_type.startswith("multipart/mixed; boundary=")
     assert head.size == len(bucket.get(place.key)) > place.end
@@ -268,7 +147,7 @@ def test_teams_that_upload_at_once_write_below_their_own_prefixes(sent, bucket, 
     with ThreadPoolExecutor(6) as pool:
         sendings = [(owner, pool.submit(sent, blobs[owner.id], to=owner)) for owner in owners * 4]
     for owner, sending in sendings:
-        place = url_of(sending.result(), blobs[owner.id])
+        place = stored.place_of(sending.result(), blobs[owner.id])
         assert stored.parse_key(place.key).team_id == owner.id
         assert bucket.get_part(place).data == blobs[owner.id].data
     for owner in owners:
@@ -286,7 +165,7 @@ def test_all_blobs_of_an_event_are_in_one_multipart_file(sent, bucket, team, dat
     blobs = data.blobs(count)
     found = sent(*blobs)
     [key] = bucket.keys_of_team(team.id)
-    assert {url_of(found, blob).key for blob in blobs} == {key}
+    assert {stored.place_of(found, blob).key for blob in blobs} == {key}
     parts = stored.parse_object(bucket.head(key).content_type, bucket.get(key))
     assert [(part.name, part.content_type, part.data) for part in parts] == [
         (blob.name, blob.content_type, blob.data) for blob in blobs
@@ -302,7 +181,7 @@ def test_a_multipart_file_keeps_its_parts_apart_whatever_they_hold(sent, bucket,
         Blob("$ai_head", "text/plain", b"Content-Type: text/html\r\n\r\nnot a head"),
     ]
     found = sent(*blobs)
-    key = url_of(found, blobs[0]).key
+    key = stored.place_of(found, blobs[0]).key
     parts = stored.parse_object(bucket.head(key).content_type, bucket.get(key))
     assert [part.data for part in parts] == [blob.data for blob in blobs]
 
@@ -312,10 +191,14 @@ def test_a_multipart_file_keeps_its_parts_apart_whatever_they_hold(sent, bucket,
 def test_a_multipart_file_has_an_index_of_its_parts(sent, bucket, data, count):
     blobs = data.blobs(count, 100)
     found = sent(*blobs)
-    place = url_of(found, blobs[0])
+    place = stored.place_of(found, blobs[0])
     index = stored.index_of(bucket.head(place.key).metadata, bucket.get(place.key))
     assert [(each["name"], each["range"], each["type"]) for each in index] == [
-        (blob.name, f"{url_of(found, blob).start}-{url_of(found, blob).end}", blob.content_type)
+        (
+            blob.name,
+            f"{stored.place_of(found, blob).start}-{stored.place_of(found, blob).end}",
+            blob.content_type,
+        )
         for blob in blobs
     ]
 
@@ -328,7 +211,7 @@ def test_a_multipart_file_has_an_index_of_its_parts(sent, bucket, data, count):
 def test_the_ranges_of_an_event_follow_each_other_and_hold_a_part_each(sent, bucket, data, count):
     blobs = data.blobs(count)
     found = sent(*blobs)
-    places = [url_of(found, blob) for blob in blobs]
+    places = [stored.place_of(found, blob) for blob in blobs]
     body = bucket.get(places[0].key)
     boundary = body.partition(b"\r\n")[0]
     assert places[0].start == len(boundary) + 2
@@ -348,7 +231,7 @@ def test_the_ranges_of_an_event_follow_each_other_and_hold_a_part_each(sent, buc
 def test_json_text_and_binary_keep_their_types_side_by_side(sent, bucket, data, size):
     blobs = [data.blob(kind, SIZES[size], f"$ai_{kind}") for kind in KINDS]
     found = sent(*blobs)
-    key = url_of(found, blobs[0]).key
+    key = stored.place_of(found, blobs[0]).key
     parts = stored.parse_object(bucket.head(key).content_type, bucket.get(key))
     assert {part.name: part.content_type for part in parts} == {
         "$ai_json": "application/json",
@@ -364,7 +247,7 @@ def test_json_text_and_binary_keep_their_types_side_by_side(sent, bucket, data, 
 
 INVALID_KEYS = {
     "missing": (None, "event submitted without an api_key"),
-    "empty": ("", "event submitted without an api_key"),
+    "empty": ("", "API key is not valid: empty"),
     "unknown": ("phc_this-key-belongs-to-nobody", "API key is not valid: "),
     "personal": ("phx_1234567890", "API key is not valid: personal_api_key"),
     "too long": ("k" * 65, "API key is not valid: too_long"),
@@ -382,24 +265,8 @@ def test_ai_endpoint_invalid_auth_returns_401(capture, data, case):
 
 
 @pytest.mark.phase_5
-@pytest.mark.parametrize("scheme", ["Basic", "bearer", "Token", ""])
-def test_a_key_that_is_no_bearer_token_is_refused(capture, team, data, scheme):
-    good = form(event_parts(data.event(), data.properties()))
-    answer = capture.send_form(None, good, Authorization=f"{scheme} {team.token}".strip())
-    assert answer.status_code == 401
-
-
-@pytest.mark.phase_5
 def test_a_valid_key_is_accepted(sent):
     assert sent().event == "$ai_generation"
-
-
-@pytest.mark.phase_5
-def test_the_key_is_checked_before_the_body_is_looked_at(capture):
-    unknown = "phc_this-key-belongs-to-nobody"
-    broken = form([Part("nonsense", b"\xff")], gzipped=True)
-    answer = capture.send_form(unknown, broken, Content_Type="text/nonsense")
-    assert answer.status_code == 401
 
 
 @pytest.mark.phase_5
@@ -410,39 +277,6 @@ def test_a_refused_event_leaves_neither_row_nor_object(capture, api, bucket, tea
     later = sent()  # whatever was accepted before it is stored before it
     assert [each.uuid for each in api.events(team.id)] == [later.uuid]
     assert bucket.keys_of_team(team.id) == []
-
-
-@pytest.mark.phase_5
-def test_a_replaced_key_ends_within_seconds_and_the_new_one_works(capture, api, team, data, sent):
-    def status(key):
-        return capture.send_event(key, data.event(), data.properties()).status_code
-
-    assert status(team.token) == 200
-    new = api.rotate_token(team.id)
-    until(lambda: status(team.token) == 401, "the old key is refused", seconds=6)
-    assert status(new) == 200
-
-
-@pytest.mark.phase_5
-def test_a_project_key_only_captures(configuration, team):
-    with_project_key = Api(configuration, team.token)
-    assert with_project_key.ask(team.id, "SELECT 1").status_code == 403
-    assert with_project_key.call("GET", "projects/").status_code == 403
-    with_project_key.close()
-
-
-@pytest.mark.phase_5
-def test_a_query_with_a_wrong_key_is_told_so(configuration, team):
-    wrong = Api(configuration, "phx_this-key-belongs-to-nobody")
-    answer = wrong.ask(team.id, "SELECT 1")
-    assert answer.status_code == 401
-    assert answer.json() == {
-        "type": "authentication_error",
-        "code": "authentication_failed",
-        "detail": "Personal API key found in request Authorization header is invalid.",
-        "attr": None,
-    }
-    wrong.close()
 
 
 # Cross-team isolation testing
@@ -526,17 +360,19 @@ def test_compressed_and_plain_blobs_in_one_request_each_keep_their_state(sent, b
         data.blob("binary", 50 * KILOBYTE, "$ai_plain_binary"),
     ]
     found = sent(*blobs, gzipped=whole)
-    parts = [bucket.get_part(url_of(found, blob)) for blob in blobs]
+    parts = [bucket.get_part(stored.place_of(found, blob)) for blob in blobs]
     assert [part.content_encoding for part in parts] == ["gzip", "gzip", None, None]
     assert [part.data for part in parts] == [blob.data for blob in blobs]
 
 
 @pytest.mark.phase_7
-@pytest.mark.parametrize("size", ["1KB", "1MB", "10MB"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [(kind, size) for kind in KINDS for size in ("1KB", "1MB")] + [("json", "10MB")],
+)
 def test_a_compressed_part_is_stored_as_it_came(sent, bucket, data, kind, size):
     blob = data.blob(kind, SIZES[size], gzipped=True)
-    part = bucket.get_part(url_of(sent(blob), blob))
+    part = bucket.get_part(stored.place_of(sent(blob), blob))
     assert (part.content_encoding, part.content_type) == ("gzip", blob.content_type)
     assert part.data == blob.data
 
@@ -546,7 +382,7 @@ def test_a_compressed_part_is_stored_as_it_came(sent, bucket, data, kind, size):
 def test_a_gzip_request_is_one_like_any_other(sent, bucket, data, event_type):
     blob = data.blob("text", MEGABYTE, "$ai_blob")
     found = sent(blob, event_type=event_type, gzipped=True)
-    assert bucket.get_part(url_of(found, blob)).data == blob.data
+    assert bucket.get_part(stored.place_of(found, blob)).data == blob.data
 
 
 @pytest.mark.phase_7
@@ -554,7 +390,7 @@ def test_a_gzip_request_is_one_like_any_other(sent, bucket, data, event_type):
 def test_plain_text_is_compressed_in_storage_and_marked_so(sent, api, team, bucket, data, kind):
     blob = data.blob(kind, 100 * KILOBYTE)
     found = sent(blob)
-    place = url_of(found, blob)
+    place = stored.place_of(found, blob)
     part = bucket.get_part(place)
     assert part.content_encoding == "gzip"
     assert part.stored_size < len(blob.data) / 2
@@ -569,7 +405,7 @@ def test_plain_text_is_compressed_in_storage_and_marked_so(sent, api, team, buck
 @pytest.mark.phase_7
 def test_what_a_client_compressed_is_marked_as_the_clients(sent, bucket, data):
     blob = data.blob("text", 10 * KILOBYTE, gzipped=True)
-    place = url_of(sent(blob), blob)
+    place = stored.place_of(sent(blob), blob)
     [index] = stored.index_of(bucket.head(place.key).metadata, bucket.get(place.key))
     assert (index["encoding"], index["encoded_by"]) == ("gzip", "client")
 
@@ -577,7 +413,7 @@ def test_what_a_client_compressed_is_marked_as_the_clients(sent, bucket, data):
 @pytest.mark.phase_7
 def test_a_broken_gzip_request_is_refused(capture, team, data):
     good = form(event_parts(data.event(), data.properties()), gzipped=True)
-    cut = type(good)(good.body[:-20], good.headers)
+    cut = Form(good.body[:-20], good.headers)
     answer = capture.send_form(team.token, cut)
     assert answer.status_code == 400
     assert answer.text.startswith("failed to decode request: Failed to decompress gzip body: ")
@@ -627,7 +463,7 @@ def test_with_s3_away_uploads_are_refused_and_nothing_is_lost(
     assert retried(send).status_code == 200
     after = api.wait_for_event(team.id, event["uuid"])
     for found in (before, after):
-        assert bucket.get_part(url_of(found, blob)).data == blob.data
+        assert bucket.get_part(stored.place_of(found, blob)).data == blob.data
     assert sorted(each.uuid for each in api.events(team.id)) == sorted(
         [before.uuid, without_blobs.uuid, after.uuid]
     )
@@ -658,5 +494,5 @@ def test_with_the_log_away_clients_are_told_and_nothing_is_lost(
         log.end()
     assert retried(send).status_code == 200
     after = api.wait_for_event(team.id, event["uuid"])
-    assert bucket.get_part(url_of(after, blob)).data == blob.data
+    assert bucket.get_part(stored.place_of(after, blob)).data == blob.data
     assert sorted(each.uuid for each in api.events(team.id)) == sorted([before.uuid, after.uuid])

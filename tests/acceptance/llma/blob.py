@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesHeaderParser
 
+from tests.acceptance.llma.api import StoredEvent
+from tests.acceptance.llma.multipart import Blob
+
 _URL = re.compile(r"(s3)://([a-z0-9.-]+)/([^?]+)\?range=(\d+)-(\d+)")
 _KEY = re.compile(
     r"(llma(?:-[a-z0-9]+)?)/(\d+)/(\d{4}-\d{2}-\d{2})/([0-9a-f-]{36})_[^/]+\.multipart"
@@ -62,6 +65,11 @@ def parse_url(text: object) -> BlobUrl:
     match = _URL.fullmatch(text) if isinstance(text, str) else None
     assert match is not None, f"not a blob URL: {text!r}"
     return BlobUrl(match[2], match[3], int(match[4]), int(match[5]))
+
+
+def place_of(event: StoredEvent, blob: Blob) -> BlobUrl:
+    """Where a stored event says that one of its blobs is."""
+    return parse_url(event.properties.get(blob.name))
 
 
 def parse_key(key: str) -> ObjectKey:

@@ -19,6 +19,9 @@ EVENT_TYPES = (
     "$ai_metric",
     "$ai_feedback",
 )
+KINDS = ("json", "text", "text-charset", "base64", "binary")
+"""Kinds of blobs: their content type, and how their bytes are made."""
+
 KILOBYTE = 1024
 MEGABYTE = 1024 * KILOBYTE
 SIZES = {
@@ -78,16 +81,15 @@ class Generators:
         }
 
     def blob(self, kind: str, size: int, name: str = "$ai_input", *, gzipped: bool = False) -> Blob:
-        """A blob of a kind (`json`, `text`, `text-charset`, `base64` or `binary`) and size."""
+        """A blob of one of KINDS, of exactly `size` bytes."""
         content_type, make = self._kinds[kind]
         return Blob(name, content_type, make(size), gzipped)
 
     def blobs(self, count: int, largest: int = 200 * KILOBYTE) -> list[Blob]:
         """Blobs of changing kinds and sizes, named $ai_blob1 and on."""
-        kinds = list(self._kinds)
         return [
             self.blob(
-                kinds[number % len(kinds)],
+                KINDS[number % len(KINDS)],
                 self._random.randint(1, largest),
                 f"$ai_blob{number}",
             )
