@@ -60,6 +60,9 @@ IN_ORGANIZATION = [name for name in PRIVATE if "{organization_id}" in name]
 OF_AN_OBJECT = [
     name for name in IN_PROJECT if re.search(r"\{(uuid|trace_id|letter_id|key_id)", name)
 ]
+OF_THE_DEPLOYMENT = [
+    name for name in PRIVATE if ROUTES[name] is Scope.OPERATE and name not in IN_PROJECT
+]
 # Routes whose body is looked at before the object.
 BODY_FIRST = re.compile(r"discard$|^PATCH ")
 # What a route says to a caller who may use it, where that is not 200.
@@ -252,13 +255,30 @@ def test_a_basic_credential_is_no_credential(world):
     assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
 
 
-def test_a_revoked_key_is_a_wrong_key(world):
+@pytest.fixture(scope="module")
+def revoked(world):
+    """A token that had every scope, and its project."""
     project = world.project()
-    token = project.key(Scope.READ)
-    issued = world.accounts.list_keys(project.id)[-1]
-    world.accounts.revoke_key(issued.key_id)
-    revoked = world.get(project.path("events/"), token)
-    assert signature(revoked) == signature(world.get(project.path("events/"), "wrong"))
+    token = project.key(*ALL_SCOPES)
+    world.accounts.revoke_key(world.accounts.list_keys(project.id)[-1].key_id)
+    return token, project.id
+
+
+@private
+def test_a_revoked_key_is_a_wrong_key(world, revoked, route):
+    token, project = revoked
+    answer = ask(world, route, token, project)
+    assert answer.status_code == 401
+    assert signature(answer) == signature(ask(world, route, "wrong", project))
+
+
+@pytest.mark.parametrize("route", OF_THE_DEPLOYMENT)
+def test_another_organization_does_not_operate_the_deployment(world, route):
+    stranger = world.foreign_project().key(*ALL_SCOPES)
+    letter = world.project().unowned_dead_letter()
+    answer = ask(world, route, stranger, 0, {"letter_id": letter})
+    assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+    assert signature(ask(world, route, stranger, 0)) == signature(answer)
 
 
 def test_the_body_is_not_read_before_the_key(world):

@@ -59,6 +59,13 @@ class Organizations:
         with self._database.read() as session:
             return organization_info(live_organization(session, self._authority, organization_id))
 
+    def is_first(self, organization_id: str) -> bool:
+        """Whether it is the one that the deployment's first project was made in, and so the one of
+        who runs it. No other ever takes its place, also when it is deleted."""
+        first = select(Project.organization_id).order_by(Project.id).limit(1)
+        with self._database.read() as session:
+            return session.scalar(first) == organization_id
+
     def rename(self, organization_id: str, name: str) -> OrganizationInfo:
         """Give it another name; its slug stays. Raises InvalidInput."""
         name = checked_name(name)

@@ -159,6 +159,23 @@ def require_in_organization(scope: Scope) -> Callable[..., Awaitable[Member]]:
     return in_organization
 
 
+def require_operator() -> Callable[..., Awaitable[Principal]]:
+    """A dependency: the principal, who may operate the deployment itself: it has the scope, in the
+    deployment's first organization. What is of no project may be of any other organization's."""
+    permitted = require(Scope.OPERATE)
+
+    async def operator(request: Request, ctx: Ctx) -> Principal:
+        principal = await permitted(request, ctx)
+        accounts, own = ctx.services.accounts, principal.organization_id
+        if not await ctx.database_workers.run(lambda: accounts.organizations.is_first(own)):
+            raise PermissionDenied(
+                "Only a key of this deployment's first organization may operate all of it."
+            )
+        return principal
+
+    return operator
+
+
 def _address(request: Request, ctx: Context) -> str:
     proxies = ctx.services.settings.trusted_proxies
     forwarded = [
@@ -198,4 +215,4 @@ Operator = Annotated[Caller, Depends(require_in_project(Scope.OPERATE))]
 ProjectAdmin = Annotated[Caller, Depends(require_in_project(Scope.ADMIN))]
 OrganizationReader = Annotated[Member, Depends(require_in_organization(Scope.READ))]
 OrganizationAdmin = Annotated[Member, Depends(require_in_organization(Scope.ADMIN))]
-DeploymentOperator = Annotated[Principal, Depends(require(Scope.OPERATE))]
+DeploymentOperator = Annotated[Principal, Depends(require_operator())]
