@@ -1,0 +1,1 @@
+"""What calls really cost: cases that any implementation can be run against."""
