@@ -67,6 +67,12 @@ class Settings(BaseSettings):
     )
     max_parts_bytes: int = Field(25 * MIB, gt=0, description="All parts of a request together.")
     max_parts: int = Field(256, gt=1, description="Parts of one multipart request.")
+    max_batch_wire_bytes: int = Field(
+        20 * MIB, gt=0, description="The body of a JSON batch, as it is sent."
+    )
+    max_batch_bytes: int = Field(25 * MIB, gt=0, description="The same, decompressed.")
+    max_batch_event_bytes: int = Field(8 * MIB, gt=0, description="One event of a JSON batch.")
+    max_batch_events: int = Field(10_000, gt=0, description="Events of one JSON batch.")
     blob_parts: bool = Field(True, description="Accept blob parts; off, they are unknown fields.")
     strict_schema: bool = Field(False, description="Refuse properties that no schema knows.")
     max_inflight_bytes: int = Field(

@@ -7,8 +7,8 @@ import json
 from nilometer.capture.ai_event import identify
 from nilometer.capture.ai_form import AiForm, AiFormReader, FormLimits
 from nilometer.capture.content_type import form_boundary
+from nilometer.capture.decompression import Gunzip
 from nilometer.capture.refusals import Refusal
-from nilometer.capture.request_body import Gunzip
 from nilometer.capture.schema import SchemaViolation
 from nilometer.domain import ai_record, json_text
 from nilometer.domain.ai_record import AiRecord

@@ -119,4 +119,4 @@ def test_the_page_of_the_door_lists_every_code_that_it_answers():
     page = (root / "docs/capture.md").read_text()
     assert len(codes) > 20
     unlisted = {code for code in codes if f"`{code}`" not in page}
-    assert unlisted == {"invalid_request", "invalid_encoding", "invalid_event"}  # never sent as is
+    assert unlisted == {"invalid_request"}  # never sent as is

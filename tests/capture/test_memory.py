@@ -13,10 +13,11 @@ import pytest
 
 from nilometer.capture.admission import Admission
 from nilometer.capture.ai_form import AiFormReader, FormLimits
+from nilometer.capture.decompression import Gunzip
 from nilometer.capture.part_body import PartBody
 from nilometer.capture.patience import Patience
 from nilometer.capture.refusals import ProjectBusy, Refusal, ServerBusy, TooBig
-from nilometer.capture.request_body import BodyLimits, Gunzip, read_body
+from nilometer.capture.request_body import BodyLimits, read_body
 from nilometer.domain import json_text
 from tests.capture.door import BLOB, event, raw_form, refused
 
@@ -59,7 +60,7 @@ def refusal_of(body: bytes) -> Refusal:
     reading = read_body(
         receive,
         reader.feed,
-        gunzip=Gunzip(),
+        decoder=Gunzip(),
         limits=BodyLimits(WIRE, 5, 5),
         patience=Patience(),
         declared=len(body),

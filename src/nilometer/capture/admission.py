@@ -10,6 +10,9 @@ from types import TracebackType
 
 from nilometer.capture.refusals import ProjectBusy, ServerBusy
 
+UNKNOWN_PROJECT = 0
+"""Whose room a request takes while its key, which is in its body, is not known yet."""
+
 
 class Admission:
     """The budget of bytes in flight. Used from one event loop; no locks.
@@ -35,12 +38,17 @@ class Admission:
     def take(self, project_id: int, size: int) -> None:
         """Take `size` bytes, or raise and take nothing."""
         if self.in_flight + size > self._total:
-            raise ServerBusy(
-                "service unavailable: too many requests in flight, please retry", code="overloaded"
-            )
+            raise _overloaded()
         taken = self._by_project.get(project_id, 0) + size
-        if taken > self._project_total:
-            raise ProjectBusy
+        self._check_share(project_id, taken)
+        self._by_project[project_id] = taken
+        self.in_flight += size
+
+    def move(self, project_id: int, size: int) -> None:
+        """Count `size` bytes of no known project as this project's. Raises ProjectBusy."""
+        taken = self._by_project.get(project_id, 0) + size
+        self._check_share(project_id, taken)
+        self.give_back(UNKNOWN_PROJECT, size)
         self._by_project[project_id] = taken
         self.in_flight += size
 
@@ -52,6 +60,10 @@ class Admission:
             self._by_project[project_id] = left
         else:
             self._by_project.pop(project_id, None)
+
+    def _check_share(self, project_id: int, taken: int) -> None:
+        if taken > self._project_total:
+            raise _overloaded() if project_id == UNKNOWN_PROJECT else ProjectBusy
 
 
 class Reservation:
@@ -70,6 +82,11 @@ class Reservation:
             self._admission.take(self._project_id, size - self.size)
             self.size = size
 
+    def belongs_to(self, project_id: int) -> None:
+        """The key is known now. Raises ProjectBusy, and the room stays what it was."""
+        self._admission.move(project_id, self.size)
+        self._project_id = project_id
+
     def __enter__(self) -> Reservation:
         return self
 
@@ -80,3 +97,9 @@ class Reservation:
         trace: TracebackType | None,
     ) -> None:
         self._admission.give_back(self._project_id, self.size)
+
+
+def _overloaded() -> ServerBusy:
+    return ServerBusy(
+        "service unavailable: too many requests in flight, please retry", code="overloaded"
+    )

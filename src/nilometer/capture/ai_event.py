@@ -53,7 +53,7 @@ def identify(form: AiForm, *, strict: bool) -> AiEvent:
     """
     event = form.event_value
     name = _name(event)
-    _check_distinct_id(event)
+    check_distinct_id(event["distinct_id"])
     properties = _properties(form)
     _check_model(properties)
     uuid = _uuid(event)
@@ -81,17 +81,12 @@ def _name(event: JsonObject) -> str:
     name: str = event["event"]
     if not name:
         raise _fault("Event name cannot be empty", "invalid_event_name", "event")
-    if name not in EVENT_NAMES:
-        raise _fault(
-            f"Event name must be one of: {', '.join(EVENT_NAMES)}, got '{shown(name)}'",
-            "invalid_event_name",
-            "event",
-        )
+    check_ai_name(name)
     return name
 
 
-def _check_distinct_id(event: JsonObject) -> None:
-    distinct_id: str = event["distinct_id"]
+def check_distinct_id(distinct_id: str) -> None:
+    """Not empty, at most 1,000 bytes, without control characters. Raises ParsingFault."""
     if not distinct_id:
         raise _fault("distinct_id cannot be empty", "invalid_distinct_id", "distinct_id")
     if _CONTROL.search(distinct_id):
@@ -103,6 +98,16 @@ def _check_distinct_id(event: JsonObject) -> None:
             f"distinct_id cannot be longer than {MAX_DISTINCT_ID_BYTES} bytes",
             "invalid_distinct_id",
             "distinct_id",
+        )
+
+
+def check_ai_name(name: str) -> None:
+    """One of the six event types. Raises ParsingFault."""
+    if name not in EVENT_NAMES:
+        raise _fault(
+            f"Event name must be one of: {', '.join(EVENT_NAMES)}, got '{shown(name)}'",
+            "invalid_event_name",
+            "event",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -40,7 +41,7 @@ def refusal(error: Refusal, accept: bytes | None) -> Answer:
     if isinstance(error, NotAuthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", b"POST, OPTIONS"))
+        headers.append((b"allow", error.allow.encode()))
     if error.close:
         headers.append((b"connection", b"close"))
     if accept is not None and prefers_json(accept):
@@ -49,9 +50,24 @@ def refusal(error: Refusal, accept: bytes | None) -> Answer:
     return Answer(error.status, error.text.encode(), [_TEXT, *headers], error.code)
 
 
-def options() -> Answer:
+def status_ok(reason: str = "ok") -> Answer:
+    """200 of the protocols that say no more than that."""
+    return Answer(200, b'{"status":"Ok"}', [_JSON], reason)
+
+
+def no_content(reason: str = "ok") -> Answer:
+    """204, for a page that closes (`beacon=1`) and reads no answer."""
+    return Answer(204, b"", [], reason)
+
+
+def results(by_uuid: Mapping[str, Mapping[str, str | None]]) -> Answer:
+    """200 of the v1 protocol: what became of each event."""
+    return Answer(200, orjson.dumps({"results": by_uuid}), [_JSON], "ok")
+
+
+def options(allow: str) -> Answer:
     """The answer to OPTIONS; `cors_headers` adds the rest."""
-    return Answer(200, b'{"status":"Ok"}', [_JSON, (b"allow", b"POST, OPTIONS")], "ok")
+    return Answer(200, b'{"status":"Ok"}', [_JSON, (b"allow", allow.encode())], "ok")
 
 
 def prefers_json(accept: bytes) -> bool:
@@ -97,7 +113,9 @@ def cors_headers(origin: bytes | None, requested: bytes | None, *, preflight: bo
 
 
 async def send_answer(send: Send, answer: Answer, extra: Headers) -> None:
-    """Write the answer; `extra` headers come last."""
-    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode()), *extra]
+    """Write the answer; `extra` headers follow its own."""
+    headers = [*answer.headers, *extra]
+    if answer.status != 204:  # RFC 9110: it has no content, and so no length
+        headers.append((b"content-length", str(len(answer.body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})

@@ -17,7 +17,12 @@ def bearer_token(header: bytes | None) -> str:
     """
     if header is None or not header.startswith(b"Bearer "):
         raise MissingKey
-    token = header[7:].strip()
+    return shaped_token(header[7:])
+
+
+def shaped_token(token: bytes) -> str:
+    """A token whose shape is right (section 2, "Token shape"). Raises InvalidKey."""
+    token = token.strip()
     reason = _shape_fault(token)
     if reason:
         raise InvalidKey(reason)

@@ -1,4 +1,4 @@
-"""Makes an event durable: its blobs, then its record. Returning is the acknowledgement."""
+"""Makes what a door accepted durable: blobs, then the record. Returning is the acknowledgement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REMOVAL_SECONDS = 5.0
 
 
 class Recorder:
-    """Writes accepted events of the `ai` door to the blob store and the log."""
+    """Writes to the blob store and the log."""
 
     def __init__(self, log: Log, blobs: BlobStore) -> None:
         self._log = log
@@ -36,7 +36,7 @@ class Recorder:
         ip: str,
         trace_context: str | None,
     ) -> None:
-        """Make the event durable. `accepted_at` is microseconds since the epoch.
+        """Make an event of the `ai` door durable. `accepted_at` is microseconds since the epoch.
 
         Raises BlobsUnavailable, LogUnavailable and LogFull; the event is then not in the log. After
         LogFull its blobs are gone again: a full disk must not fill further with what nobody names.
@@ -59,12 +59,16 @@ class Recorder:
             payload=record.encode(),
             trace_context=trace_context,
         )
-        failpoints.hit("before_append")
         try:
-            await self._log.append(envelope)
+            await self.append(envelope)
         except LogFull:  # of the log's refusals, the one after which the record cannot turn up
             await self._remove(references)
             raise
+
+    async def append(self, envelope: Envelope) -> None:
+        """Make a record durable that has no blobs. Raises LogUnavailable and LogFull."""
+        failpoints.hit("before_append")
+        await self._log.append(envelope)
         failpoints.hit("after_append")
 
     async def _stored_blobs(

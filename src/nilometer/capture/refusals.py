@@ -58,6 +58,12 @@ class EmptyPayload(Refusal):
         super().__init__("request missing data payload")
 
 
+class InvalidEvent(Refusal):
+    """An event of a batch is not one; the contract's text has no prefix."""
+
+    code = "invalid_event"
+
+
 class TooBig(Refusal):
     """A size limit of section 3 is passed."""
 
@@ -84,6 +90,13 @@ class MissingKey(NotAuthenticated):
         super().__init__("event submitted without an api_key")
 
 
+class InconsistentKeys(NotAuthenticated):
+    """The events of one request carry different keys."""
+
+    def __init__(self) -> None:
+        super().__init__("batch submitted with inconsistent api_key values")
+
+
 class InvalidKey(NotAuthenticated):
     """The key's shape is wrong or nobody has it; `detail` says which shape rule, never the key."""
 
@@ -91,14 +104,15 @@ class InvalidKey(NotAuthenticated):
 
 
 class MethodNotAllowed(Refusal):
-    """Only POST captures."""
+    """Not a method that captures; `allow` lists those of the path."""
 
     status = 405
     kind = "invalid_request"
     code = "method_not_allowed"
 
-    def __init__(self) -> None:
+    def __init__(self, allow: str = "POST, OPTIONS") -> None:
         super().__init__("use POST to send an event")
+        self.allow = allow
 
 
 class BodyTimeout(Refusal):

@@ -19,14 +19,16 @@ class RequestHead:
     scope: Scope
 
 
-def read_head(scope: Scope, headers: dict[bytes, bytes]) -> RequestHead:
-    """Read the head of a POST.
+def read_head(
+    scope: Scope, headers: dict[bytes, bytes], allow: str = "POST, OPTIONS"
+) -> RequestHead:
+    """Read the head of a POST; `allow` lists the path's methods.
 
     Raises MethodNotAllowed, DecodingFault for a repeated header that could be read in two ways,
     and EmptyPayload when it announces no body (step 2, before the key is looked at, as there).
     """
     if scope["method"] != "POST":
-        raise MethodNotAllowed
+        raise MethodNotAllowed(allow)
     if len(headers) != len(scope["headers"]):
         names = [name for name, _ in scope["headers"]]
         for name in _SINGLE_HEADERS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 
 _HEX = "[0-9a-fA-F]"
 _HYPHENATED = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}"
@@ -23,4 +24,13 @@ def canonical_uuid(text: str) -> str:
         shown = text if len(text) <= 64 else text[:61] + "..."
         raise ValueError(f"{shown!r} is not a UUID such as 123e4567-e89b-12d3-a456-426614174000")
     digits = (match[1] or match[2] or match[3]).replace("-", "").lower()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def uuid7(micros: int) -> str:
+    """A new UUID of version 7 (RFC 9562) for a moment, in microseconds since the epoch."""
+    random = secrets.randbits(74)
+    value = (micros // 1000 & (1 << 48) - 1) << 80 | 7 << 76 | random >> 62 << 64
+    value |= 0b10 << 62 | random & (1 << 62) - 1
+    digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

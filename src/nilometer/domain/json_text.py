@@ -8,12 +8,14 @@ no NaN, no lone surrogate, no nesting that a later parser refuses.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from itertools import accumulate
 from typing import Any
 
 MAX_DEPTH = 127
 MAX_INTEGER_DIGITS = 4300  # what Python converts; a longer one costs quadratic time
 _WHITESPACE = " \t\n\r"
+_WHITESPACE_CHARACTERS = frozenset(_WHITESPACE)
 # Every bracket as the signed byte by which it changes the depth.
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
@@ -30,22 +32,70 @@ def loads(data: bytes) -> Any:
     lone surrogates, integers of more than 4,300 digits, and nesting deeper than 127 levels (the
     limit of the original capture service).
     """
+    text = decoded(data)
+    value, end = value_at(text, skip(text, 0))
+    end = skip(text, end)
+    if end != len(text):
+        raise extra_data(text, end)
+    if may_have_surrogates(text):
+        check_surrogates(text, value)
+    return value
+
+
+def decoded(data: bytes) -> str:
+    """The text, whose nesting is not too deep for what parses it next. Raises InvalidJson."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise InvalidJson(f"not UTF-8 at byte {error.start}") from None
     _check_depth(data)
+    return text
+
+
+def value_at(text: str, start: int) -> tuple[Any, int]:
+    """The value that begins at `start` of a decoded text, and where it ends; lone surrogates are
+    for `check_surrogates` to find. Raises InvalidJson."""
     try:
-        value = _DECODER.decode(text)
+        return _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
         raise InvalidJson(f"{error.msg} at line {error.lineno} column {error.colno}") from None
     except InvalidJson:
         raise
     except ValueError:
         raise InvalidJson(f"an integer has more than {MAX_INTEGER_DIGITS} digits") from None
-    if "\\u" in text:
-        _check_surrogates(text, value)
-    return value
+
+
+def may_have_surrogates(text: str) -> bool:
+    """Whether a text may write half of a surrogate pair: then its values must be looked at."""
+    return "\\u" in text and "\\ud" in text.lower()
+
+
+def check_surrogates(text: str, value: Any) -> None:
+    """Raise InvalidJson if a string of the value that `text` is holds half of a surrogate pair."""
+    if "\\u" not in text:
+        return
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidJson("a string holds half of a surrogate pair") from None
+
+
+def extra_data(text: str, place: int) -> InvalidJson:
+    """The error for what stands behind the outermost value."""
+    error = json.JSONDecodeError("", text, place)
+    return InvalidJson(f"Extra data at line {error.lineno} column {error.colno}")
+
+
+def unexpected(text: str, place: int, wanted: str) -> InvalidJson:
+    """The error for a place where `wanted` should stand."""
+    error = json.JSONDecodeError("", text, place)
+    return InvalidJson(f"Expecting {wanted} at line {error.lineno} column {error.colno}")
+
+
+def duplicate_key(key: str) -> InvalidJson:
+    """The error for a name that occurs twice in one object."""
+    shown = key if len(key) <= 64 else key[:61] + "..."
+    return InvalidJson(f"duplicate key {shown!a}")
 
 
 def members(text: str) -> dict[str, str]:
@@ -54,16 +104,22 @@ def members(text: str) -> dict[str, str]:
     The text must have been accepted by `loads` and be an object.
     """
     found: dict[str, str] = {}
-    index = _skip(text, text.index("{") + 1)
+    index = skip(text, text.index("{") + 1)
     while text[index] != "}":
         key, index = _DECODER.raw_decode(text, index)
-        start = _skip(text, _skip(text, index) + 1)
+        start = skip(text, skip(text, index) + 1)
         end = _DECODER.raw_decode(text, start)[1]
         found[key] = text[start:end]
-        index = _skip(text, end)
+        index = skip(text, end)
         if text[index] == ",":
-            index = _skip(text, index + 1)
+            index = skip(text, index + 1)
     return found
+
+
+def without_members(text: str, names: Collection[str]) -> str:
+    """The object `text` without these members, the others' values unchanged."""
+    kept = {name: value for name, value in members(text).items() if name not in names}
+    return with_members("{}", kept)
 
 
 def with_members(text: str, added: dict[str, str]) -> str:
@@ -84,8 +140,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                shown = key if len(key) <= 64 else key[:61] + "..."
-                raise InvalidJson(f"duplicate key {shown!a}")
+                raise duplicate_key(key)
             seen.add(key)
     return result
 
@@ -113,17 +168,9 @@ def _check_depth(data: bytes) -> None:
         raise InvalidJson(f"nested deeper than {MAX_DEPTH} levels")
 
 
-def _check_surrogates(text: str, value: Any) -> None:
-    lowered = text.lower()
-    if "\\ud" not in lowered:
-        return
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise InvalidJson("a string holds half of a surrogate pair") from None
-
-
-def _skip(text: str, index: int) -> int:
-    while text[index] in _WHITESPACE:
+def skip(text: str, index: int) -> int:
+    """The first place from `index` on that is no whitespace; the end of the text if there is
+    none."""
+    while text[index : index + 1] in _WHITESPACE_CHARACTERS:
         index += 1
     return index
