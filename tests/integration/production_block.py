@@ -4,23 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
-BLOCK = """\
-# PostHog Configuration
-export POSTHOG_PROJECT_API_KEY="your_posthog_api_key"
-export POSTHOG_HOST="https://app.posthog.com"  # or your self-hosted URL
-export POSTHOG_PROJECT_ID="12345"
-
-# AWS S3 Configuration
-export AWS_ACCESS_KEY_ID="your_limited_access_key"
-export AWS_SECRET_ACCESS_KEY="your_limited_secret_key"
-export AWS_DEFAULT_REGION="us-east-1"
-export LLMA_S3_BUCKET="your-llma-bucket"
-export LLMA_TEAM_ID="123"
-
-# Test Configuration
-export LLMA_TEST_MODE="production"
-"""
+BLOCK = (Path(__file__).parents[1] / "acceptance" / "production.env").read_text()
 
 
 def filled_in(values: Mapping[str, str]) -> str:
