@@ -1,0 +1,119 @@
+"""When each price of a model of the book holds: dates, hours of the day, and tiers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from nilometer.pricing.listing import rates
+from nilometer.pricing.rates import Rates
+from nilometer.pricing.tiers import CONTEXTS, STANDARD
+
+if TYPE_CHECKING:
+    from genai_prices.types import ConditionalPrice, ModelPrice, PriceVariant, TimeOfDateConstraint
+
+    from nilometer.pricing.book import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """Rates, and the date that the book has them from; None where it gives none."""
+
+    rates: Rates
+    as_of: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    since: date | None
+    hours: TimeOfDateConstraint | None
+    prices: ModelPrice
+
+    def active(self, at: datetime) -> bool:
+        begun = self.since is None or at.date() >= self.since
+        return begun and (self.hours is None or self.hours.active(at))
+
+
+class Schedule:
+    """The prices of one model in one tier, over time. Safe between threads.
+
+    The last rule that holds is the price. A rule for hours of the day belongs to the dated rule
+    before it: the book lists DeepSeek's peak hours of 2026 behind that year's prices, and they are
+    no part of the years before.
+    """
+
+    def __init__(self, entry: Entry, tier: str) -> None:
+        self._entry = entry
+        self._tier = tier
+        self._rules = _rules(entry)
+        self._variants = [] if tier == STANDARD else _variants(entry, tier)
+        only = self._rules[0]
+        fixed = len(self._rules) == 1 and only.since is None and only.hours is None
+        self._always = (
+            Dated(rates(entry, only.prices, []), None) if fixed and tier == STANDARD else None
+        )
+        self._made: dict[tuple[int, tuple[int, ...]], Dated] = {}
+
+    def at(self, moment: datetime) -> Dated | str:
+        """What holds at an aware moment, or `tier_unpriced:` and the tier, or
+        `no_price_at_time`."""
+        if self._always is not None:
+            return self._always
+        moment = moment.astimezone(UTC)
+        rule = _last_active(self._rules, moment)
+        if rule is None:
+            return "no_price_at_time"
+        chosen = tuple(n for n, each in enumerate(self._variants) if each.active(moment))
+        if self._tier != STANDARD and not chosen:
+            return f"tier_unpriced:{self._tier}"
+        key = (rule, chosen)
+        dated = self._made.get(key)
+        if dated is None:
+            dated = self._made[key] = self._make(rule, chosen)
+        return dated
+
+    def _make(self, rule: int, chosen: tuple[int, ...]) -> Dated:
+        picked = [self._variants[n] for n in chosen]
+        dates = [each.since for each in (self._rules[rule], *picked) if each.since]
+        prices = rates(self._entry, self._rules[rule].prices, [each.prices for each in picked])
+        return Dated(prices, max(dates, default=None))
+
+
+def _rules(entry: Entry) -> list[_Rule]:
+    listed = entry.model.prices
+    if not isinstance(listed, list):
+        return [_Rule(None, None, listed)]
+    since: date | None = None
+    found: list[_Rule] = []
+    for each in listed:
+        since, hours = _constraint(each, since)
+        found.append(_Rule(since, hours, each.prices))
+    return found
+
+
+def _variants(entry: Entry, tier: str) -> list[_Rule]:
+    if not entry.own:
+        return []  # a reseller's tiers are not its maker's
+    wanted = [{name: value} for name, value in CONTEXTS.get(tier, ())]
+    found: list[_Rule] = []
+    for each in entry.model.price_variants or ():
+        if each.when in wanted:
+            since, hours = _constraint(each, None)
+            found.append(_Rule(since, hours, each.prices))
+    return found
+
+
+def _constraint(
+    price: ConditionalPrice | PriceVariant, before: date | None
+) -> tuple[date | None, TimeOfDateConstraint | None]:
+    from genai_prices.types import StartDateConstraint
+
+    constraint = price.constraint
+    if isinstance(constraint, StartDateConstraint):
+        return constraint.start_date, None
+    return before, constraint
+
+
+def _last_active(rules: list[_Rule], at: datetime) -> int | None:
+    return next((n for n in reversed(range(len(rules))) if rules[n].active(at)), None)

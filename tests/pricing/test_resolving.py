@@ -1,0 +1,162 @@
+"""Which model a name means: explicit, and never by substring."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nilometer.pricing import Resolved, Unresolved, resolve
+from nilometer.pricing.book import current
+from nilometer.pricing.matching import rules_of
+from nilometer.pricing.names import bases
+
+KNOWN = [
+    ("anthropic", "claude-opus-4-5", "anthropic/claude-opus-4-5"),
+    ("anthropic", "claude-opus-4-5-20251101", "anthropic/claude-opus-4-5"),
+    ("anthropic", "claude-opus-4-20250514", "anthropic/claude-opus-4-0"),
+    ("anthropic", "claude-3-5-sonnet-latest", "anthropic/claude-3-5-sonnet"),
+    ("claude", "Claude-Sonnet-4-5 ", "anthropic/claude-sonnet-4-5"),
+    (None, "anthropic/claude-sonnet-4-5-20250929", "anthropic/claude-sonnet-4-5"),
+    (None, "claude-3-5-sonnet-20241022", "anthropic/claude-3-5-sonnet"),
+    ("openai", "gpt-4o", "openai/gpt-4o"),
+    ("openai", "openai/gpt-4o-2024-08-06", "openai/gpt-4o"),
+    ("openai", "gpt-4o-2024-05-13", "openai/gpt-4o-2024-05-13"),
+    ("openai.chat", "gpt-5.2-20251211", "openai/gpt-5.2"),
+    ("openai", "gpt-5-nano-2025-08-07", "openai/gpt-5-nano"),
+    ("openai", "ft:gpt-4o-mini-2024-07-18:acme::x1", "openai/ft:gpt-4o-mini"),
+    ("openai", "ft:gpt-4o-2024-08-06:acme:name:x1", "openai/ft:gpt-4o"),
+    (None, "ft:gpt-3.5-turbo-0125:acme::x1", "openai/ft:gpt-3.5-turbo-"),
+    ("azure", "gpt-4o-mini-2024-07-18.ft-0123abc", "openai of azure"),
+    ("azure", "azure/gpt-4o-2024-11-20", "azure/gpt-4o"),
+    ("azure.ai.openai", "o4-mini", "azure/o4-mini"),
+    (None, "azure/o3-mini", "azure/o3-mini"),
+    (
+        "bedrock",
+        "us.anthropic.claude-opus-4-5-20251101-v1:0",
+        "aws/regional.anthropic.claude-opus-4-5-v1:0",
+    ),
+    (
+        "aws.bedrock",
+        "global.anthropic.claude-opus-4-5-20251101-v1:0",
+        "aws/global.anthropic.claude-opus-4-5-v1:0",
+    ),
+    (
+        None,
+        "bedrock/us-east-1/anthropic.claude-3-haiku-20240307-v1:0",
+        "aws/regional.anthropic.claude-3-haiku-20240307-v1:0",
+    ),
+    (None, "bedrock/converse/us.amazon.nova-pro-v1:0", "aws/amazon.nova-pro-v1:0"),
+    (None, "amazon.nova-lite-v1:0", "aws/amazon.nova-lite-v1:0"),
+    (
+        "bedrock",
+        "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-20250514-v1:0",
+        "aws/regional.anthropic.claude-sonnet-4-20250514-v1:0",
+    ),
+    (None, "vertex_ai/claude-sonnet-4-5@20250929", "google/claude-sonnet-4-5"),
+    (None, "gemini/gemini-2.5-flash", "google/gemini-2.5-flash"),
+    ("gcp.gemini", "models/gemini-2.5-pro", "google/gemini-2.5-pro"),
+    ("vertex_ai", "publishers/google/models/gemini-2.0-flash-001", "google/gemini-2.0-flash"),
+    (None, "gemini-2.5-pro-preview-05-06", "google/gemini-2.5-pro"),
+    (None, "openrouter/anthropic/claude-sonnet-4.5", "openrouter/anthropic/claude-sonnet-4.5"),
+    ("openrouter", "openai/gpt-4o", "openrouter/openai/gpt-4o"),
+    ("litellm", "anthropic/claude-sonnet-4-5", "anthropic/claude-sonnet-4-5"),
+    (None, "litellm_proxy/gpt-4o", "openai/gpt-4o"),
+    (
+        "together_ai",
+        "meta-llama/Llama-3.3-70B-Instruct-Turbo",
+        "together/meta-llama/Llama-3.3-70B-Instruct-Turbo",
+    ),
+    ("groq", "llama-3.3-70b-versatile", "groq/llama-3.3-70b-versatile"),
+    ("xai", "grok-4", "x-ai/grok-4-0709"),
+    ("mistral", "mistral-large-latest", "mistral/mistral-large"),
+]
+UNKNOWN = [
+    ("anthropic", "claude", "unknown_model"),
+    ("anthropic", "claude-opus-4-9", "unknown_model"),
+    ("anthropic", "claude-opus-4-5-turbo", "unknown_model"),
+    ("anthropic", "my-claude-opus-4-5", "unknown_model"),
+    ("openai", "gpt-4o-foo", "unknown_model"),
+    ("openai", "gpt-4o-2031-01-01", "unknown_model"),
+    ("openai", "ft:gpt-4.1-2025-04-14:acme::x", "unknown_model"),
+    ("openai", "ft:gpt-4-0613:acme::x", "unknown_model"),  # the book has only its base's price
+    ("openai", "gpt-4o-2024-08-06.ft-abc", "unknown_model"),
+    ("openai", "omni-moderation-2031", "unknown_model"),
+    ("azure", "chat-production", "unknown_model"),
+    ("azure", "my-o4-mini", "unknown_model"),
+    ("azure", "eu/gpt-4o", "unknown_model"),  # LiteLLM's data zone, a tenth dearer
+    ("openai", "anthropic/claude-sonnet-4-5", "provider_mismatch"),
+    ("bedrock", "arn:aws:bedrock:us-east-1:1:application-inference-profile/x", "unknown_model"),
+    ("google_places", "place_details", "unknown_provider"),
+    ("ollama", "llama3", "unknown_provider"),
+    (None, "somewhere/gpt-4o", "unknown_provider"),
+    (None, "llama-3.3-70b", "no_provider"),
+    (None, "gpt-oss-120b", "no_provider"),
+    (None, "my-gpt-4o", "no_provider"),
+    ("openai", "", "no_model"),
+    ("openai", None, "no_model"),
+    (None, None, "no_model"),
+    ("openai", "x" * 600, "unknown_model"),
+    ("x" * 600, "gpt-4o", "unknown_model"),
+]
+
+
+@pytest.mark.parametrize(("provider", "model", "expected"), KNOWN)
+def test_a_name_that_people_send_is_found(provider, model, expected):
+    found = resolve(provider, model)
+    if expected == "openai of azure":
+        expected = "azure/gpt-4o-mini-2024-07-18.ft-"
+    assert isinstance(found, Resolved), found
+    assert f"{found.provider}/{found.model}" == expected
+
+
+@pytest.mark.parametrize(("provider", "model", "reason"), UNKNOWN)
+def test_what_is_not_certain_is_not_resolved(provider, model, reason):
+    found = resolve(provider, model)
+    assert isinstance(found, Unresolved), found
+    assert found.reason == reason
+
+
+def test_it_tells_an_exact_name_from_a_snapshot():
+    assert resolve("openai", "gpt-4o-2024-08-06").how == "exact"
+    assert resolve("anthropic", "claude-opus-4-5-20251101").how == "snapshot"
+
+
+def test_every_model_of_the_book_is_found_by_its_id():
+    book = current()
+    missing = [
+        (provider, name)
+        for provider in book.providers()
+        for name in book.names(provider)
+        if not (found := book.find(provider, name.lower())) or found.entry.provider != provider
+    ]
+    assert not missing
+
+
+@given(data=st.data())
+@settings(max_examples=300)
+def test_a_known_name_with_anything_more_is_another_name(data):
+    """Unless what is more says only which snapshot, or is itself a name of the book."""
+    book = current()
+    provider = data.draw(st.sampled_from(["openai", "anthropic", "azure", "google", "aws"]))
+    name = data.draw(st.sampled_from(book.names(provider))).lower()
+    letters = st.text("abcxyz-0123456789.", min_size=1, max_size=12)
+    changed = data.draw(st.sampled_from([str.__add__, lambda a, b: b + a]))(
+        name, data.draw(letters)
+    )
+    found = book.find(provider, changed)
+    if found is None:
+        return
+    texts = rules_of(found.entry.model).names
+    assert texts & set(bases(provider, changed)) or any(
+        changed.startswith(text) and text.startswith(bases(provider, changed)[-1]) for text in texts
+    )
+
+
+@given(provider=st.none() | st.text(), model=st.none() | st.text())
+def test_nothing_that_is_sent_raises(provider, model):
+    assert isinstance(resolve(provider, model), Resolved | Unresolved)
+
+
+def test_the_nearest_names_help_a_person():
+    assert "gpt-4o-mini" in current().nearest("openai", "gpt-4o-mimi")
+    assert "gpt-4o-mini" in current().nearest("azure", "gpt-4o-mimi")
+    assert "anthropic/claude-opus-4-5" in current().nearest(None, "anthropic/claude-opus-4-5x")
