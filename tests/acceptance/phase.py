@@ -41,10 +41,10 @@ def main(arguments: list[str]) -> int:
     number = arguments[0] if arguments else ""
     if not number.isdigit() or int(number) not in PHASES:
         return _say(f"Which phase? 1 to {len(PHASES)}: make phase 3 passes the phases 1 to 3.")
-    taken = [] if "POSTHOG_HOST" in os.environ else list(_taken(pasted(LOCAL.read_text())))
-    if taken:
+    in_use = [] if "POSTHOG_HOST" in os.environ else list(taken(pasted(LOCAL.read_text())))
+    if in_use:
         return _say(
-            f"{' and '.join(taken)}: something listens there already. The local block of "
+            f"{' and '.join(in_use)}: something listens there already. The local block of "
             "docs/acceptance.md needs these ports. Stop it; or, to test that very deployment, "
             f"read the block into this shell first: . tests/acceptance/{LOCAL.name}"
         )
@@ -77,7 +77,8 @@ def _environment() -> Iterator[dict[str, str]]:
         yield {**os.environ, **commands, **block}
 
 
-def _taken(block: dict[str, str]) -> Iterator[str]:
+def taken(block: dict[str, str]) -> Iterator[str]:
+    """The ports of a block on this machine that somebody listens at, and what they are for."""
     for name, what in _ADDRESSES.items():
         port = urlsplit(block[name]).port
         with socket.socket() as probe:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import ast
 import email
 import email.policy
+import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance import phase
 from tests.acceptance.blocks import LOCAL, PRODUCTION, pasted
+from tests.acceptance.broken.__main__ import failures
 from tests.acceptance.broken.table import BREAKAGES
 from tests.acceptance.llma import outage
 from tests.acceptance.llma.configuration import Configuration, Misconfigured, read
 from tests.acceptance.llma.generators import EVENT_TYPES, KINDS, Generators
 from tests.acceptance.llma.multipart import Blob, choose_boundary, event_parts, form
 from tests.acceptance.llma.outage import Outages
-from tests.acceptance.phase import PHASES
 
 HERE = Path(__file__).parent
+TESTS = list(HERE.glob("test_*.py"))
 PAGE = HERE.parents[1] / "docs" / "acceptance.md"
 
 
@@ -134,7 +138,7 @@ def test_without_the_commands_a_test_says_which_to_set(pair):
 
 def test_the_suite_refuses_to_write_to_production():
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "basic", str(HERE / "test_llm_analytics.py")],
+        [sys.executable, "-m", "pytest", "-q", f"{HERE}/test_llm_analytics.py", "-k", "basic"],
         env=pasted(PRODUCTION.read_text()),
         capture_output=True,
         text=True,
@@ -142,6 +146,44 @@ def test_the_suite_refuses_to_write_to_production():
     )
     assert done.returncode == 1
     assert "run tests/integration/production, which only reads" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["phase", "3"], ["phase", "N=3"]], ids=" ".join)
+def test_make_phase_takes_the_number_as_a_second_word_or_as_a_variable(words):
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        ["make", "-n", *words],
+        cwd=HERE.parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "-m tests.acceptance.phase 3 \n" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["0"], ["9"], ["three"]])
+def test_a_phase_that_does_not_exist_is_told_so(capsys, arguments):
+    assert phase.main(arguments) == 2
+    assert "1 to 8" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        block = dict.fromkeys(("POSTHOG_HOST", "CAPTURE_ENDPOINT"), "http://localhost:1")
+        block["AWS_ENDPOINT_URL"] = f"http://localhost:{port}"
+        assert list(phase.taken(block)) == [f"port {port} (S3)"]
+
+
+def test_failures_are_told_by_phase(tmp_path):
+    report = tmp_path / "report.xml"
+    report.write_text(
+        '<testsuite><testcase name="test_a[1]"><properties><property name="phase" value="2"/>'
+        '</properties><failure/></testcase><testcase name="test_b"/></testsuite>'
+    )
+    assert failures(report) == {(2, "test_a")}
 
 
 def test_the_suite_knows_nothing_of_the_server_but_its_front_doors():
@@ -196,12 +238,10 @@ def test_every_type_of_event_can_be_made():
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.name)
-def test_a_breakage_still_applies_to_the_code(tmp_path, breakage):
-    breakage.apply(tmp_path)
-    broken = (tmp_path / "nilometer" / breakage.file).read_text()
-    compile(broken, breakage.file, "exec")
-    assert any(breakage.caught_by in module.read_text() for module in HERE.glob("test_*.py"))
+def test_a_breakage_still_applies_to_the_code(breakage):
+    compile(breakage.text(), breakage.file, "exec")
+    assert any(f"def {breakage.caught_by}(" in module.read_text() for module in TESTS)
 
 
 def test_every_phase_has_breakages():
-    assert {breakage.phase for breakage in BREAKAGES} == set(PHASES)
+    assert {breakage.phase for breakage in BREAKAGES} == set(phase.PHASES)

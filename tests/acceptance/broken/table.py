@@ -24,18 +24,18 @@ class Breakage:
     def name(self) -> str:
         return f"phase {self.phase}: {self.what}"
 
-    def apply(self, folder: Path) -> None:
-        """Copy the package into the folder, broken.
-
-        ValueError if the text to replace is not there exactly once: then mend the table.
-        """
-        package = folder / PACKAGE.name
-        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-        file = package / self.file
-        text = file.read_text()
+    def text(self) -> str:
+        """The broken file. ValueError if what to replace is not there once: then mend the table."""
+        text = (PACKAGE / self.file).read_text()
         if text.count(self.old) != 1:
             raise ValueError(f"{self.file} has {self.old!r} {text.count(self.old)} times, not once")
-        file.write_text(text.replace(self.old, self.new))
+        return text.replace(self.old, self.new)
+
+    def apply(self, folder: Path) -> None:
+        """Copy the package into the folder, broken."""
+        package = folder / PACKAGE.name
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        (package / self.file).write_text(self.text())
 
 
 BREAKAGES = (
@@ -146,9 +146,9 @@ BREAKAGES = (
     Breakage(
         7,
         "a request's Content-Encoding is not undone",
-        "capture/app.py",
-        'gunzip=Gunzip() if encoding == b"gzip" else None,',
-        "gunzip=None if encoding else None,",
+        "capture/ai_door.py",
+        'decoder=Gunzip() if encoding == b"gzip" else None,',
+        "decoder=None,",
         "test_a_gzip_request_is_one_like_any_other",
     ),
     Breakage(
