@@ -43,14 +43,18 @@ def _noticed(breakage: Breakage) -> bool:
             failed = failures(_run(breakage.phase, environment, folder / "report.xml"))
     early = {test for phase, test in failed if phase < breakage.phase}
     noticed = (breakage.phase, breakage.caught_by) in failed and not early
-    own = sum(phase == breakage.phase for phase, _ in failed)
+    own = {test for phase, test in failed if phase == breakage.phase}
     sys.stdout.write(
         f"{'noticed  ' if noticed else 'UNNOTICED'} {breakage.name}: "
-        f"{own} tests of the phase fail, {', '.join(sorted(early)) or 'none'} of earlier phases; "
+        f"of the phase {_listed(own)} fail, of earlier ones {_listed(early)}; "
         f"{time.monotonic() - started:.0f} s\n"
     )
     sys.stdout.flush()
     return noticed
+
+
+def _listed(tests: set[str]) -> str:
+    return ", ".join(sorted(tests)) or "none"
 
 
 def failures(report: Path) -> set[tuple[int, str]]:
