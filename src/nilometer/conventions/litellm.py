@@ -108,7 +108,7 @@ def convert(payload: Mapping[str, Any]) -> Converted:
 
 
 def _event(told: Mapping[str, Any]) -> str:
-    call_type = told.get("call_type")
+    call_type = typed_values.name(told.get("call_type"))
     if call_type in _EMBEDDINGS:
         return EMBEDDING
     consumed = any(

@@ -63,15 +63,19 @@ def vercel_answer(pieces: Any) -> list[Any] | None:
     parts: list[Any] = [
         {"type": kind, "text": told[piece]}
         for piece, kind in (("reasoning", "reasoning"), ("text", "text"))
-        if told.get(piece) not in {None, ""}
+        if _is_told(told.get(piece))
     ]
-    if told.get("object") not in {None, ""}:
+    if _is_told(told.get("object")):
         parts.append({"type": "object", "object": parsed(told["object"])})
     for piece, kind in (("toolCalls", "tool-call"), ("files", "file")):
         read = parsed(told.get(piece))
         calls = cast("list[Any]", read) if isinstance(read, list) else []
         parts += [_typed(call, kind) for call in calls]
     return [{"role": "assistant", "content": parts}] if parts else None
+
+
+def _is_told(value: Any) -> bool:
+    return value is not None and value != ""
 
 
 def _typed(call: Any, kind: str) -> Any:

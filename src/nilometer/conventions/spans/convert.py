@@ -47,9 +47,9 @@ def convert(span: Span) -> Converted:
     spoken, counted = convention.name if convention else "", ""
     if is_call and usage:
         raw = raw_usage.collect(usage, attributes, embedding=event == EMBEDDING)
-        raw.describe(properties)
-        taken |= raw.taken
         counted = raw.convention(span.scope_name, spoken)
+        raw.describe(properties, counted)
+        taken |= raw.taken
     distinct_id = properties.pop(DISTINCT_ID, None)
     _add_ids(properties, span)
     _add_content(properties, told, is_call=is_call)

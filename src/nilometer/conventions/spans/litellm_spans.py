@@ -11,6 +11,10 @@ _V2 = "LiteLLM v2"
 _BOTH = "LiteLLM v1 and v2"
 _OBJECT = "metadata.usage_object"
 
+# The Phoenix callback, the only one to write `litellm.trace_id`, sends the end user as the session.
+PHOENIX_MARK = "litellm.trace_id"
+PHOENIX_MEANS = {"session.id": "litellm.end_user.id"}
+
 CONVENTION = Convention(
     name="litellm",
     title="LiteLLM",

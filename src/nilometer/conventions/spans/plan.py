@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from nilometer.conventions.litellm_secrets import is_secret_attribute
-from nilometer.conventions.spans import flat
+from nilometer.conventions.spans import flat, litellm_spans
 from nilometer.conventions.spans.row import Convention, Kinds, Row
 from nilometer.conventions.spans.table import DETECTION, EXACT, KINDS, PREFIXES, STEMS
 
@@ -82,8 +82,9 @@ _kept_plan = lru_cache(_KEPT_PLANS)(_plan)
 def _sources(names: tuple[str, ...]) -> list[Source]:
     found: list[Source] = []
     lists: dict[int, Source] = {}
+    means = litellm_spans.PHOENIX_MEANS if litellm_spans.PHOENIX_MARK in names else {}
     for name in names:
-        entries = EXACT.get(name)
+        entries = EXACT.get(means.get(name, name))
         if entries is None:
             if name.startswith(STEMS):
                 _add_by_stem(name, found, lists)

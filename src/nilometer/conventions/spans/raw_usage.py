@@ -27,6 +27,8 @@ _OBJECTS = {
 _EMBEDDING = ("gen_ai.operation.name", "llm.request.type", "openinference.span.kind")
 _EXCLUSIVE = {
     genai.USAGE: False,
+    "openllmetry": False,
+    "openllmetry_bedrock": True,
     openinference.USAGE: False,
     litellm_spans.USAGE: False,
     langfuse.USAGE: True,
@@ -43,14 +45,14 @@ class RawUsage:
 
     def convention(self, scope: str, spoken: str) -> str:
         """The adapter's name: an instrumentation's own where it breaks its convention's rule."""
-        if self.usage == genai.USAGE and spoken == "openllmetry":
-            return convention_of_scope(scope) or spoken
-        return convention_of_scope(scope) or self.usage if self.usage == genai.USAGE else self.usage
+        if self.usage != genai.USAGE:
+            return self.usage
+        return convention_of_scope(scope) or (spoken if spoken == "openllmetry" else self.usage)
 
-    def describe(self, properties: dict[str, Any]) -> None:
-        """Add the raw usage, and whether its input leaves the cache out."""
+    def describe(self, properties: dict[str, Any], convention: str) -> None:
+        """Add the raw usage, and whether its input leaves the cache out, where that is known."""
         properties.setdefault("$ai_usage", self.value)
-        exclusive = _EXCLUSIVE.get(self.usage)
+        exclusive = _EXCLUSIVE.get(convention)
         if any(name.startswith("ai.usage.inputTokenDetails.") for name in self.value):
             exclusive = False
         if exclusive is not None:
