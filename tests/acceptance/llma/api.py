@@ -72,7 +72,7 @@ class Api:
         """Every event of a team, in no order."""
         return self._events(team_id, "1 = 1")
 
-    def wait_for_event(self, team_id: int, uuid: str, seconds: float = 30) -> StoredEvent:
+    def wait_for_event(self, team_id: int, uuid: str, seconds: float = 60) -> StoredEvent:
         """The event, once the pipeline has stored it; AssertionError if it is there twice."""
         found = until(lambda: self._events(team_id, f"uuid = '{uuid}'"), f"event {uuid}", seconds)
         assert len(found) == 1, f"event {uuid} is there {len(found)} times"

@@ -10,7 +10,7 @@ T = TypeVar("T")
 INTERVAL = 0.05
 
 
-def until(condition: Callable[[], T], what: str, seconds: float = 30) -> T:
+def until(condition: Callable[[], T], what: str, seconds: float = 60) -> T:
     """The first true value of the condition; AssertionError when the time is over."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
