@@ -8,8 +8,9 @@ convention (`nilometer.conventions.usage`) turns each into this one vector, or s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 INPUT_BUCKETS = (
@@ -17,6 +18,8 @@ INPUT_BUCKETS = (
     *("audio_input", "audio_cache_read", "image_input", "video_input"),
 )
 OUTPUT_BUCKETS = ("text_output", "reasoning", "audio_output", "image_output")
+_BUCKETS = (*INPUT_BUCKETS, *OUTPUT_BUCKETS)
+_COUNTS = attrgetter(*_BUCKETS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,25 +48,24 @@ class TokenVector:
     image_output: int = 0
 
     def __post_init__(self) -> None:
-        for known in fields(self):
-            value = getattr(self, known.name)
+        for name, value in zip(_BUCKETS, _COUNTS(self), strict=True):
             if type(value) is not int or value < 0:
-                raise ValueError(f"{known.name} must be a whole number of tokens, 0 or more")
+                raise ValueError(f"{name} must be a whole number of tokens, 0 or more")
 
     @property
     def input(self) -> int:
         """All input, cached or not."""
-        return sum(getattr(self, name) for name in INPUT_BUCKETS)
+        return sum(_COUNTS(self)[: len(INPUT_BUCKETS)])
 
     @property
     def output(self) -> int:
         """All output, reasoning included."""
-        return sum(getattr(self, name) for name in OUTPUT_BUCKETS)
+        return sum(_COUNTS(self)[len(INPUT_BUCKETS) :])
 
     @property
     def total(self) -> int:
         """Input and output."""
-        return self.input + self.output
+        return sum(_COUNTS(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

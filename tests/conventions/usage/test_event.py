@@ -56,6 +56,8 @@ def test_geminis_thoughts_are_beside_unless_the_total_says_inside() -> None:
     total = read({**counts, "$ai_total_tokens": 40}, model="google/gemini-3-pro-preview").vector
     assert total == TokenVector(uncached_input=10, text_output=10, reasoning=20)
     assert read(counts, provider="openai", model="o3").vector == total
+    assert read(counts, provider="openrouter", model="google/gemini-2.5-pro").vector == total
+    assert read(counts, model="gemini-2.5-pro").vector == gemini
 
 
 def test_raw_usage_wins_over_the_counts_and_keeps_their_searches() -> None:
@@ -72,7 +74,9 @@ def test_raw_usage_wins_over_the_counts_and_keeps_their_searches() -> None:
     assert usage.raw == raw
 
 
-@pytest.mark.parametrize("raw", [None, "text", [], {}, {"unknown": 1}, {"output_tokens": 9}, 5])
+@pytest.mark.parametrize(
+    "raw", [None, "text", [], {}, {"unknown": 1}, {"output_tokens": 9}, {"completion_tokens": 9}, 5]
+)
 def test_raw_usage_of_no_known_shape_or_without_a_side_gives_way(raw: object) -> None:
     usage = read({**COUNTS, "$ai_usage": raw}, provider="openai")
     assert (usage.vector, usage.convention) == (INCLUSIVE, "posthog")

@@ -13,12 +13,11 @@ from nilometer.domain.usage import Usage
 
 def litellm_payload(raw: Mapping[str, Any]) -> Usage:
     """LiteLLM's StandardLoggingPayload: the detailed usage object, else its own three counts."""
-    usage = read_by(telemetry.LITELLM, raw)
     for details in (_member(raw, "metadata", "usage_object"), _member(raw, "response", "usage")):
         found = _litellm(details) if details is not None else None
         if found is not None and found.reason != "not_reported":
             return found
-    return usage
+    return read_by(telemetry.LITELLM, raw)
 
 
 def _litellm(details: Mapping[str, Any]) -> Usage:

@@ -16,7 +16,7 @@ _CACHED_MODALITIES: tuple[tuple[Count, Count], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Parts:
     """Disjoint parts of both sides, without the text that remains."""
 

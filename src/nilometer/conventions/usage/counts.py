@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, cast
 
@@ -30,8 +30,16 @@ def read_counts(layout: Layout, raw: Mapping[str, Any]) -> Counts:
     string) and for names of one count that differ.
     """
     found: Counts = {}
-    for known, paths in layout.counts.items():
-        number = agreed(known, (whole(value_at(raw, path), path) for path in paths))
+    for known, names in layout.steps:
+        number: int | None = None
+        for path, steps in names:
+            value = raw.get(path) if len(steps) == 1 else _walk(raw, steps, path)
+            if value is None:
+                continue
+            other = whole(value, path)
+            if number and other and other != number:
+                raise Unusable(f"contradictory_counts:{known}")
+            number = number or other
         if number is not None:
             found[known] = number
     return found
@@ -51,33 +59,30 @@ def read_units(units: Mapping[str, Paths], raw: Mapping[str, Any]) -> dict[str, 
 
 def value_at(raw: Mapping[str, Any], path: str) -> Any:
     """What stands at a path, None when there is nothing; Unusable if a step is no object."""
-    value: Any = raw
-    for step in path.split("/"):
-        if value is None:
-            return None
-        if not isinstance(value, Mapping):
-            raise Unusable(f"invalid_count:{path}")
-        value = cast("Mapping[str, Any]", value).get(step)
-    return value
+    return _walk(raw, tuple(path.split("/")), path)
 
 
 def whole(value: Any, path: str) -> int | None:
     """A count; None when it was not reported (null, or the NaN that JavaScript clients send)."""
+    if type(value) is int and 0 <= value <= MAX_INT64:
+        return value
     if value is None or _is_nan(value):
         return None
-    number = None if isinstance(value, bool) else count(value)
+    number = count(value)
     if number is None:
         raise Unusable(f"invalid_count:{path}")
     return number
 
 
-def agreed(known: str, numbers: Iterable[int | None]) -> int | None:
-    """The one number that all names of a count give, zeros giving way to others."""
-    reported = [number for number in numbers if number is not None]
-    distinct = {number for number in reported if number}
-    if len(distinct) > 1:
-        raise Unusable(f"contradictory_counts:{known}")
-    return distinct.pop() if distinct else (0 if reported else None)
+def _walk(raw: Mapping[str, Any], steps: tuple[str, ...], path: str) -> Any:
+    value: Any = raw
+    for step in steps:
+        if value is None:
+            return None
+        if type(value) is not dict and not isinstance(value, Mapping):
+            raise Unusable(f"invalid_count:{path}")
+        value = cast("Mapping[str, Any]", value).get(step)
+    return value
 
 
 def _amount(value: Any, path: str) -> Decimal | None:

@@ -100,8 +100,9 @@ def detect(raw: Mapping[str, Any]) -> str | None:
     Two conventions that write the same names (a Groq answer without its times is an OpenAI one)
     also mean the same by them.
     """
-    for prefix, convention in _ATTRIBUTES:
-        if any(str(key).startswith(prefix) for key in raw):
+    attributes = [key for key in raw if "." in key or key.startswith("$")]
+    for prefix, convention in _ATTRIBUTES if attributes else ():
+        if any(key.startswith(prefix) for key in attributes):
             return convention
     for sign in _SIGNS:
         if any(_has(raw, name) for name in sign.any_of) and all(
@@ -120,6 +121,8 @@ def convention_of_scope(scope: str) -> str | None:
 
 
 def _has(raw: Mapping[str, Any], name: str) -> bool:
+    if "/" not in name:
+        return raw.get(name) is not None
     value: Any = raw
     for step in name.split("/"):
         value = cast("Mapping[str, Any]", value).get(step) if isinstance(value, Mapping) else None

@@ -40,21 +40,30 @@ def read(
     `provider` and `model` default to the event's own. `event` is the event's name. `convention`
     names the raw usage's where the door knows it (`convention_of_scope`); else it is detected.
     """
-    named = {
-        **properties,
-        "$ai_provider": properties.get("$ai_provider") if provider is None else provider,
-        "$ai_model": properties.get("$ai_model") if model is None else model,
-        "$ai_embedding": event == "$ai_embedding",
-    }
-    counts = replace(ADAPTERS["posthog"](named), raw=_usage_properties(properties))
+    provider = properties.get("$ai_provider") if provider is None else provider
     for raw, name in (
         (_object(properties.get("$ai_usage")), convention),
         (_object(_object(properties.get("$ai_output_choices")).get("usage")), None),
     ):
-        usage = _read_raw(raw, name, named["$ai_provider"])
+        usage = _read_raw(raw, name, provider)
         if usage is not None and not usage.reason.endswith("not_reported"):
-            return replace(usage, units={**counts.units, **usage.units})
-    return counts
+            return _with_searches(usage, properties)
+    named = {
+        **_usage_properties(properties),
+        "$ai_provider": provider,
+        "$ai_model": properties.get("$ai_model") if model is None else model,
+        "$ai_framework": properties.get("$ai_framework"),
+        "$ai_embedding": event == "$ai_embedding",
+    }
+    return replace(ADAPTERS["posthog"](named), raw=_usage_properties(properties))
+
+
+def _with_searches(usage: Usage, properties: Mapping[str, Any]) -> Usage:
+    """The searches that a client counted in the answer, where the usage does not tell them."""
+    if not properties.get("$ai_web_search_count"):
+        return usage
+    searched = ADAPTERS["posthog"](_usage_properties(properties)).units
+    return replace(usage, units={**searched, **usage.units})
 
 
 def _read_raw(raw: Mapping[str, Any], convention: str | None, provider: Any) -> Usage | None:

@@ -35,6 +35,7 @@ against. `tool_input` (Gemini's tool results) is always beside `input`.
 """
 Paths = tuple[str, ...]
 Beside = frozenset[str]
+Steps = tuple[tuple[Count, tuple[tuple[str, tuple[str, ...]], ...]], ...]
 
 CACHE: Beside = frozenset({"cache_read", "cache_write"})
 WRITES: Beside = frozenset({"cache_write"})
@@ -64,3 +65,12 @@ class Layout:
     beside: Beside = INSIDE
     or_beside: tuple[Beside, ...] = ()
     units: Mapping[str, Paths] = field(default_factory=dict[str, Paths])
+    steps: Steps = field(init=False, repr=False)
+    """`counts` taken apart: each count with its names and the steps of each name."""
+
+    def __post_init__(self) -> None:
+        taken_apart = tuple(
+            (known, tuple((path, tuple(path.split("/"))) for path in paths))
+            for known, paths in self.counts.items()
+        )
+        object.__setattr__(self, "steps", taken_apart)

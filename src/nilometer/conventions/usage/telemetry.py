@@ -135,8 +135,6 @@ LANGCHAIN = Layout(
     },
 )
 
-_LANGFUSE_WRITES_INSIDE = (INPUT_PARTS | OUTPUT_PARTS) - WRITES
-
 LANGFUSE = Layout(
     convention="langfuse",
     source="Langfuse usage_details: every key beside the others, unless the total says otherwise",
@@ -166,8 +164,7 @@ LANGFUSE = Layout(
     beside=INPUT_PARTS | OUTPUT_PARTS,
     # LiteLLM takes reads out of the input and leaves writes in; others take out nothing.
     or_beside=(
-        _LANGFUSE_WRITES_INSIDE,
-        _LANGFUSE_WRITES_INSIDE - OUTPUT_PARTS,
+        INPUT_PARTS - WRITES,
         INPUT_PARTS,
         OUTPUT_PARTS,
         INSIDE,

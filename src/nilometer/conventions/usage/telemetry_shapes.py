@@ -26,7 +26,7 @@ _ANTHROPIC_VIA_VERCEL = (
     "amazon-bedrock",
 )
 _GOOGLE = frozenset(
-    {"gemini", "google", "vertex", "vertex_ai", "google-ai-studio", "google-vertex"}
+    {"", "gemini", "google", "vertex", "vertex_ai", "google-ai-studio", "google-vertex"}
 )
 
 
@@ -138,11 +138,11 @@ def _cached_exceeds_input(raw: Mapping[str, Any]) -> bool:
 
 
 def _reasons_beside(provider: str, model: str) -> bool:
-    """Gemini's candidates do not contain its thoughts, and PostHog's SDK sends them apart."""
-    name = model.rpartition("/")[2]
-    return name.startswith(("gemini-2.5", "gemini-3")) or (
-        provider in _GOOGLE and name.startswith("gemini")
-    )
+    """Gemini's candidates do not contain its thoughts, and PostHog's SDK sends them apart.
+
+    PostHog goes by the model alone; but others who sell Gemini (OpenRouter) count as OpenAI does.
+    """
+    return provider in _GOOGLE and model.rpartition("/")[2].startswith("gemini")
 
 
 def _lower(value: Any) -> str:
