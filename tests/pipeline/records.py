@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from nilometer.domain.ai_record import AiRecord, BlobReference
+from nilometer.domain.posthog_record import PostHogEvent, PostHogRecord
 from nilometer.log.envelope import Envelope
 from nilometer.log.port import Lag, LogState, Position, Record
 from nilometer.pipeline.mapping import Rows, Unmappable, map_record
@@ -32,6 +33,24 @@ def envelope(
     text = given.encode() if isinstance(given, str) else orjson.dumps(given)
     record = AiRecord(orjson.dumps(head), text, tuple(blobs), "127.0.0.1", RETENTION_DAYS)
     return Envelope(project_id, uuid, "ai", 1, accepted_at, 1, record.encode())
+
+
+def batch_envelope(
+    project_id: int,
+    record_uuid: str,
+    events: Sequence[tuple[str, dict[str, Any] | str]],
+    *,
+    accepted_at: int = ACCEPTED_AT,
+    **record: Any,
+) -> Envelope:
+    """An accepted batch of events, each its uuid and its object. One as a text keeps that text."""
+    texts = [
+        PostHogEvent(uuid, event.encode() if isinstance(event, str) else orjson.dumps(event))
+        for uuid, event in events
+    ]
+    known = {"protocol": "v0", "sent_at": None, "ip": "192.0.2.1", "retention_days": RETENTION_DAYS}
+    payload = PostHogRecord(events=tuple(texts), **known | record).encode()
+    return Envelope(project_id, record_uuid, "posthog", 1, accepted_at, 1, payload)
 
 
 def mapped(one: Envelope) -> Rows:

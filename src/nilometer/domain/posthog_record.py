@@ -85,8 +85,8 @@ def decode(payload: bytes) -> PostHogRecord:
         raise RecordBroken(
             f"the record's first line is not as version 1 writes it: {error}"
         ) from None
-    if not newline or len(rest) != sum(len(each.text) for each in record.events):
-        raise RecordBroken("the record's length is not what its first line says")
+    if not newline:
+        raise RecordBroken("the record has no first line")
     return record
 
 
@@ -98,6 +98,8 @@ def _events(listed: list[tuple[str, int, bool]], texts: bytes) -> tuple[PostHogE
             raise ValueError("an event has a negative size")
         found.append(PostHogEvent(_text(uuid), texts[start : start + size], bool(internal)))
         start += size
+    if start != len(texts):
+        raise ValueError("the record's length is not what its first line says")
     return tuple(found)
 
 
