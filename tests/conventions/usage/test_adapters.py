@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -345,3 +346,8 @@ def test_what_cannot_be_counted_has_a_reason_and_no_vector(
 def test_whole_floats_and_a_total_of_zero_are_fine() -> None:
     usage = usage_of({"prompt_tokens": 5.0, "completion_tokens": Decimal("1.0"), "total_tokens": 0})
     assert usage.vector == TokenVector(uncached_input=5, text_output=1)
+
+
+def test_the_documentation_names_every_convention() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "tokens.md").read_text(encoding="utf-8")
+    assert [name for name in ADAPTERS if f"\n| `{name}` | " not in page] == []

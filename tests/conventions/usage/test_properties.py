@@ -61,6 +61,16 @@ def test_reading_an_event_never_raises(
     assert detect(raw) is None or detect(raw) in ADAPTERS
 
 
+@pytest.mark.parametrize("convention", [*sorted(ADAPTERS), None])
+def test_names_that_are_no_text_are_only_strange(convention: str | None) -> None:
+    """An object that was parsed from Python's repr of a dict may have any key."""
+    raw: dict[Any, Any] = {1: 2, None: 3, ("gen_ai.usage.input_tokens",): 4}
+    assert detect(raw) is None
+    if convention is not None:
+        assert ADAPTERS[convention](raw).reason == "not_reported"
+    assert read({"$ai_usage": raw}, convention=convention).reason == "not_reported"
+
+
 def put(raw: dict[str, Any], path: str, value: int) -> None:
     *outer, last = path.split("/")
     for step in outer:

@@ -100,9 +100,10 @@ def detect(raw: Mapping[str, Any]) -> str | None:
     Two conventions that write the same names (a Groq answer without its times is an OpenAI one)
     also mean the same by them.
     """
-    attributes = [key for key in raw if "." in key or key.startswith("$")]
+    names = [key for key in raw if isinstance(key, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
+    attributes = [name for name in names if "." in name or name.startswith("$")]
     for prefix, convention in _ATTRIBUTES if attributes else ():
-        if any(key.startswith(prefix) for key in attributes):
+        if any(name.startswith(prefix) for name in attributes):
             return convention
     for sign in _SIGNS:
         if any(_has(raw, name) for name in sign.any_of) and all(
