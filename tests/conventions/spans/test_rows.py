@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nilometer.conventions.converted import Converted
-from nilometer.conventions.spans import convert
+from nilometer.conventions.spans import convert, page
 from nilometer.conventions.spans.table import CONVENTIONS
 from nilometer.domain.span import Span
 
@@ -73,3 +73,10 @@ def test_rows_of_tokens_and_costs_are_of_calls_only() -> None:
         for row in convention.rows:
             counts = row.target.endswith(("_tokens", "_cost_usd"))
             assert not counts or row.calls_only, row
+
+
+def test_the_documented_tables_are_current() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "conventions.md").read_text(encoding="utf-8")
+    assert page.with_tables(text) == text, "run scripts/schemas"
+    with pytest.raises(ValueError, match="needs one"):
+        page.with_tables("# Conventions\n")
