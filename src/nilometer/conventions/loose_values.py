@@ -16,6 +16,7 @@ from nilometer.domain.span import MAX_DEPTH, plain
 
 MAX_LITERAL_CHARS = 8192  # ast.literal_eval takes ten times the memory of its text
 _MAX_INT_DIGITS = 20
+_MAX_BRACKETS = 1 << 17
 
 
 def parsed(value: Any) -> Any:
@@ -25,14 +26,18 @@ def parsed(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    start = value.lstrip()[:1]
-    if start not in {"[", "{"} or value.count("[") + value.count("{") > MAX_DEPTH * 2048:
+    if not value.lstrip()[:1].startswith(("[", "{")):
+        return value
+    brackets = value.count("[") + value.count("{")
+    if brackets > _MAX_BRACKETS:
         return value
     try:
         read = _DECODER.decode(value)
     except (ValueError, RecursionError):
         return value
-    return value if _is_hostile(value, read) else read
+    if brackets > MAX_DEPTH and _depth(read) > MAX_DEPTH:
+        return value
+    return value if _has_half_pairs(value, read) else read
 
 
 def mapping(value: Any) -> dict[str, Any] | None:
@@ -89,10 +94,8 @@ def without_query(value: Any) -> str | None:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _is_hostile(text: str, value: Any) -> bool:
-    """Whether what was parsed nests too deep or holds half of a surrogate pair."""
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        return True
+def _has_half_pairs(text: str, value: Any) -> bool:
+    """Whether what was parsed holds half of a surrogate pair, which UTF-8 cannot."""
     if "\\ud" not in text and "\\uD" not in text:
         return False
     try:

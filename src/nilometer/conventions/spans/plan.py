@@ -21,7 +21,8 @@ _KEPT_CHARS = 8192
 class Source:
     """Where a row finds a value: `member` is the path to it in the attribute `name`.
 
-    A flattened list has no name of its own, but `pieces`: (path, attribute) pairs.
+    A flattened list has no name of its own, but `pieces`: (path, attribute) pairs. `parameter` is
+    the name of the one of the model's parameters that this gives, None when it is no parameter.
     """
 
     rank: int
@@ -29,6 +30,7 @@ class Source:
     name: str
     member: tuple[str, ...] = ()
     pieces: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    parameter: str | None = None
 
     @property
     def names(self) -> Iterable[str]:
@@ -93,7 +95,8 @@ def _sources(names: tuple[str, ...]) -> list[Source]:
             if entry.piece:
                 _add_piece(lists, entry.rank, entry.row, (entry.piece, name))
             else:
-                found.append(Source(entry.rank, entry.row, name, entry.member))
+                parameter = name.rpartition(".")[2] if entry.row.target.endswith(".*") else None
+                found.append(Source(entry.rank, entry.row, name, entry.member, parameter=parameter))
     return sorted([*found, *lists.values()], key=_rank)
 
 
@@ -106,7 +109,7 @@ def _add_by_stem(name: str, found: list[Source], lists: dict[int, Source]) -> No
     row, rank, indexed = PREFIXES[stem]
     path = name[len(stem) :]
     if not indexed:
-        found.append(Source(rank, row, name, (path,)))
+        found.append(Source(rank, row, name, parameter=path))
     elif flat.is_index(path.partition(".")[0]):
         _add_piece(lists, rank, row, (path, name))
 

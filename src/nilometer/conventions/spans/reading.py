@@ -43,21 +43,27 @@ def read(
     taken = set[str]()
     parameters: dict[str, Any] = {}
     for source in sources:
-        row = source.row
-        if (row.calls_only and not is_call) or (row.usage and row.usage != usage):
+        row, target = source.row, source.row.target
+        if row.calls_only and (not is_call or (row.usage and row.usage != usage)):
             continue
-        if row.target in given:
-            if row.target in _HEAVY:
+        if target in given:
+            if target in _HEAVY:
                 taken.update(source.names)
             continue
-        value = _value(source, attributes)
+        whole = not source.pieces and not source.member
+        value = row.shape.read(attributes[source.name]) if whole else _value(source, attributes)
         if value is None:
             continue
-        taken.update(source.names)
-        if row.target.startswith(PARAMETERS):
-            _add_parameters(parameters, source, value)
+        if whole:
+            taken.add(source.name)
         else:
-            given[row.target] = value
+            taken.update(source.names)
+        if source.parameter is not None:
+            parameters.setdefault(source.parameter, value)
+        elif target == PARAMETERS:
+            parameters |= {name: v for name, v in value.items() if name not in parameters}
+        else:
+            given[target] = value
     if parameters:
         given.setdefault(PARAMETERS, parameters)
     return taken
@@ -79,15 +85,6 @@ def _value(source: Source, attributes: Mapping[str, Any]) -> Any:
 
 def _member(source: Source, attributes: Mapping[str, Any]) -> Any:
     value = attributes[source.name]
-    if not source.member or source.row.target.endswith(".*"):
+    if not source.member:
         return value
     return within(mapping(value), source.member)
-
-
-def _add_parameters(parameters: dict[str, Any], source: Source, value: Any) -> None:
-    """Later sources are worse: they add what is not there yet."""
-    if source.row.target == PARAMETERS:
-        parameters |= {name: v for name, v in value.items() if name not in parameters}
-    else:
-        name = source.member[0] if source.member else source.name.rpartition(".")[2]
-        parameters.setdefault(name, value)
