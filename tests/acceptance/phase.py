@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
             code = _run(phase, environment, arguments[1:])
             if code:
                 return _say(f"Phase {phase} does not pass.")
-    sys.stdout.write(f"\nPhases 1 to {number} pass.\n")
+    sys.stdout.write("\nPhase 1 passes.\n" if number == "1" else f"\nPhases 1 to {number} pass.\n")
     return 0
 
 
