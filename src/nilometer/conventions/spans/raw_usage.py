@@ -24,6 +24,7 @@ _OBJECTS = {
     langfuse.USAGE: "langfuse.observation.usage_details",
     litellm_spans.USAGE: "metadata.usage_object",
 }
+_DETAILS = ".inputTokenDetails."
 _EMBEDDING = ("gen_ai.operation.name", "llm.request.type", "openinference.span.kind")
 _EXCLUSIVE = {
     genai.USAGE: False,
@@ -53,7 +54,7 @@ class RawUsage:
         """Add the raw usage, and whether its input leaves the cache out, where that is known."""
         properties.setdefault("$ai_usage", self.value)
         exclusive = _EXCLUSIVE.get(convention)
-        if any(name.startswith("ai.usage.inputTokenDetails.") for name in self.value):
+        if self.usage == vercel.USAGE and any(_DETAILS in name for name in self.value):
             exclusive = False
         if exclusive is not None:
             properties.setdefault("$ai_cache_reporting_exclusive", exclusive)

@@ -71,7 +71,13 @@ def read(
 
 def rest(names: Iterable[str], attributes: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
     """The attributes that nothing was made of, as plain JSON under their own names."""
-    return {name: plain(attributes[name], MAX_DEPTH) for name in names if name not in taken}
+    left: dict[str, Any] = {}
+    for name in names:
+        if name not in taken:
+            value = attributes[name]
+            is_plain = type(value) is str and value.isascii()
+            left[name] = value if is_plain else plain(value, MAX_DEPTH)
+    return left
 
 
 def _value(source: Source, attributes: Mapping[str, Any]) -> Any:
