@@ -1,4 +1,5 @@
-"""A process that appends events once, carries them to the store, says what is there, and ends."""
+"""A process that appends events once, alone and in batches, carries them to the store, says what is
+there, and ends."""
 
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ from nilometer.database.migrate import migrate
 from nilometer.log.sqlite import SqliteLog
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
-from tests.pipeline.records import envelope
+from tests.pipeline.records import batch_envelope, envelope
 
 EVENTS = 60
+_UUID = "00000000-0000-4000-8000-0000000000"
+_EVENT = {"event": "$ai_generation", "distinct_id": "d", "properties": {}}
 
 
 def main(directory: Path, points: str) -> None:
@@ -25,15 +28,18 @@ def main(directory: Path, points: str) -> None:
         rewind_seconds=3600,
     )
     if log.state().depth == 0:
-        for number in range(EVENTS):
-            log.append_blocking(envelope(1, f"00000000-0000-4000-8000-0000000000{number:02}"))
+        for number in range(0, EVENTS, 4):
+            first, *others = (f"{_UUID}{number + offset:02}" for offset in range(4))
+            log.append_blocking(envelope(1, first))
+            events = [(each, _EVENT) for each in others]
+            log.append_blocking(batch_envelope(1, f"{_UUID}{number:02}", events))
     database = Database(f"sqlite:///{directory / 'nilometer.db'}")
     migrate(database)
     store = Store(directory / "store")
     store.open()
     failpoints.configure(points)
     pipeline = Pipeline(
-        log=log, store=store, dead_letters=DeadLetters(database), batch_records=20, linger=0
+        log=log, store=store, dead_letters=DeadLetters(database), batch_records=10, linger=0
     )
     while log.state().groups.get("store") is None or log.state().groups["store"].records:
         pipeline.run_once(1)

@@ -98,8 +98,8 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     names: set[str] = set()
     whole = batch.map_record
 
-    def poison(one: Envelope):
-        for mapped in whole(one):
+    def poison(one: Envelope, overrides_of: Any):
+        for mapped in whole(one, overrides_of):
             if mapped.uuid in names:  # type: ignore[union-attr]
                 event = mapped.event.replace(b'"is_error":false', b'"is_error":"?"')  # type: ignore[union-attr]
                 yield replace(mapped, event=event)  # type: ignore[type-var]

@@ -17,12 +17,14 @@ from nilometer.clickhouse.store import Store, StoreUnavailable
 from nilometer.failpoints import Fault
 from nilometer.log.envelope import Envelope
 from nilometer.pipeline import writer
+from nilometer.pipeline.mapping import excerpt
 from nilometer.pipeline.pipeline import Pipeline
 from tests.pipeline import rows
-from tests.pipeline.records import ACCEPTED_AT, MemoryLog, envelope, mapped
+from tests.pipeline.records import ACCEPTED_AT, MemoryLog, batch_envelope, envelope, mapped
 
 MakePipeline = Callable[..., Pipeline]
 UUIDS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(6)]
+RECORD = "01980000-0000-7000-8000-000000000000"
 _projects = count(1_000_000)
 
 # An event is one of six uuids with one of three contents: the same uuid comes with other content,
@@ -67,19 +69,56 @@ def run(make: MakePipeline, log: MemoryLog, faults: list[str]) -> None:
     pipeline.stop(1)
 
 
+# A record is one event of the ai door, or a batch whose events have different uuids.
+specs = st.lists(events, min_size=1, max_size=4, unique_by=lambda event: event[0])
+
+
+def record_of(project_id: int, number: int, spec: list[tuple[str, int]]) -> Envelope:
+    """The `number`-th record, accepted at a time of its own."""
+    accepted_at = ACCEPTED_AT + number * (5 * 24 * 3600 * 1_000_000 + 1)
+    if len(spec) == 1:
+        return replace(record(project_id, *spec[0]), accepted_at=accepted_at)
+    items = [
+        (
+            uuid,
+            {
+                "event": ["$ai_generation", "$ai_embedding", "$ai_span"][content],
+                "distinct_id": "d",
+                "timestamp": f"2025-06-0{content + 1}T00:00:00.000001Z",
+                "properties": {
+                    "$ai_model": f"model-{content}",
+                    "$ai_response_id": f"chatcmpl-0123456789-{content}",
+                    "$ai_total_cost_usd": "0.000000001",
+                },
+            },
+        )
+        for uuid, content in spec
+    ]
+    return batch_envelope(project_id, RECORD, items, accepted_at=accepted_at)
+
+
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(sequence=st.lists(events, min_size=1, max_size=14), plan=steps)
+@given(
+    pool=st.lists(specs, min_size=1, max_size=6),
+    order=st.lists(st.integers(0, 5), min_size=1, max_size=12),
+    plan=steps,
+)
 def test_any_order_repetition_batches_and_crashes_give_the_rows_of_the_first_of_each(
-    store: Store, make_pipeline: MakePipeline, sequence: list[tuple[str, int]], plan
+    store: Store, make_pipeline: MakePipeline, pool, order: list[int], plan
 ):
     tried, clean = next(_projects), next(_projects)
-    log = MemoryLog([record(tried, *event) for event in sequence], [size for size, _ in plan])
+    numbers = [number % len(pool) for number in order]
+    log = MemoryLog(
+        [record_of(tried, number, pool[number]) for number in numbers], [size for size, _ in plan]
+    )
     run(make_pipeline, log, [fault for _, fault in plan])
 
-    firsts: dict[str, int] = {}
-    for uuid, content in sequence:
-        firsts.setdefault(uuid, content)
-    once = MemoryLog([record(clean, *event) for event in sorted(firsts.items())])
+    firsts: dict[str, Envelope] = {}
+    for number in numbers:
+        whole = record_of(clean, number, pool[number])
+        for index, (uuid, _) in enumerate(pool[number]):
+            firsts.setdefault(uuid, excerpt(whole, index))
+    once = MemoryLog([firsts[uuid] for uuid in sorted(firsts)])
     run(make_pipeline, once, [])
 
     assert rows.uuids(store, tried) == sorted(firsts)

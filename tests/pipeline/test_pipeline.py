@@ -269,8 +269,8 @@ def test_bisecting_finds_exactly_the_records_that_the_store_rejects(
     poisoned = {uuid(3), uuid(4), uuid(17)}
     whole = batch.map_record
 
-    def poison(one):
-        for mapped in whole(one):
+    def poison(one, overrides_of):
+        for mapped in whole(one, overrides_of):
             if mapped.uuid in poisoned:
                 broken = mapped.event.replace(b'"is_error":false', b'"is_error":"?"')
                 yield replace(mapped, event=broken)
@@ -342,7 +342,7 @@ def test_a_resumed_pipeline_runs_when_resume_returns(
     failpoints.configure("")
     looked = threading.Event()
     whole = batch.map_record
-    monkeypatch.setattr(batch, "map_record", lambda one: looked.wait(10) and whole(one))
+    monkeypatch.setattr(batch, "map_record", lambda *one: looked.wait(10) and whole(*one))
     pipeline.resume()
     assert pipeline.state() == PipelineState(running=True, reason="", detail="")
     assert waiting("bad_release") == 0

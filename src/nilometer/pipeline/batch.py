@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 
 from nilometer.clickhouse.store import Store, StoreRejected
 from nilometer.domain.ai_record import RecordBroken
+from nilometer.errors import Unavailable
 from nilometer.log import envelope
 from nilometer.log.envelope import Envelope, EnvelopeBroken, EnvelopeTooNew
 from nilometer.log.port import Record
+from nilometer.pipeline.call_cost import OverridesOf, book_prices
 from nilometer.pipeline.mapping import (
     Mapped,
     Rows,
@@ -87,11 +89,15 @@ Written = Callable[[Good, bool], None]
 
 
 def map_batch(
-    records: Sequence[Record], *, max_events: int, courtesy: float = 0
+    records: Sequence[Record],
+    *,
+    max_events: int,
+    courtesy: float = 0,
+    overrides_of: OverridesOf = book_prices,
 ) -> tuple[list[Carried], EnvelopeTooNew | None]:
     """What every record becomes, up to the one with which there are `max_events` or more, or the
     first that a newer Nilometer wrote, which is returned beside them: no later record may overtake
-    it.
+    it. `overrides_of` gives price overrides; what it raises as Unavailable is raised.
 
     `courtesy` is how many seconds to pause every 16 events, for the threads that share the
     interpreter; see `Pipeline`.
@@ -100,7 +106,7 @@ def map_batch(
     pauses = _Pauses(courtesy)
     for record in records:
         try:
-            carried.append(_map(record, pauses))
+            carried.append(_map(record, pauses, overrides_of))
         except EnvelopeTooNew as newer:
             return carried, newer
         if pauses.events >= max_events:
@@ -163,15 +169,15 @@ class _Pauses:
             time.sleep(self._seconds)
 
 
-def _map(record: Record, pauses: _Pauses) -> Carried:
+def _map(record: Record, pauses: _Pauses, overrides_of: OverridesOf) -> Carried:
     known: Envelope | None = None
     try:
         known = envelope.decode(record.headers, record.payload)
         outcomes: list[Outcome] = []
-        for index, mapped in enumerate(map_record(known)):
+        for index, mapped in enumerate(map_record(known, overrides_of)):
             outcomes.append(_outcome(record, known, index, mapped))
             pauses.one_more()
-    except EnvelopeTooNew:
+    except (EnvelopeTooNew, Unavailable):
         raise
     except Exception as error:  # noqa: BLE001  (whatever a mapper trips over is a dead letter)
         pauses.one_more()

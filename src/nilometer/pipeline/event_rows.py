@@ -17,8 +17,9 @@ from nilometer.conventions import ai_event
 from nilometer.conventions.kinds import ColumnValue
 from nilometer.domain import clock, retention
 from nilometer.domain.ai_record import BlobReference
+from nilometer.pipeline.call_cost import OverridesOf, book_prices, usage_and_cost
 
-MAPPING_VERSION = 1
+MAPPING_VERSION = 2
 
 _FIRST_WINS = (1 << 64) - 1
 _OPERATIONS = {"$ai_generation": "generation", "$ai_embedding": "embedding"}
@@ -84,8 +85,8 @@ class CanonicalEvent:
     converter: str = ""
 
 
-def rows_of(event: CanonicalEvent) -> Rows:
-    """The rows of an event."""
+def rows_of(event: CanonicalEvent, overrides_of: OverridesOf = book_prices) -> Rows:
+    """The rows of an event, its call priced by the book and the project's overrides."""
     accepted_at = clock.from_micros(event.accepted_at)
     columns = ai_event.columns(event.name, event.properties)
     # A null is left out of a row: the same, and shorter.
@@ -114,7 +115,16 @@ def rows_of(event: CanonicalEvent) -> Rows:
     call, call_id = None, ""
     if event.name in _OPERATIONS:
         kind, call_id = ai_event.call_id(event.uuid, columns, event.properties)
-        call = _line(_call(event, row, known) | {"identity": kind, "call_id": call_id})
+        cost = usage_and_cost(
+            event.name,
+            event.properties,
+            provider=_text(known.get("provider")),
+            model=_text(known.get("model")),
+            at=event.timestamp,
+            overrides=overrides_of(event.project_id),
+        )
+        identified = {"identity": kind, "call_id": call_id}
+        call = _line(_call(event, row, known) | identified | cost)
     return Rows(
         project_id=event.project_id,
         uuid=event.uuid,
@@ -124,6 +134,10 @@ def rows_of(event: CanonicalEvent) -> Rows:
         call_id=call_id,
         event_id=_line(identity),
     )
+
+
+def _text(value: ColumnValue) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _call(

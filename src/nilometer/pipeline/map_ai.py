@@ -8,7 +8,7 @@ from nilometer.conventions import event_time
 from nilometer.domain import ai_record, clock, json_text
 from nilometer.domain.ai_record import AiRecord
 from nilometer.log.envelope import Envelope
-from nilometer.pipeline.event_rows import CanonicalEvent, Rows, rows_of
+from nilometer.pipeline.event_rows import CanonicalEvent
 from nilometer.pipeline.exact_json import has_inexact_costs, json_object, with_exact_costs
 
 # Less is better when several events describe one call. A client that posts the event itself is
@@ -16,31 +16,29 @@ from nilometer.pipeline.exact_json import has_inexact_costs, json_object, with_e
 SOURCE_RANK = 10
 
 
-def rows(envelope: Envelope) -> Rows:
-    """The rows of the record's event. Raises RecordBroken, ValueError or TypeError."""
+def canonical(envelope: Envelope) -> CanonicalEvent:
+    """The record's event. Raises RecordBroken, ValueError or TypeError."""
     record = ai_record.decode(envelope.payload)
     event, properties = _parsed(record)
-    return rows_of(
-        CanonicalEvent(
-            project_id=envelope.project_id,
-            uuid=envelope.uuid,
-            door=envelope.door,
-            source_rank=SOURCE_RANK,
-            accepted_at=envelope.accepted_at,
-            retention_days=record.retention_days,
-            ip=record.ip,
-            name=event["event"],
-            distinct_id=event["distinct_id"],
-            timestamp=event_time.timestamp(
-                clock.from_micros(envelope.accepted_at),
-                event.get("timestamp"),
-                event.get("sent_at"),
-                properties.get("$ignore_sent_at") is True,
-            ),
-            properties=properties,
-            properties_text=record.properties_text(),
-            blobs=record.blobs,
-        )
+    return CanonicalEvent(
+        project_id=envelope.project_id,
+        uuid=envelope.uuid,
+        door=envelope.door,
+        source_rank=SOURCE_RANK,
+        accepted_at=envelope.accepted_at,
+        retention_days=record.retention_days,
+        ip=record.ip,
+        name=event["event"],
+        distinct_id=event["distinct_id"],
+        timestamp=event_time.timestamp(
+            clock.from_micros(envelope.accepted_at),
+            event.get("timestamp"),
+            event.get("sent_at"),
+            properties.get("$ignore_sent_at") is True,
+        ),
+        properties=properties,
+        properties_text=record.properties_text(),
+        blobs=record.blobs,
     )
 
 

@@ -14,7 +14,7 @@ from nilometer.domain import clock, json_text, posthog_event, posthog_record
 from nilometer.domain.identity import canonical_uuid
 from nilometer.domain.posthog_record import PostHogEvent, PostHogRecord
 from nilometer.log.envelope import Envelope
-from nilometer.pipeline.event_rows import CanonicalEvent, Rows, rows_of
+from nilometer.pipeline.event_rows import CanonicalEvent
 from nilometer.pipeline.exact_json import json_object, with_exact_costs
 
 # A client that sends the event itself is the nearest to the call, as on the ai door.
@@ -33,8 +33,8 @@ _V1_FIELDS = {"session_id": "$session_id", "window_id": "$window_id"}
 _PERSON_FIELDS = ("$set", "$set_once")
 
 
-def rows(envelope: Envelope, record: PostHogRecord, event: PostHogEvent) -> Rows:
-    """The rows of one event of a record. Raises ValueError or TypeError for what its door cannot
+def canonical(envelope: Envelope, record: PostHogRecord, event: PostHogEvent) -> CanonicalEvent:
+    """One event of a record. Raises ValueError or TypeError for what its door cannot
     have written."""
     if canonical_uuid(event.uuid) != event.uuid:
         raise ValueError("the event's uuid is not in its canonical form")
@@ -43,23 +43,21 @@ def rows(envelope: Envelope, record: PostHogRecord, event: PostHogEvent) -> Rows
     text = json_text.members(event.text.decode()).get("properties") if sent else None
     added = {name: value for name, value in _moved(record, fields).items() if name not in sent}
     properties = with_exact_costs(sent, text or "{}") | added
-    return rows_of(
-        CanonicalEvent(
-            project_id=envelope.project_id,
-            uuid=event.uuid,
-            door=envelope.door,
-            source_rank=SOURCE_RANK,
-            accepted_at=envelope.accepted_at,
-            retention_days=record.retention_days,
-            ip=NO_ADDRESS if event.internal else record.ip,
-            name=posthog_event.name_of(fields, engage=record.engage),
-            distinct_id=posthog_event.distinct_id_of(fields, sent),
-            timestamp=_timestamp(envelope, record, fields, properties),
-            properties=properties,
-            properties_text=json_text.with_members(
-                text or "{}", {name: _text(event, name, value) for name, value in added.items()}
-            ),
-        )
+    return CanonicalEvent(
+        project_id=envelope.project_id,
+        uuid=event.uuid,
+        door=envelope.door,
+        source_rank=SOURCE_RANK,
+        accepted_at=envelope.accepted_at,
+        retention_days=record.retention_days,
+        ip=NO_ADDRESS if event.internal else record.ip,
+        name=posthog_event.name_of(fields, engage=record.engage),
+        distinct_id=posthog_event.distinct_id_of(fields, sent),
+        timestamp=_timestamp(envelope, record, fields, properties),
+        properties=properties,
+        properties_text=json_text.with_members(
+            text or "{}", {name: _text(event, name, value) for name, value in added.items()}
+        ),
     )
 
 

@@ -1,9 +1,9 @@
 """From a log record to the rows that its events become.
 
-A mapper is a pure function of the envelope: whatever it writes follows from the record alone (no
-clock, no configuration, no look-up), so that a redelivered record gives equal rows, in the same
-order. One mapper a door and version of its payload; `MAPPING_VERSION` grows whenever any of them
-gives other rows.
+A mapper converts a record to canonical events: a pure function of the envelope (no clock, no
+configuration, no look-up), so that a redelivered record gives equal events, in the same order. What
+they become in the store is then the same for every door (`event_rows`). One mapper a door and
+version of its payload; `MAPPING_VERSION` grows whenever any of them, or the rows, change.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from nilometer.conventions import event_time
 from nilometer.domain import ai_record, clock, posthog_record
 from nilometer.domain.ai_record import RecordBroken
 from nilometer.domain.identity import canonical_uuid
-from nilometer.errors import NilometerError
+from nilometer.errors import NilometerError, Unavailable
 from nilometer.log.envelope import Envelope, EnvelopeTooNew
 from nilometer.pipeline import map_ai, map_posthog
-from nilometer.pipeline.event_rows import MAPPING_VERSION, Rows
+from nilometer.pipeline.call_cost import OverridesOf, book_prices
+from nilometer.pipeline.event_rows import MAPPING_VERSION, CanonicalEvent, Rows, rows_of
 
 __all__ = ["MAPPERS", "MAPPING_VERSION", "Mapper", "Rows", "UnknownDoor", "Unmappable"]
 
@@ -41,6 +42,7 @@ class Unmappable:
     error: Exception
 
 
+Converted = CanonicalEvent | Unmappable
 Mapped = Rows | Unmappable
 
 
@@ -48,25 +50,27 @@ Mapped = Rows | Unmappable
 class Mapper:
     """How the records of one door and version are read.
 
-    `events` gives one value for each event of a record, in a fixed order: its rows, or why it has
-    none. It raises RecordBroken, ValueError or TypeError when the record as a whole is not what
+    `events` gives one value for each event of a record, in a fixed order: the event, or why there
+    is none. It raises RecordBroken, ValueError or TypeError when the record as a whole is not what
     its door writes. `excerpt` is an envelope of the same door that holds only one of the events, by
     its place in that order; it maps to equal rows.
     """
 
-    events: Callable[[Envelope], Iterator[Mapped]]
+    events: Callable[[Envelope], Iterator[Converted]]
     excerpt: Callable[[Envelope, int], Envelope]
 
 
-def map_record(envelope: Envelope) -> Iterator[Mapped]:
+def map_record(envelope: Envelope, overrides_of: OverridesOf = book_prices) -> Iterator[Mapped]:
     """What each event of a record becomes, as it is asked for.
 
-    Raises EnvelopeTooNew when the payload is of a later version than this process reads,
-    UnknownDoor, and what `Mapper.events` raises.
+    `overrides_of` gives the price overrides of the record's project. Raises EnvelopeTooNew when the
+    payload is of a later version than this process reads, UnknownDoor, and what `Mapper.events`
+    raises.
     """
     failpoints.hit("map")
     _check(envelope)
-    return _mapper(envelope).events(envelope)
+    for converted in _mapper(envelope).events(envelope):
+        yield converted if isinstance(converted, Unmappable) else _rows(converted, overrides_of)
 
 
 def excerpt(envelope: Envelope, index: int) -> Envelope:
@@ -87,22 +91,31 @@ def _mapper(envelope: Envelope) -> Mapper:
     )
 
 
-def each(items: Sequence[_T], rows: Callable[[_T], Rows]) -> Iterator[Mapped]:
-    """The rows of each item, or the error that it raised: one bad item harms no other."""
+def each(items: Sequence[_T], canonical: Callable[[_T], CanonicalEvent]) -> Iterator[Converted]:
+    """The event of each item, or the error that it raised: one bad item harms no other."""
     for item in items:
         try:
-            yield rows(item)
+            yield canonical(item)
         except Exception as error:  # noqa: BLE001  (whatever a mapper trips over is a dead letter)
             yield Unmappable(error)
 
 
-def _one_ai_event(envelope: Envelope) -> Iterator[Mapped]:
-    yield map_ai.rows(envelope)
+def _rows(event: CanonicalEvent, overrides_of: OverridesOf) -> Mapped:
+    try:
+        return rows_of(event, overrides_of)
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001  (as above)
+        return Unmappable(error)
 
 
-def _posthog_events(envelope: Envelope) -> Iterator[Mapped]:
+def _one_ai_event(envelope: Envelope) -> Iterator[Converted]:
+    yield map_ai.canonical(envelope)
+
+
+def _posthog_events(envelope: Envelope) -> Iterator[Converted]:
     record = posthog_record.decode(envelope.payload)
-    return each(record.events, lambda event: map_posthog.rows(envelope, record, event))
+    return each(record.events, lambda event: map_posthog.canonical(envelope, record, event))
 
 
 # Which mapper reads which payload. A new layout of a door's payload is a new entry beside the old.

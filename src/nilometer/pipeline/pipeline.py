@@ -29,6 +29,7 @@ from nilometer.pipeline.batch import (
     map_batch,
     write_batch,
 )
+from nilometer.pipeline.call_cost import OverridesOf, book_prices
 from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
 from nilometer.pipeline.share import DeadLetterShare
 from nilometer.pipeline.tally import Tally
@@ -89,6 +90,7 @@ class Pipeline:
         dead_letter_window: int = 200,
         group: str = "store",
         tombstoned: Tombstoned = lambda _: (),
+        overrides_of: OverridesOf = book_prices,
         courtesy: float = 0,
         patience: float = 60,
     ) -> None:
@@ -96,6 +98,8 @@ class Pipeline:
         `batch_events`. `linger` is how many seconds it waits for more records; `dead_letter_share`
         of the last `dead_letter_window` events may be dead-lettered before the pipeline stops.
         The records of `tombstoned` projects are dropped; it is asked anew for every batch.
+        `overrides_of` gives a project's price overrides; asked for every call, it must answer from
+        memory.
 
         `courtesy` is for a process that also answers clients: seconds to pause in every
         millisecond or so of mapping. Two threads that both want the interpreter change places all
@@ -112,6 +116,7 @@ class Pipeline:
         self._share = DeadLetterShare(dead_letter_share, dead_letter_window)
         self._most_bad = dead_letter_window
         self._tombstoned = tombstoned
+        self._overrides_of = overrides_of
         self._turns = Turns()
         self._group = group
         self._courtesy = courtesy
@@ -247,7 +252,10 @@ class Pipeline:
         """Give the records of the hand their effect, as many as make a batch, then commit as far
         as that went."""
         mapped, newer = map_batch(
-            self._hand, max_events=self._batch_events, courtesy=self._courtesy
+            self._hand,
+            max_events=self._batch_events,
+            courtesy=self._courtesy,
+            overrides_of=self._overrides_of,
         )
         wanted = drop_tombstoned(mapped, self._tombstoned)
         with self._asking("store"):

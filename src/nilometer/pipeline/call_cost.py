@@ -1,0 +1,95 @@
+"""What a call consumed and what that costs, as columns of its row.
+
+The vector follows from the record alone. A cost follows from the price book and the overrides of
+the moment too, so it is stored with its source, version and date, and repricing writes another
+revision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from nilometer.conventions import usage
+from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, TokenVector
+from nilometer.pricing import NO_OVERRIDES, Overrides, Priced, price
+
+OverridesOf = Callable[[int], Overrides]
+"""A project's price overrides, by its id."""
+
+_VECTOR = (*INPUT_BUCKETS, *OUTPUT_BUCKETS, "input", "output", "total")
+_BUCKETS = frozenset((*INPUT_BUCKETS, *OUTPUT_BUCKETS))
+_MOST_USD = Decimal(10) ** 20  # Decimal(38, 18)
+_SMALLEST_USD = -18  # the exponent of its last digit
+
+
+def book_prices(_project_id: int) -> Overrides:
+    """No overrides: the price book alone."""
+    return NO_OVERRIDES
+
+
+def usage_and_cost(
+    name: str,
+    properties: Mapping[str, Any],
+    *,
+    provider: str | None,
+    model: str | None,
+    at: datetime,
+    overrides: Overrides,
+) -> dict[str, Any]:
+    """The `vector_…`, `usage_…`, `cost_…`, `price_…` and `priced_…` columns; those without a value
+    are left out. `at` is when the call was made."""
+    found = usage.read(properties, provider=provider, model=model, event=name)
+    columns: dict[str, Any] = {"usage_convention": found.convention}
+    if found.units:
+        columns["usage_units"] = orjson.dumps(
+            {unit: format(amount, "f") for unit, amount in sorted(found.units.items())}
+        ).decode()
+    tier = properties.get("$ai_service_tier")
+    priced = price(
+        found,
+        provider=provider,
+        model=model,
+        at=at,
+        tier=tier if isinstance(tier, str) else "",
+        overrides=overrides,
+    )
+    columns |= _vector(found.vector) | {"usage_reason": found.reason} | _cost(priced)
+    return {column: value for column, value in columns.items() if value not in (None, "")}
+
+
+def _vector(vector: TokenVector | None) -> dict[str, int]:
+    if vector is None:
+        return {}
+    return {f"vector_{name}": getattr(vector, name) for name in _VECTOR}
+
+
+def _cost(priced: Priced) -> dict[str, str | None]:
+    found = {
+        "price_source": priced.source,
+        "price_version": priced.version,
+        "price_as_of": priced.as_of.isoformat() if priced.as_of else None,
+        "priced_model": priced.model,
+        "priced_provider": priced.provider,
+    }
+    if priced.costs is None:
+        return found | {"price_reason": priced.reason}
+    amounts = {name: cost for name, cost in priced.components.items() if name in _BUCKETS} | {
+        "input": priced.costs.input,
+        "output": priced.costs.output,
+        "units": priced.costs.units,
+        "total": priced.costs.total,
+    }
+    if not all(_storable(amount) for amount in amounts.values()):
+        return found | {"price_reason": "cost_out_of_range"}
+    return found | {f"cost_{name}": format(amount, "f") for name, amount in amounts.items()}
+
+
+def _storable(amount: Decimal) -> bool:
+    """Whether the column holds the amount exactly: nothing is rounded."""
+    exponent = amount.normalize().as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= _SMALLEST_USD and abs(amount) < _MOST_USD

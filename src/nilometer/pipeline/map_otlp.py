@@ -1,0 +1,68 @@
+"""The events of a record of the OTLP doors, version 1: one for each span."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import UUID, uuid5
+
+from nilometer.conventions import spans
+from nilometer.domain import otlp_record
+from nilometer.domain.otlp_record import OtlpRecord
+from nilometer.domain.otlp_request import ResourceGroup, ScopeGroup, single_spans
+from nilometer.domain.otlp_span import SpanDecoder, span_message
+from nilometer.domain.protobuf_wire import MalformedMessage
+from nilometer.domain.span import Span
+from nilometer.log.envelope import Envelope
+from nilometer.pipeline.converted_event import canonical_event
+from nilometer.pipeline.event_rows import CanonicalEvent
+
+# A span is told by an instrumentation beside the call; a client that posts the event is nearer.
+SOURCE_RANK = 20
+CONVERTER = f"spans/{spans.MAPPING_VERSION}"
+
+Item = tuple[ResourceGroup, ScopeGroup, bytes]
+
+
+def items(record: OtlpRecord) -> list[Item]:
+    """The spans of a record, each with its resource and scope, undecoded. Raises RecordBroken."""
+    return list(single_spans(record.groups()))
+
+
+def mapper(envelope: Envelope, record: OtlpRecord) -> Callable[[Item], CanonicalEvent]:
+    """The event of one span of a record, as a function that reads each resource once. It raises
+    MalformedMessage, a ValueError, for what the door cannot have written."""
+    decoder = SpanDecoder()
+
+    def canonical(item: Item) -> CanonicalEvent:
+        span = _span(decoder, item)
+        return canonical_event(
+            envelope,
+            spans.convert(span),
+            ip=record.ip,
+            retention_days=record.retention_days,
+            source_rank=SOURCE_RANK,
+            source=span.to_json(),
+            converter=CONVERTER,
+        )
+
+    return canonical
+
+
+def excerpt(envelope: Envelope, index: int) -> Envelope:
+    """The envelope of one span of the record. Its uuid is the event's where the span can be
+    converted, else it follows from its place."""
+    record = otlp_record.decode(envelope.payload)
+    found = items(record)
+    if len(found) == 1:
+        return envelope
+    try:
+        uuid = spans.convert(_span(SpanDecoder(), found[index])).uuid
+    except MalformedMessage:
+        uuid = str(uuid5(UUID(envelope.uuid), str(index)))
+    return replace(envelope, uuid=uuid, payload=record.only(index).encode())
+
+
+def _span(decoder: SpanDecoder, item: Item) -> Span:
+    group, scope, data = item
+    return decoder.span(group.head, scope.head, span_message(data))
