@@ -8,6 +8,7 @@ no NaN, no lone surrogate, no nesting that a later parser refuses.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from itertools import accumulate
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 MAX_DEPTH = 127
 MAX_INTEGER_DIGITS = 4300  # what Python converts; a longer one costs quadratic time
 _WHITESPACE = " \t\n\r"
-_WHITESPACE_CHARACTERS = frozenset(_WHITESPACE)
+_SKIPPED = re.compile(rf"[{_WHITESPACE}]*+").match
 # Every bracket as the signed byte by which it changes the depth.
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
@@ -52,11 +53,14 @@ def decoded(data: bytes) -> str:
     return text
 
 
-def value_at(text: str, start: int) -> tuple[Any, int]:
+def value_at(text: str, start: int, *, lenient: bool = False) -> tuple[Any, int]:
     """The value that begins at `start` of a decoded text, and where it ends; lone surrogates are
-    for `check_surrogates` to find. Raises InvalidJson."""
+    for `check_surrogates` to find. Raises InvalidJson.
+
+    `lenient` takes NaN and Infinity, and of a repeated name the last value, as Python's json.
+    """
     try:
-        return _DECODER.raw_decode(text, start)
+        return (_LENIENT_DECODER if lenient else _DECODER).raw_decode(text, start)
     except json.JSONDecodeError as error:
         raise InvalidJson(f"{error.msg} at line {error.lineno} column {error.colno}") from None
     except InvalidJson:
@@ -150,6 +154,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+_LENIENT_DECODER = json.JSONDecoder()
 
 
 def _check_depth(data: bytes) -> None:
@@ -171,6 +176,5 @@ def _check_depth(data: bytes) -> None:
 def skip(text: str, index: int) -> int:
     """The first place from `index` on that is no whitespace; the end of the text if there is
     none."""
-    while text[index : index + 1] in _WHITESPACE_CHARACTERS:
-        index += 1
-    return index
+    skipped = _SKIPPED(text, index)
+    return skipped.end() if skipped else index

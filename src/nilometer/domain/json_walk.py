@@ -20,11 +20,14 @@ class JsonWalk:
 
     At each place its reader decides: take the `value` whole, or go through its `members` or
     `elements`, each of which must be taken before the next. Everything raises InvalidJson.
+
+    `lenient` takes values as Python's json writes them: with NaN, Infinity and lone surrogates.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, lenient: bool = False) -> None:
         self._text = json_text.decoded(data)
-        self._escaped = json_text.may_have_surrogates(self._text)
+        self._lenient = lenient
+        self._escaped = not lenient and json_text.may_have_surrogates(self._text)
         self.at = 0
         """The place, in characters; after a value, the one behind it."""
         self._skip()
@@ -40,7 +43,7 @@ class JsonWalk:
     def value(self) -> tuple[Any, str]:
         """The value that stands here, and its text as it was sent."""
         start = self.at
-        value, end = json_text.value_at(self._text, start)
+        value, end = json_text.value_at(self._text, start, lenient=self._lenient)
         text = self._text[start:end]
         if self._escaped:
             json_text.check_surrogates(text, value)
@@ -54,7 +57,7 @@ class JsonWalk:
         for _ in self._items("{", "}", "an object"):
             if self.begins() != '"':
                 raise self._unexpected("the name of a member")
-            name = self.value()[0]
+            name: str = self.value()[0]
             if name in seen:
                 raise json_text.duplicate_key(name)
             seen.add(name)
@@ -89,7 +92,9 @@ class JsonWalk:
         self._skip()
 
     def _skip(self) -> None:
-        self.at = json_text.skip(self._text, self.at)
+        # Compact texts, which most are, have nothing to skip.
+        if self._text[self.at : self.at + 1] in _WHITESPACE:
+            self.at = json_text.skip(self._text, self.at)
 
     def _unexpected(self, wanted: str) -> InvalidJson:
         return json_text.unexpected(self._text, self.at, wanted)
