@@ -16,6 +16,7 @@ _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
 _MIRRORED = re.compile(rb"[\x21-\x7e][\x20-\x7e]{0,1022}")
 _METHODS = b"GET, POST, OPTIONS"
+_MOST_TOLD = 20  # of what is wrong, one by one; the rest is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,14 @@ def no_content(reason: str = "ok") -> Answer:
 def results(by_uuid: Mapping[str, Mapping[str, str | None]]) -> Answer:
     """200 of the v1 protocol: what became of each event."""
     return Answer(200, orjson.dumps({"results": by_uuid}), [_JSON], "ok")
+
+
+def counted(accepted: int, faults: Mapping[int, str], *, reason: str = "ok") -> Answer:
+    """200 of the LiteLLM door: how many payloads were accepted, and by its place in the request
+    what is wrong with each of the others."""
+    wrong = [{"index": index, "detail": detail} for index, detail in faults.items()]
+    fields = {"accepted": accepted, "dead_lettered": len(wrong), "errors": wrong[:_MOST_TOLD]}
+    return Answer(200, orjson.dumps(fields), [_JSON], reason)
 
 
 def options(allow: str) -> Answer:

@@ -17,6 +17,7 @@ from nilometer.capture.ai_door import AiDoor
 from nilometer.capture.answers import Answer
 from nilometer.capture.asgi import Receive, Scope, Send
 from nilometer.capture.gate import Door, Gate, micros_now
+from nilometer.capture.litellm_door import LiteLLMDoor
 from nilometer.capture.off_loop import OffLoop
 from nilometer.capture.patience import Patience
 from nilometer.capture.posthog_v0 import PostHogV0Door
@@ -56,7 +57,12 @@ class CaptureApp:
             patience=Patience(),
             off_loop=OffLoop(),
         )
-        doors: Sequence[Door] = (AiDoor(gate), PostHogV0Door(gate), PostHogV1Door(gate))
+        doors: Sequence[Door] = (
+            AiDoor(gate),
+            PostHogV0Door(gate),
+            PostHogV1Door(gate),
+            LiteLLMDoor(gate),
+        )
         self._doors = {path: _MeasuredDoor(door) for door in doors for path in door.paths}
         self.paths = frozenset(self._doors)
         self._in_flight = 0

@@ -174,6 +174,19 @@ DECODERS: Mapping[bytes, Callable[[], Decoder]] = {
 """By the lower-case value of `Content-Encoding`."""
 
 
+def decoder_for(content_encoding: bytes) -> Decoder | None:
+    """The decoder that a `Content-Encoding` header names, None for none. Raises DecodingFault."""
+    encoding = content_encoding.strip().lower()
+    if encoding in (b"", b"identity"):
+        return None
+    decoder = DECODERS.get(encoding)
+    if decoder is None:
+        raise DecodingFault(
+            "Unsupported content-encoding: use gzip, deflate or zstd", code="unsupported_encoding"
+        )
+    return decoder()
+
+
 def _fault(encoding: str, reason: str) -> DecodingFault:
     return DecodingFault(
         f"Failed to decompress {encoding} body: {reason}", code=f"invalid_{encoding}"

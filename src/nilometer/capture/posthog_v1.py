@@ -14,13 +14,13 @@ from nilometer.capture.admission import Reservation
 from nilometer.capture.answers import Answer
 from nilometer.capture.asgi import Receive, Scope
 from nilometer.capture.authorization import bearer_token
-from nilometer.capture.decompression import DECODERS, Decoder
+from nilometer.capture.decompression import decoder_for
 from nilometer.capture.gate import Gate, check_declared, check_mode
 from nilometer.capture.part_body import PartBody
 from nilometer.capture.posthog_batch import keep
 from nilometer.capture.posthog_body import Batch, read_body
 from nilometer.capture.posthog_events import EventRules, SentEvent
-from nilometer.capture.refusals import DecodingFault, InvalidEvent, ParsingFault
+from nilometer.capture.refusals import InvalidEvent, ParsingFault
 from nilometer.capture.request_head import RequestHead, read_head
 from nilometer.domain.posthog_record import DOOR
 
@@ -81,22 +81,11 @@ class PostHogV1Door:
 
     async def _body(self, request: RequestHead, receive: Receive, room: Reservation) -> bytes:
         body = PartBody()
-        decoder = _decoder(request.headers.get(b"content-encoding", b"").strip().lower())
+        decoder = decoder_for(request.headers.get(b"content-encoding", b""))
         await self._gate.read(
             request, receive, body.add, room, decoder=decoder, limits=self._limits
         )
         return body.joined()
-
-
-def _decoder(encoding: bytes) -> Decoder | None:
-    if encoding in (b"", b"identity"):
-        return None
-    decoder = DECODERS.get(encoding)
-    if decoder is None:
-        raise DecodingFault(
-            "Unsupported content-encoding: use gzip, deflate or zstd", code="unsupported_encoding"
-        )
-    return decoder()
 
 
 def _batch(body: bytes, rules: EventRules) -> Batch:

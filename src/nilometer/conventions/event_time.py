@@ -43,6 +43,11 @@ def bounded(now: datetime, distance: timedelta) -> datetime:
     return _within(clock.to_micros(now) + distance // timedelta(microseconds=1))
 
 
+def from_micros(micros: int) -> datetime:
+    """The time of so many microseconds since the epoch, moved into the same range."""
+    return _within(micros)
+
+
 def _within(micros: int) -> datetime:
     return clock.from_micros(min(max(micros, _FIRST), _LAST))
 

@@ -107,6 +107,11 @@ def convert(payload: Mapping[str, Any]) -> Converted:
     )
 
 
+def is_identified(payload: Mapping[str, Any]) -> bool:
+    """Whether a payload says which call it is of: what has no id cannot be told from another."""
+    return any(typed_values.name(payload.get(name)) for name in ("litellm_call_id", "id"))
+
+
 def _event(told: Mapping[str, Any]) -> str:
     call_type = typed_values.name(told.get("call_type"))
     if call_type in _EMBEDDINGS:

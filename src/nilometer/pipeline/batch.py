@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from nilometer.clickhouse.store import Store, StoreRejected
 from nilometer.domain.ai_record import RecordBroken
+from nilometer.domain.litellm_record import NotAPayload
 from nilometer.errors import Unavailable
 from nilometer.log import envelope
 from nilometer.log.envelope import Envelope, EnvelopeBroken, EnvelopeTooNew
@@ -36,6 +37,7 @@ _EVENTS_BETWEEN_PAUSES = 16
 _SENTENCES = {
     EnvelopeBroken.code: "The record's headers cannot be read.",
     RecordBroken.code: "The record's payload does not have the layout that its door writes.",
+    NotAPayload.code: "It is not a payload of LiteLLM.",
     UnknownDoor.code: "No mapper is known for the door that wrote the record.",
 }
 

@@ -39,11 +39,15 @@ def usage_and_cost(
     provider: str | None,
     model: str | None,
     at: datetime,
+    convention: str,
     overrides: Overrides,
 ) -> dict[str, Any]:
     """The `vector_…`, `usage_…`, `cost_…`, `price_…` and `priced_…` columns; those without a value
-    are left out. `at` is when the call was made."""
-    found = usage.read(properties, provider=provider, model=model, event=name)
+    are left out. `at` is when the call was made; `convention` is the raw usage's, "" to recognise
+    it."""
+    found = usage.read(
+        properties, provider=provider, model=model, event=name, convention=convention or None
+    )
     columns: dict[str, Any] = {"usage_convention": found.convention}
     if found.units:
         columns["usage_units"] = orjson.dumps(

@@ -6,7 +6,6 @@ import orjson
 
 from nilometer.conventions import event_time
 from nilometer.conventions.converted import Converted
-from nilometer.domain import clock
 from nilometer.log.envelope import Envelope
 from nilometer.pipeline.event_rows import CanonicalEvent
 

@@ -65,7 +65,9 @@ class CanonicalEvent:
     `properties` are the parsed values that columns are read from (costs exact; without values that
     are blobs), and `properties_text` the JSON object that is kept. `source` is the JSON text that a
     converter made it from, and `converter` its name and version; both "" when the properties are
-    what was sent. `source_rank` is less for a source that is nearer to the call.
+    what was sent. `source_rank` is less for a source that is nearer to the call. `counts_usage` is
+    false for what tells of consumption that is another's, or an answer from a cache: it is no call.
+    `usage_convention` names how the raw usage counts, "" to recognise it.
     """
 
     project_id: int
@@ -83,6 +85,8 @@ class CanonicalEvent:
     blobs: tuple[BlobReference, ...] = ()
     source: str = ""
     converter: str = ""
+    counts_usage: bool = True
+    usage_convention: str = ""
 
 
 def rows_of(event: CanonicalEvent, overrides_of: OverridesOf = book_prices) -> Rows:
@@ -113,7 +117,7 @@ def rows_of(event: CanonicalEvent, overrides_of: OverridesOf = book_prices) -> R
     if event.source:
         row |= {"source": event.source, "converter": event.converter}
     call, call_id = None, ""
-    if event.name in _OPERATIONS:
+    if event.name in _OPERATIONS and event.counts_usage:
         kind, call_id = ai_event.call_id(event.uuid, columns, event.properties)
         cost = usage_and_cost(
             event.name,
@@ -121,6 +125,7 @@ def rows_of(event: CanonicalEvent, overrides_of: OverridesOf = book_prices) -> R
             provider=_text(known.get("provider")),
             model=_text(known.get("model")),
             at=event.timestamp,
+            convention=event.usage_convention,
             overrides=overrides_of(event.project_id),
         )
         identified = {"identity": kind, "call_id": call_id}

@@ -36,7 +36,7 @@ def canonical(envelope: Envelope, record: LiteLLMRecord, item: LiteLLMItem) -> C
 
 
 def excerpt(envelope: Envelope, index: int) -> Envelope:
-    """The envelope of one item of the record: its uuid is the event's, or follows from its place."""
+    """The envelope of one item: its uuid is the event's, or follows from the item's place."""
     record = litellm_record.decode(envelope.payload)
     if len(record.items) == 1:
         return envelope
