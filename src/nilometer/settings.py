@@ -150,6 +150,19 @@ class Settings(BaseSettings):
         200, gt=0, description="Recent events over which that share is taken."
     )
 
+    # prices
+    prices_file: Path | None = Field(
+        None, description="Own prices for all projects, TOML or JSON; see docs/prices.md."
+    )
+    prices_refresh: float = Field(
+        0,
+        ge=0,
+        description="Between two fetches of newer prices from the network; 0 never asks it.",
+    )
+    prices_url: str | None = Field(
+        None, description="A mirror to fetch them from, in place of the book's own address."
+    )
+
     @field_validator("bootstrap_personal_key")
     @classmethod
     def _check_bootstrap_key(cls, key: SecretStr | None) -> SecretStr | None:

@@ -16,7 +16,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 SHOWN = [
     name.replace(":path", "") + "/"
     for name in ROUTES
-    if any(part in name for part in (" /api/projects", " /api/organizations", " /api/dead"))
+    if any(
+        part in name
+        for part in (" /api/projects", " /api/organizations", " /api/dead", " /api/price")
+    )
 ]
 SHOWN += ["GET /api/log/", "POST /api/pipeline/resume/", "GET /api/schemas/"]
 SHOWN += ["GET /api/schemas/{name}"]

@@ -103,6 +103,16 @@ class Project:
             kind=kind, project_id=self.id, name="test", scopes=scopes
         ).token
 
+    def price_override(self) -> str:
+        """The id of a price of the project's own."""
+        return self.world.accounts.price_overrides.add(
+            self.id,
+            provider="openai",
+            model="gpt-4o",
+            effective_from=clock.now(),
+            per_unit={"calls": "1"},
+        ).id
+
     @cached_property
     def reader(self) -> str:
         return self.key(Scope.READ)

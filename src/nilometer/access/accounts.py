@@ -10,6 +10,7 @@ from sqlalchemy import select
 from nilometer.access.audit import AuditLog
 from nilometer.access.keys import DEFAULT_NAME, Keys
 from nilometer.access.organizations import Organizations, add_organization
+from nilometer.access.price_overrides import PriceOverrides
 from nilometer.access.projects import Projects
 from nilometer.access.tables import Organization
 from nilometer.access.types import OPERATOR, Authority, CaptureMode, KeyKind, Scope
@@ -34,6 +35,7 @@ class Accounts:
         self.projects = Projects(database, authority)
         self.keys = Keys(database, authority)
         self.audit = AuditLog(database, authority)
+        self.price_overrides = PriceOverrides(database, authority)
 
     def acting_as(self, authority: Authority) -> Accounts:
         """The same accounts under another authority, which the audit log then names."""

@@ -102,6 +102,27 @@ class ProjectDeletion(Base):
     verified_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class PriceOverride(Base):
+    """A price of an operator's own, for one project or for all (None). Prices are decimal text by
+    bucket and unit; `alias` is `provider/model` instead. Checked by `nilometer.pricing.overrides`.
+    """
+
+    __tablename__ = "price_overrides"
+
+    id: Mapped[str] = mapped_column(Uuid(as_uuid=False), primary_key=True)
+    project_id: Mapped[int | None] = mapped_column(ForeignKey(Project.id), index=True)
+    provider: Mapped[str] = mapped_column(String(512))
+    model: Mapped[str] = mapped_column(String(512))
+    effective_from: Mapped[datetime] = mapped_column(UtcDateTime)
+    effective_to: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    per_million_tokens: Mapped[dict[str, str]] = mapped_column(JSON)
+    per_unit: Mapped[dict[str, str]] = mapped_column(JSON)
+    alias: Mapped[str | None] = mapped_column(String(1100))
+    region: Mapped[str] = mapped_column(String(512))
+    tier: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class AuditEntry(Base):
     """One management action. The database itself refuses to change or delete a row (triggers of
     migration 0002), and no id is used twice.

@@ -62,6 +62,8 @@ class Action(StrEnum):
     KEY_RENAME = "key.rename"
     KEY_ROTATE = "key.rotate"
     KEY_REVOKE = "key.revoke"
+    PRICE_OVERRIDE_ADD = "price_override.add"
+    PRICE_OVERRIDE_REMOVE = "price_override.remove"
 
 
 class UnknownKey(NilometerError):

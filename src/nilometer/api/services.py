@@ -17,6 +17,7 @@ from nilometer.log.port import Log
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.query.events import Events
+from nilometer.query.models import Models
 from nilometer.query.sql.queries import SqlQueries
 from nilometer.query.traces import Traces
 from nilometer.settings import Settings
@@ -53,6 +54,7 @@ class Context:
 
     services: Services
     events: Events
+    models: Models
     traces: Traces
     sql: SqlQueries
     store_workers: Workers
@@ -74,6 +76,7 @@ def make_context(services: Services) -> Context:
     return Context(
         services=services,
         events=Events(services.store),
+        models=Models(services.store),
         traces=Traces(services.store),
         sql=SqlQueries(services.store),
         store_workers=Workers("api-store", threads=4, waiting=64),

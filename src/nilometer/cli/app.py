@@ -26,6 +26,7 @@ SERVER_MODULES = frozenset(
         "chdb",
         "clickhouse_connect",
         "fastapi",
+        "genai_prices",
         "httptools",
         "jsonschema_rs",
         "multipart",
@@ -53,6 +54,7 @@ MODULES = {
     "traces": "nilometer.cli.trace",
     "trace": "nilometer.cli.trace",
     "query": "nilometer.cli.query",
+    "prices": "nilometer.cli.prices",
     "dead-letters": "nilometer.cli.dead_letters",
     "log": "nilometer.cli.log",
 }

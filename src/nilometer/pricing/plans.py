@@ -209,3 +209,10 @@ def _filled(override: Override) -> dict[str, Decimal]:
         if general in prices:
             prices.setdefault(bucket, prices[general])
     return prices
+
+
+def priced_by(
+    provider: str | None, model: str | None, overrides: Overrides, book: Book, moment: datetime
+) -> Quote:
+    """What would price a standard call of a name at an aware moment, or the reason why nothing."""
+    return make_plan(book, overrides, provider, model, "", "").at(moment)
