@@ -18,7 +18,7 @@ from nilometer.api.routing import NO_PARAMETERS, QueryModel, private_router, rou
 from nilometer.api.services import Context, Ctx
 from nilometer.domain import clock
 from nilometer.pricing.book import Book, current
-from nilometer.pricing.files import moment
+from nilometer.pricing.files import load, moment
 from nilometer.pricing.names import normalized
 from nilometer.pricing.overrides import Override, Overrides
 from nilometer.pricing.plans import priced_by
@@ -126,7 +126,10 @@ async def check_prices(caller: Reader, ctx: Ctx, query: Annotated[CheckQuery, Qu
     known = ctx.services.accounts.price_overrides
 
     def judge() -> list[shapes.Json]:
-        overrides = Overrides([*known.list(caller.project_id), *known.list(None)])
+        file = ctx.services.settings.prices_file
+        everyones = [*known.list(None), *(load(file) if file else ())]
+        overrides = Overrides([*known.list(caller.project_id), *everyones])
+        overrides = overrides.for_project(caller.project_id)
         return list(_troubles(called, overrides, current()))
 
     return json_answer(
