@@ -1,6 +1,7 @@
 """A call's row has its token vector, its exact cost and where that came from, or why there is
 none."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -121,3 +122,24 @@ def test_every_bucket_has_its_columns():
     assert {name for name in row if name.startswith("vector_")} == {
         f"vector_{name}" for name in (*BUCKETS, "input", "output", "total")
     }
+
+
+def test_an_amount_that_the_column_would_round_is_no_cost():
+    dust = replace(OWN, per_million_tokens=dict.fromkeys(BUCKETS, Decimal("0.0000000000001")))
+    one = envelope(1, UUID, properties=TOKENS | {"$ai_output_tokens": 51})
+    [rows_] = map_record(one, lambda _: Overrides([dust]))
+    assert isinstance(rows_, Rows)
+    assert rows_.call is not None
+    row = orjson.loads(rows_.call)
+    assert row["price_reason"] == "cost_out_of_range"
+    assert not any(name.startswith("cost_") for name in row)
+    whole = envelope(1, UUID, properties=TOKENS | {"$ai_output_tokens": 1_000_000})
+    [exact] = map_record(
+        whole,
+        lambda _: Overrides(
+            [replace(dust, per_million_tokens=dict.fromkeys(BUCKETS, Decimal("0.000000000010")))]
+        ),
+    )
+    assert isinstance(exact, Rows)
+    assert exact.call is not None
+    assert orjson.loads(exact.call)["cost_output"] == "0.000000000010000000"

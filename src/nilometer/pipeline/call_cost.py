@@ -23,8 +23,7 @@ OverridesOf = Callable[[int], Overrides]
 
 _VECTOR = (*INPUT_BUCKETS, *OUTPUT_BUCKETS, "input", "output", "total")
 _BUCKETS = frozenset((*INPUT_BUCKETS, *OUTPUT_BUCKETS))
-_MOST_USD = Decimal(10) ** 20  # Decimal(38, 18)
-_SMALLEST_USD = -18  # the exponent of its last digit
+_WHOLE_DIGITS, _DECIMALS = 20, 18  # of Decimal(38, 18)
 
 
 def book_prices(_project_id: int) -> Overrides:
@@ -88,12 +87,17 @@ def _cost(priced: Priced) -> dict[str, str | None]:
         "units": priced.costs.units,
         "total": priced.costs.total,
     }
-    if not all(_storable(amount) for amount in amounts.values()):
+    texts = {f"cost_{name}": _decimal_text(amount) for name, amount in amounts.items()}
+    if None in texts.values():
         return found | {"price_reason": "cost_out_of_range"}
-    return found | {f"cost_{name}": format(amount, "f") for name, amount in amounts.items()}
+    return found | texts
 
 
-def _storable(amount: Decimal) -> bool:
-    """Whether the column holds the amount exactly: nothing is rounded."""
-    exponent = amount.normalize().as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= _SMALLEST_USD and abs(amount) < _MOST_USD
+def _decimal_text(amount: Decimal) -> str | None:
+    """The amount as the column takes it; None where it would have to round, which is never done."""
+    text = format(amount, "f")
+    whole, _, fraction = text.partition(".")
+    if len(fraction) > _DECIMALS:
+        fraction = fraction.rstrip("0")
+        text = f"{whole}.{fraction}"
+    return text if len(fraction) <= _DECIMALS and len(whole) <= _WHOLE_DIGITS else None
