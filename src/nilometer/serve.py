@@ -20,6 +20,7 @@ from nilometer import failpoints
 from nilometer.access.accounts import Accounts, IssuedKeys
 from nilometer.access.deletion import DeletionWorker, Tombstones
 from nilometer.access.keyring import Keyring
+from nilometer.access.price_overrides import CurrentOverrides, PriceOverrides
 from nilometer.api.app import Services, create_app
 from nilometer.api.health import Check, Health, create_router
 from nilometer.blobs.store import open_store
@@ -40,6 +41,7 @@ from nilometer.log.sqlite import SqliteLog
 from nilometer.observability import logs, metrics
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
+from nilometer.pricing.files import load
 from nilometer.settings import Settings
 from nilometer.signals import StopSignals
 
@@ -122,6 +124,7 @@ class Embedded:
                 )
             )
             self.store = parts.enter_context(closing(Store(directory.path / "clickhouse")))
+            file_prices = load(settings.prices_file) if settings.prices_file else ()
             self.pipeline = Pipeline(
                 log=self.log,
                 store=self.store,
@@ -135,6 +138,7 @@ class Embedded:
                 dead_letter_share=settings.dead_letter_share,
                 dead_letter_window=settings.dead_letter_window,
                 tombstoned=Tombstones(self.database).among,
+                overrides_of=CurrentOverrides(PriceOverrides(self.database), file_prices).of,
             )
             parts.callback(self.pipeline.stop, settings.shutdown_grace)
             self._settings = settings
