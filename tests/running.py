@@ -39,7 +39,8 @@ class Server:
     def __init__(self, data_dir: Path, prefix: list[str] | None = None, **settings: Any) -> None:
         self.data_dir = data_dir
         self.prefix = prefix or []
-        self.settings = {"BOOTSTRAP_PERSONAL_KEY": KEY, "LOG_LEVEL": "warning"} | settings
+        defaults = {"BOOTSTRAP_PERSONAL_KEY": KEY, "LOG_LEVEL": "warning", "OTLP_GRPC_PORT": 0}
+        self.settings = defaults | settings
         self.output: list[str] = []
 
     def launch(self) -> subprocess.Popen[str]:

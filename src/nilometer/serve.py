@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.concurrency import run_in_threadpool
@@ -45,6 +46,9 @@ from nilometer.pricing.files import load
 from nilometer.settings import Settings
 from nilometer.signals import StopSignals
 
+if TYPE_CHECKING:
+    from nilometer.capture.otlp_grpc import OtlpGrpcServer
+
 logger = logging.getLogger(__name__)
 
 STORE_GROUP = "store"
@@ -76,8 +80,18 @@ def serve(settings: Settings) -> None:
         gc.freeze()  # what is loaded by now stays: collections look at requests only
         capture_port = port_of(listeners[1]) if listeners[1:] else None
         config = _uvicorn_config(settings, embedded.front(capture_port))
+        grpc_server = _grpc_server(settings, embedded)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_until_asked(signals, _Server(config), listeners, embedded))
+            runner.run(
+                _until_asked(
+                    signals,
+                    _Server(config),
+                    listeners,
+                    embedded,
+                    grpc_server,
+                    settings.shutdown_grace,
+                )
+            )
     logger.info("stopped")
 
 
@@ -268,6 +282,10 @@ class Embedded:
 
 def _listen(settings: Settings, stack: ExitStack) -> list[socket.socket]:
     """The socket of everything, and that of capture alone if it is asked for."""
+    if settings.otlp_grpc_port:  # gRPC opens it itself, later: here it is seen to be free
+        remedy = "Choose another with NILOMETER_OTLP_GRPC_PORT; 0 turns OTLP over gRPC off."
+        with listening(settings.host, settings.otlp_grpc_port, remedy=remedy):
+            pass
     ports = [(settings.port, "--port")]
     if settings.capture_port is not None:
         ports.append((settings.capture_port, "NILOMETER_CAPTURE_PORT"))
@@ -311,14 +329,33 @@ def _uvicorn_config(settings: Settings, app: Asgi) -> uvicorn.Config:
 
 
 async def _until_asked(
-    signals: StopSignals, server: _Server, listeners: list[socket.socket], embedded: Embedded
+    signals: StopSignals,
+    server: _Server,
+    listeners: list[socket.socket],
+    embedded: Embedded,
+    grpc_server: OtlpGrpcServer | None,
+    grace: float,
 ) -> None:
     def stop() -> None:
         server.should_exit = True
 
     signals.when_asked(stop)
+    if grpc_server is not None:
+        await grpc_server.start()
     await server.serve(sockets=listeners)
+    if grpc_server is not None:
+        await grpc_server.stop(grace)
     await embedded.capture.drain()
+
+
+def _grpc_server(settings: Settings, embedded: Embedded) -> OtlpGrpcServer | None:
+    """The door of OTLP over gRPC, if it is asked for; its library is loaded only then."""
+    if not settings.otlp_grpc_port:
+        return None
+    from nilometer.capture.otlp_grpc import OtlpGrpcServer
+
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return OtlpGrpcServer(embedded.capture.gate, f"{host}:{settings.otlp_grpc_port}")
 
 
 def _allow_many_files() -> None:
@@ -342,5 +379,7 @@ def _announce(
     everything, *capture = map(url_of, listeners)
     lines.append(f"Nilometer listens on {everything} with its data in {settings.data_dir}")
     lines += [f"Nilometer listens on {url} for capture alone" for url in capture]
+    if settings.otlp_grpc_port:
+        lines.append(f"OTLP over gRPC is on port {settings.otlp_grpc_port}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

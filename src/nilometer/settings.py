@@ -39,6 +39,9 @@ class Settings(BaseSettings):
         le=65535,
         description="A second port, of capture and the probes alone, to expose apart from the API.",
     )
+    otlp_grpc_port: int = Field(
+        4317, ge=0, le=65535, description="Port of OTLP over gRPC; 0 turns it off."
+    )
     data_dir: Path = Field(
         Path("nilometer-data"), description="Where the embedded profile keeps everything."
     )
@@ -73,6 +76,16 @@ class Settings(BaseSettings):
     max_batch_bytes: int = Field(25 * MIB, gt=0, description="The same, decompressed.")
     max_batch_event_bytes: int = Field(8 * MIB, gt=0, description="One event of a JSON batch.")
     max_batch_events: int = Field(10_000, gt=0, description="Events of one JSON batch.")
+    max_otlp_bytes: int = Field(
+        20 * MIB, gt=0, description="The body of an OTLP request, as sent and decompressed."
+    )
+    max_otlp_grpc_bytes: int = Field(
+        4 * MIB, gt=0, description="A message of OTLP over gRPC, as sent and decompressed."
+    )
+    max_otlp_spans: int = Field(10_000, gt=0, description="Spans of one OTLP request.")
+    max_otlp_span_bytes: int = Field(
+        4 * MIB, gt=0, description="One span; a larger one is rejected, the others are kept."
+    )
     blob_parts: bool = Field(True, description="Accept blob parts; off, they are unknown fields.")
     strict_schema: bool = Field(False, description="Refuse properties that no schema knows.")
     max_inflight_bytes: int = Field(

@@ -22,7 +22,7 @@ class Demo:
             stdout=self.log,
             stderr=subprocess.STDOUT,
             env={k: v for k, v in os.environ.items() if not k.startswith("NILOMETER_")}
-            | {"COLUMNS": "120"},
+            | {"COLUMNS": "120", "NILOMETER_OTLP_GRPC_PORT": "0"},
             start_new_session=True,
         )
 

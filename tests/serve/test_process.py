@@ -167,7 +167,7 @@ def _serve(data_dir, *arguments, **environment):
     return subprocess.run(
         [*command, *arguments],
         check=False,
-        env=clean | environment,
+        env=clean | {"NILOMETER_OTLP_GRPC_PORT": "0"} | environment,
         capture_output=True,
         text=True,
         timeout=60,

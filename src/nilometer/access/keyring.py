@@ -310,6 +310,7 @@ class Keyring:
             capture=project.capture_mode,
             dropped_distinct_ids=frozenset(project.dropped_distinct_ids),
             retention_days=project.retention_days or self._default_retention_days,
+            keep_other_spans=project.keep_other_spans is not False,
         )
 
 

@@ -95,6 +95,7 @@ class Projects:
         mode: CaptureMode | None = None,
         dropped_distinct_ids: Collection[str] | None = None,
         retention_days: int | Literal["default"] | None = None,
+        keep_other_spans: bool | None = None,
     ) -> ProjectInfo:
         """Change a project's name or rules and raise their version. None leaves what it is.
 
@@ -105,6 +106,7 @@ class Projects:
         given: dict[str, Any] = {
             "name": None if name is None else checked_name(name),
             "capture_mode": mode,
+            "keep_other_spans": keep_other_spans,
             "dropped_distinct_ids": (
                 None if dropped_distinct_ids is None else checked_ids(dropped_distinct_ids)
             ),

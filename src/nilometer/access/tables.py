@@ -39,9 +39,9 @@ class Organization(Base):
 class Project(Base):
     """A tenant. Its id is never used again (AUTOINCREMENT), and its rules have a version.
 
-    `retention_days` None follows the setting. `tombstoned_at` is set once the project is being
-    deleted; its keys then stop working. The row stays for ever: it is what tells the pipeline to
-    drop a late record of the project.
+    `retention_days` None follows the setting; `keep_other_spans` None is true. `tombstoned_at` is
+    set once the project is being deleted; its keys then stop working. The row stays for ever: it is
+    what tells the pipeline to drop a late record of the project.
     """
 
     __tablename__ = "projects"
@@ -57,6 +57,7 @@ class Project(Base):
     )
     dropped_distinct_ids: Mapped[list[str]] = mapped_column(JSON, default=list)
     retention_days: Mapped[int | None]
+    keep_other_spans: Mapped[bool | None]
     updated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     tombstoned_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 

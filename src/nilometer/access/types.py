@@ -100,13 +100,17 @@ OPERATOR = Authority("operator", None, None)
 
 @dataclass(frozen=True, slots=True)
 class ProjectConfig:
-    """One project's rules, as a snapshot. `version` grows with every change."""
+    """One project's rules, as a snapshot. `version` grows with every change.
+
+    `keep_other_spans` says whether OpenTelemetry's spans that are not of AI are kept.
+    """
 
     project_id: int
     version: int
     capture: CaptureMode
     dropped_distinct_ids: frozenset[str]
     retention_days: int
+    keep_other_spans: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class ProjectInfo:
     capture: CaptureMode
     dropped_distinct_ids: frozenset[str]
     retention_days: int | None
+    keep_other_spans: bool
 
     @property
     def uuid(self) -> str:
@@ -148,6 +149,7 @@ def project_info(project: Project) -> ProjectInfo:
         capture=project.capture_mode,
         dropped_distinct_ids=frozenset(project.dropped_distinct_ids),
         retention_days=project.retention_days,
+        keep_other_spans=project.keep_other_spans is not False,
     )
 
 

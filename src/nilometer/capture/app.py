@@ -19,6 +19,8 @@ from nilometer.capture.asgi import Receive, Scope, Send
 from nilometer.capture.gate import Door, Gate, micros_now
 from nilometer.capture.litellm_door import LiteLLMDoor
 from nilometer.capture.off_loop import OffLoop
+from nilometer.capture.otlp_door import OtlpDoor
+from nilometer.capture.otlp_posthog_door import OtlpPostHogDoor
 from nilometer.capture.patience import Patience
 from nilometer.capture.posthog_v0 import PostHogV0Door
 from nilometer.capture.posthog_v1 import PostHogV1Door
@@ -35,7 +37,8 @@ _GONE = Answer(499, b"", [], "client_gone")  # never sent: a label for the metri
 class CaptureApp:
     """An ASGI application for http scopes whose path is in `paths`.
 
-    `clock` gives the acceptance time in microseconds since the epoch.
+    `clock` gives the acceptance time in microseconds since the epoch. `gate` is what doors that
+    are not HTTP's share with these.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class CaptureApp:
         clock: Callable[[], int] = micros_now,
     ) -> None:
         self._admission = Admission(settings.max_inflight_bytes, settings.project_inflight_share)
-        gate = Gate(
+        self.gate = gate = Gate(
             keyring=keyring,
             recorder=Recorder(log, blobs),
             admission=self._admission,
@@ -62,6 +65,8 @@ class CaptureApp:
             PostHogV0Door(gate),
             PostHogV1Door(gate),
             LiteLLMDoor(gate),
+            OtlpDoor(gate),
+            OtlpPostHogDoor(gate),
         )
         self._doors = {path: _MeasuredDoor(door) for door in doors for path in door.paths}
         self.paths = frozenset(self._doors)

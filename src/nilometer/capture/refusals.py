@@ -103,6 +103,14 @@ class InvalidKey(NotAuthenticated):
     prefix = "API key is not valid: "
 
 
+class UnsupportedMediaType(Refusal):
+    """The body is of a type that the protocol does not have."""
+
+    status = 415
+    kind = "invalid_request"
+    code = "unsupported_content_type"
+
+
 class MethodNotAllowed(Refusal):
     """Not a method that captures; `allow` lists those of the path."""
 

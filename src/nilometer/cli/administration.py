@@ -237,6 +237,7 @@ class _InDataDirectory:
             mode=cast("CaptureMode | None", changes.get("capture")),
             dropped_distinct_ids=changes.get("dropped_distinct_ids"),
             retention_days=days or changes.get("retention_days"),
+            keep_other_spans=changes.get("keep_other_spans"),
         )
         return self._shapes.project(changed)
 

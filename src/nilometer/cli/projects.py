@@ -77,6 +77,13 @@ def set_rules(
     retention: Annotated[
         str | None, typer.Option(metavar="DAYS", help="Days to keep events, or `default`.")
     ] = None,
+    other_spans: Annotated[
+        bool | None,
+        typer.Option(
+            "--other-spans/--no-other-spans",
+            help="Keep OpenTelemetry's spans that are not of AI, or drop them.",
+        ),
+    ] = None,
 ) -> Shown:
     """Set a project's rules. A running server follows within 5 seconds; the rest stays as it is."""
     if drop_id and drop_none:
@@ -86,8 +93,12 @@ def set_rules(
         changes["dropped_distinct_ids"] = drop_id or []
     if retention is not None:
         changes["retention_days"] = _days(retention)
+    if other_spans is not None:
+        changes["keep_other_spans"] = other_spans
     if not changes:
-        raise typer.BadParameter("nothing to set; give --capture, --drop-id or --retention")
+        raise typer.BadParameter(
+            "nothing to set; give --capture, --drop-id, --retention or --other-spans"
+        )
     project = way.change_project(project_id, changes)
     return sentence(project, f"Set the rules of project {_named(project)}.")
 

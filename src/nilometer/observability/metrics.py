@@ -38,6 +38,13 @@ CONNECTIONS_OVER_LIMIT = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
+OTLP_REJECTED = Counter(
+    "nilometer_otlp_rejected_total",
+    "What OTLP requests that were answered 200 held and Nilometer did not keep, by reason: spans "
+    "that break a rule, spans that the project does not keep (`unwanted`), `metrics` and `logs`.",
+    ("reason",),
+    registry=REGISTRY,
+)
 BLOB_UPLOADS = Counter(
     "nilometer_blob_uploads_total",
     "Multipart blob objects written, by outcome (`stored` or `failed`).",

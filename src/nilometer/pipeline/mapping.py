@@ -14,12 +14,12 @@ from typing import TypeVar
 
 from nilometer import failpoints
 from nilometer.conventions import event_time
-from nilometer.domain import ai_record, clock, litellm_record, posthog_record
+from nilometer.domain import ai_record, clock, litellm_record, otlp_record, posthog_record
 from nilometer.domain.ai_record import RecordBroken
 from nilometer.domain.identity import canonical_uuid
 from nilometer.errors import NilometerError, Unavailable
 from nilometer.log.envelope import Envelope, EnvelopeTooNew
-from nilometer.pipeline import map_ai, map_litellm, map_posthog
+from nilometer.pipeline import map_ai, map_litellm, map_otlp, map_posthog
 from nilometer.pipeline.call_cost import OverridesOf, book_prices
 from nilometer.pipeline.event_rows import MAPPING_VERSION, CanonicalEvent, Rows, rows_of
 
@@ -123,6 +123,11 @@ def _litellm_payloads(envelope: Envelope) -> Iterator[Converted]:
     return each(record.items, lambda item: map_litellm.canonical(envelope, record, item))
 
 
+def _otlp_spans(envelope: Envelope) -> Iterator[Converted]:
+    record = otlp_record.decode(envelope.payload)
+    return each(map_otlp.items(record), map_otlp.mapper(envelope, record))
+
+
 # Which mapper reads which payload. A new layout of a door's payload is a new entry beside the old.
 MAPPERS: Mapping[tuple[str, int], Mapper] = {
     (ai_record.DOOR, ai_record.DOOR_VERSION): Mapper(
@@ -130,6 +135,9 @@ MAPPERS: Mapping[tuple[str, int], Mapper] = {
     ),
     (litellm_record.DOOR, litellm_record.DOOR_VERSION): Mapper(
         events=_litellm_payloads, excerpt=map_litellm.excerpt
+    ),
+    (otlp_record.DOOR, otlp_record.DOOR_VERSION): Mapper(
+        events=_otlp_spans, excerpt=map_otlp.excerpt
     ),
     (posthog_record.DOOR, posthog_record.DOOR_VERSION): Mapper(
         events=_posthog_events, excerpt=map_posthog.excerpt

@@ -38,6 +38,9 @@ class ProjectPatch(Body):
     capture: CaptureMode | None = None
     dropped_distinct_ids: list[str] | None = Field(None, description="In place of those before.")
     retention_days: int | None = Field(None, description="null follows the server's setting.")
+    keep_other_spans: bool | None = Field(
+        None, description="Whether OpenTelemetry's spans that are not of AI are kept."
+    )
 
 
 @route(router, "GET", _OF_ORGANIZATION, response_model=CountedAnswer)
@@ -98,6 +101,7 @@ async def change_project(request: Request, caller: ProjectAdmin, ctx: Ctx) -> Re
             mode=body.capture,
             dropped_distinct_ids=body.dropped_distinct_ids,
             retention_days=_retention(body),
+            keep_other_spans=body.keep_other_spans,
         )
     )
     return json_answer(shapes.project(project))
