@@ -133,6 +133,7 @@ def test_a_filled_store_of_the_first_release_is_migrated_and_goes_on(
     empty.command(call)
     for table, defaults in (
         ("events", "source = '' AND converter = '' AND properties = '{\"a\":1}'"),
+        ("events", "other_properties = properties AND property_names = ['a']"),
         (
             "calls",
             "vector_total IS NULL AND cost_total IS NULL AND usage_units = '{}' "

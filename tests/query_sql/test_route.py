@@ -48,7 +48,10 @@ def test_the_answer_has_the_contracts_shape(project, kind):
     assert document == {
         "columns": ["model", "input_tokens"],
         "results": [["m0", 0], ["m1", 1]],
-        "types": [["model", "Nullable(String)"], ["input_tokens", "Nullable(Int64)"]],
+        "types": [
+            ["model", "LowCardinality(Nullable(String))"],
+            ["input_tokens", "Nullable(Int64)"],
+        ],
         "hasMore": True,
         "limit": 2,
         "offset": 0,

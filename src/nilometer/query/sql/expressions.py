@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from sqlglot import exp
 
-from nilometer.query.sql import functions, paths, quoting, types
+from nilometer.query.sql import functions, paths, properties, quoting, types
 from nilometer.query.sql.parameters import Parameters
 from nilometer.query.sql.refusal import Refusal
 from nilometer.query.sql.scope import Scope
@@ -35,6 +35,8 @@ _LOOSE = (*_BINARY, exp.Not, exp.Neg, exp.Is, exp.In, exp.Lambda, exp.Alias)
 # Numbers that the engine prints as words.
 _WORDS = frozenset({"inf", "nan"})
 _CONSTANTS = (exp.Literal, exp.Null, exp.Boolean, exp.Placeholder)
+# How conversions end that take a text only.
+_OF_TEXT = ("OrNull", "OrZero")
 # What may be called right of IN, on constants.
 _CONSTANT_CALLS = frozenset(
     {"CAST", "toDate", "toDateTime", "toDateTime64", "toUUID", "tuple", "array"}
@@ -180,7 +182,14 @@ class Expressions:
         if node.name.lower() == "exists":
             return self._exists(children(node), scope)
         name = _function(node.name)
-        return f"{name}({self._arguments(name, children(node), scope)})"
+        if paths.is_path(node):
+            return self._path(node, scope)
+        arguments = children(node)
+        if name == "JSONExtractKeys" and len(arguments) == 1:
+            owner = paths.owner_of(arguments[0], scope)
+            if owner is not None and (names := owner.names()):
+                return names
+        return f"{name}({self._arguments(name, arguments, scope)})"
 
     def _exists(self, arguments: list[Node], scope: Scope) -> str:
         if len(arguments) != 1 or not isinstance(arguments[0], exp.Subquery):
@@ -199,12 +208,16 @@ class Expressions:
         if name == "count" and [type(node) for node in nodes] == [exp.Star]:
             expect_only(nodes[0])
             return ""
+        nodes = _narrowed(name, nodes, scope)
         if name in functions.TYPED:
             *values, kind = nodes or [exp.Null()]
             if not (isinstance(kind, exp.Literal) and kind.is_string):
                 raise Refusal(f"The last argument of {name} is a type, in quotes.", name)
             return ", ".join((*self._each(values, scope), quoting.string(types.parse(kind.name))))
-        return ", ".join(self._each(nodes, scope))
+        written = self._each(nodes, scope)
+        if name.startswith("to") and name.endswith(_OF_TEXT) and paths.typed(nodes[0], scope):
+            written[0] = f"toString({written[0]})"
+        return ", ".join(written)
 
     def _each(self, nodes: list[Node], scope: Scope) -> list[str]:
         return [self._argument(node, scope) for node in nodes]
@@ -266,6 +279,22 @@ class Expressions:
     def _alias(self, node: exp.Alias, scope: Scope) -> str:
         expect_only(node, "this", "alias")
         return f"{self._operand(node.this, scope, node)} AS {quoting.identifier(node.alias)}"
+
+
+def _narrowed(name: str, nodes: list[Node], scope: Scope) -> list[Node]:
+    """The arguments of a function that reads a property in `properties`: with a shorter text that
+    has it too, where there is one."""
+    before_keys = 2 if name in functions.TYPED else 1
+    if name not in properties.READERS or len(nodes) <= before_keys:
+        return nodes
+    owner, key = paths.owner_of(nodes[0], scope), nodes[1]
+    if owner is None or not isinstance(key, exp.Literal) or not key.is_string:
+        return nodes
+    column, is_value = owner.text(key.name)
+    if is_value:
+        return nodes
+    names = (exp.to_identifier(each, quoted=True) for each in (column, owner.alias))
+    return [exp.column(*names), *nodes[1:]]
 
 
 def _is_all(term: Node) -> bool:

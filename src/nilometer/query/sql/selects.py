@@ -104,8 +104,8 @@ class Queries:
 
     def _select(self, select: exp.Select, scope: Scope) -> str:
         expect_only(select, *_SELECT)
-        scope = self._with(select, scope)
-        source, scope = self._sources.write(select, scope)
+        scope = self._with(select, self._sources.beside(select, scope))
+        source = self._sources.write(select, scope)
         clauses = [
             f"WITH {', '.join(scope.scalars)}" if scope.scalars else "",
             self._projections(select, scope),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from sqlglot import exp
 
-from nilometer.query.sql import keys, quoting
+from nilometer.query.sql import keys, properties, quoting
 from nilometer.query.sql.expressions import Expressions
 from nilometer.query.sql.refusal import Refusal
 from nilometer.query.sql.scope import Scope
@@ -30,20 +30,33 @@ class Sources:
         self._query = query
         self._expressions = expressions
 
-    def write(self, select: exp.Select, scope: Scope) -> tuple[str, Scope]:
-        """FROM with its joins, and the scope of what stands beside it. Raises Refusal."""
+    def beside(self, select: exp.Select, scope: Scope) -> Scope:
+        """The scope of what stands beside FROM, and of values in WITH."""
+        source = part(select, "from_")
+        if source is None:
+            return scope
+        joins = children(select, "joins")
+        tables = [source.this, *(join.this for join in joins if join.args.get("kind") != "ARRAY")]
+        definitions = part(select, "with_")
+        ctes = set(scope.ctes)
+        if definitions is not None:
+            ctes.update(each.alias for each in children(definitions))
+        named = [(_alias(table), _known(table, ctes)) for table in tables]
+        aliases = filter(None, (alias for alias, _ in named))
+        return scope.with_aliases(aliases, properties.owners(select, named))
+
+    def write(self, select: exp.Select, scope: Scope) -> str:
+        """FROM with its joins, in the scope beside it. Raises Refusal."""
         source = part(select, "from_")
         joins = children(select, "joins")
         if source is None:
             if joins:
                 raise Refusal("JOIN needs a FROM.", "JOIN")
-            return "", scope
+            return ""
         expect_only(source, "this")
-        tables = [source.this, *(join.this for join in joins if join.args.get("kind") != "ARRAY")]
-        beside = scope.with_aliases(filter(None, map(_alias, tables)))
         words = [f"FROM {self._first(source.this, select, scope)}"]
-        words += [self._join(join, scope, beside) for join in joins]
-        return " ".join(words), beside
+        words += [self._join(join, scope) for join in joins]
+        return " ".join(words)
 
     def _first(self, node: Node, select: exp.Select, scope: Scope) -> str:
         """The first table, of which WHERE may be asked before the others are joined."""
@@ -77,7 +90,13 @@ class Sources:
             raise Refusal("Only a table or a subquery may stand in FROM.", text_of(node))
         expect_only(node, "this", "alias")
         if node.name in TABLES and node.name not in scope.ctes:
-            sql = TABLES[node.name].fenced(self._project_id, bounds=bounds, hidden=hidden)
+            owner = scope.owners.by_alias.get(_alias(node) or "")
+            sql = TABLES[node.name].fenced(
+                self._project_id,
+                bounds=bounds,
+                hidden=hidden,
+                apart=owner is not None and owner.apart,
+            )
         else:
             sql = self._defined(node.name, scope)
         return f"{sql} AS {quoting.identifier(_alias(node) or '')}"
@@ -102,30 +121,37 @@ class Sources:
         named = f" AS {quoting.identifier(alias)}" if alias else ""
         return f"({self._query(inner, scope.inner())}){named}"
 
-    def _join(self, join: Node, scope: Scope, beside: Scope) -> str:
+    def _join(self, join: Node, scope: Scope) -> str:
         expect_only(join, *_JOIN)
         words = [word for key in ("method", "side", "kind") if (word := join.args.get(key))]
         if unknown := [word for word in words if word not in (*_JOIN_WORDS, "OUTER")]:
             raise Refusal("This kind of JOIN is not available.", str(unknown[0]))
         kind = " ".join(word for word in _JOIN_WORDS if word in words)
         if "ARRAY" in words:
-            return self._array_join(join, kind, beside)
+            return self._array_join(join, kind, scope)
         if children(join):
             raise Refusal("This kind of JOIN is not available.", "JOIN")
         written = f"{kind} JOIN {self._table(join.this, scope)}".strip()
-        return written + self._condition(join, beside)
+        return written + self._condition(join, scope)
 
-    def _condition(self, join: Node, beside: Scope) -> str:
+    def _condition(self, join: Node, scope: Scope) -> str:
         if columns := children(join, "using"):
             return f" USING ({', '.join([quoting.identifier(each.name) for each in columns])})"
         on = part(join, "on")
-        return f" ON {self._expressions.write(on, beside)}" if on is not None else ""
+        return f" ON {self._expressions.write(on, scope)}" if on is not None else ""
 
-    def _array_join(self, join: Node, kind: str, beside: Scope) -> str:
+    def _array_join(self, join: Node, kind: str, scope: Scope) -> str:
         arrays = [join.this, *children(join)]
         if any(array.find(exp.Query, exp.Subquery) for array in arrays):
             raise Refusal("ARRAY JOIN takes no subquery.", "JOIN")
-        return f"{kind} JOIN {self._expressions.list(arrays, beside)}"
+        return f"{kind} JOIN {self._expressions.list(arrays, scope)}"
+
+
+def _known(node: Node, ctes: Collection[str]) -> Node:
+    """A table of a FROM; a name in WITH, of which nothing is known here, as a bare query."""
+    if isinstance(node, exp.Final):
+        node = node.this
+    return exp.Subquery() if isinstance(node, exp.Table) and node.name in ctes else node
 
 
 def _alias(node: Node) -> str | None:

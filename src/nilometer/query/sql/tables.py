@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from nilometer.conventions.ai_properties import PROPERTIES
 from nilometer.query.sql import quoting
-from nilometer.query.trace_sql import CALL, ERRORS, KEPT_MODELS, first, total
+from nilometer.query.trace_sql import CALL, ERRORS, KEPT_MODELS, MOMENT, first, total
 
 MICROS = "DateTime64(6, 'UTC')"
 
@@ -34,7 +34,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class VirtualTable:
-    """What a name in FROM stands for. `where` and `tail` are our own SQL."""
+    """What a name in FROM stands for. `where` and `tail` are our own SQL. `apart` are columns that
+    `*` does not have and no user is told of (see `properties`, the module)."""
 
     name: str
     description: str
@@ -43,14 +44,28 @@ class VirtualTable:
     where: str = ""
     tail: str = ""
     keys: Mapping[str, str] = field(default_factory=dict[str, str])
+    apart: tuple[Column, ...] = ()
 
-    def fenced(self, project_id: int, *, bounds: Sequence[str] = (), hidden: bool = True) -> str:
-        """The table as a subquery, within one project and these bounds on `timestamp`.
+    def names(self) -> frozenset[str]:
+        """The names of its columns."""
+        return frozenset(column.name for column in self.columns)
+
+    def fenced(
+        self,
+        project_id: int,
+        *,
+        bounds: Sequence[str] = (),
+        hidden: bool = True,
+        apart: bool = False,
+    ) -> str:
+        """The table as a subquery, within one project and these bounds on `timestamp`, with or
+        without the columns `apart`.
 
         `keys` are hidden from the engine's indexes unless `hidden` is false (see `keys`, the
         module); each goes with the value that no row of the project has.
         """
-        columns = ", ".join(self._select(column, project_id, hidden) for column in self.columns)
+        given = (*self.columns, *self.apart) if apart else self.columns
+        columns = ", ".join(self._select(column, project_id, hidden) for column in given)
         fence = " AND ".join((f"project_id = {project_id:d}", *bounds))
         where = f" WHERE {self.where}" if self.where else ""
         return (
@@ -106,9 +121,17 @@ _HEAVY = tuple(
     for known in PROPERTIES
     if known.heavy and known.name.startswith("$ai_") and not known.is_family
 )
-_HEAVY_NAMES = ", ".join(
-    quoting.string(known.name) for known in PROPERTIES if known.heavy and not known.is_family
-)
+HEAVY = {
+    known.name: known.name.removeprefix("$ai_")
+    for known in PROPERTIES
+    if known.heavy and not known.is_family
+}
+"""Properties that are prompts and answers, and their columns in `ai_events`."""
+TYPED = {
+    known.name: known.column for known in PROPERTIES if known.column and known.kind.column_type
+}
+"""Properties that have a typed column, in `events` and `ai_events`."""
+_HEAVY_NAMES = ", ".join(map(quoting.string, HEAVY))
 _IDENTITY = (
     Column("uuid", "UUID", "The event's own id."),
     Column("event", "LowCardinality(String)", "Its type, such as `$ai_generation`."),
@@ -123,12 +146,21 @@ _PROPERTIES = Column(
 _NO_TIME = "toDateTime64(0, 6, 'UTC')"
 _NO_UUID = "toUUID('00000000-0000-0000-0000-000000000000')"
 _EVENT_KEYS = {"timestamp": _NO_TIME, "uuid": _NO_UUID, "accepted_at": _NO_TIME}
+_OTHER = Column("$other", "String", "", "events.other_properties")
 _EVENTS = VirtualTable(
     "events",
     "Every event, one row each.",
     "events",
     (*_IDENTITY, _PROPERTIES, *_TYPED),
     keys=_EVENT_KEYS,
+    apart=(
+        _OTHER,
+        Column("$names", "Array(String)", "", "CAST(events.property_names, 'Array(String)')"),
+    ),
+)
+_LIGHT_NAMES = (
+    f"arrayFilter(name -> name NOT IN ({_HEAVY_NAMES}), "
+    "CAST(events.property_names, 'Array(String)'))"
 )
 _LIGHT = (
     "concat('{', arrayStringConcat(arrayMap(pair -> concat(toJSONString(pair.1), ':', pair.2), "
@@ -152,6 +184,7 @@ _AI_EVENTS = VirtualTable(
     ),
     where="startsWith(event, '$ai_')",
     keys=_EVENT_KEYS,
+    apart=(_OTHER, Column("$names", "Array(String)", "", _LIGHT_NAMES)),
 )  # fmt: skip
 _CALL_COLUMNS = (
     Column("call_id", "String", "The provider's response id, or LiteLLM's call id, or the span."),
@@ -205,16 +238,16 @@ def _summary(what: str) -> tuple[Column, ...]:
         Column("total_cost_usd", "Nullable(Decimal(38, 18))", "As its calls report it.", cost),
         Column("models", "Array(String)", "Its calls' models, at most 20.", KEPT_MODELS),
         Column("distinct_id", "String", "The user of its first event.",
-               "argMin(events.distinct_id, (timestamp, uuid))"),
+               f"argMin(events.distinct_id, {MOMENT})"),
     )  # fmt: skip
 
 
-_NAME = ", ".join(
-    (
-        first("coalesce(trace_name, span_name)", "event = '$ai_trace'"),
-        first("trace_name", "1"),
-        first("span_name", "parent_id IS NULL"),
-    )
+# A trace is named by its $ai_trace event, else by any event that names the trace, else by its root
+# step; of each kind by the earliest. One aggregate with the kind before the moment, not three.
+_CALLED = "coalesce(trace_name, if(event = '$ai_trace' OR parent_id IS NULL, span_name, NULL))"
+_KIND = "multiIf(event = '$ai_trace', 0, trace_name IS NOT NULL, 1, 2)"
+_NAME = (
+    f"argMinIf({_CALLED}, bitShiftLeft(toInt256({_KIND}), 200) + {MOMENT}, {_CALLED} IS NOT NULL)"
 )
 _TRACES = VirtualTable(
     "traces",
@@ -223,7 +256,7 @@ _TRACES = VirtualTable(
     (
         Column("trace_id", "String", "The trace.", "assumeNotNull(events.trace_id)"),
         Column("name", "Nullable(String)", "Its name.",
-               f"coalesce({_NAME})"),
+               _NAME),
         Column("session_id", "Nullable(String)", "Its session.", first("events.session_id", "1")),
         Column("duration", "Float64", "Seconds: end - start, or the longest latency if greater.",
                "greatest((toUnixTimestamp64Micro(max(timestamp)) - "
@@ -231,7 +264,7 @@ _TRACES = VirtualTable(
         *_summary("trace"),
     ),
     where="events.trace_id IS NOT NULL",
-    tail=" GROUP BY events.trace_id",
+    tail=" GROUP BY assumeNotNull(events.trace_id)",
 )  # fmt: skip
 _SESSIONS = VirtualTable(
     "sessions",
@@ -246,7 +279,7 @@ _SESSIONS = VirtualTable(
         *_summary("session"),
     ),
     where="events.session_id IS NOT NULL",
-    tail=" GROUP BY events.session_id",
+    tail=" GROUP BY assumeNotNull(events.session_id)",
 )  # fmt: skip
 
 TABLES = {table.name: table for table in (_EVENTS, _AI_EVENTS, _CALLS, _TRACES, _SESSIONS)}
