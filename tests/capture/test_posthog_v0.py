@@ -364,3 +364,20 @@ def test_an_event_of_posthogs_own_tools_keeps_no_address(access, directory):
         assert post(door, batch(door, mine, sent()), headers=forwarded).status_code == 200
         assert record(door).ip == "203.0.113.7"
         assert [each.internal for each in record(door).events] == [True, False]
+
+
+def test_litellms_records_of_its_keys_do_not_enter_the_log(door: Door):
+    secret = {"user_api_key_auth": "{'token': 'hash'}", "requester_metadata": "{'headers': {}}"}
+    kept = {"user_api_key_request_route": "/v1/chat/completions", "user_api_key_team_id": "t"}
+    sent = {"event": "$ai_generation", "distinct_id": "d"}
+    named = {**sent, "properties": secret | kept | {"n": 1.10}}
+    other = {**sent, "properties": {"requester_metadata": "mine"}}
+    answer = requests.post(
+        f"http://127.0.0.1:{door.port}/batch/",
+        json={"api_key": door.key, "batch": [named, other]},
+        timeout=30,
+    )
+    assert answer.status_code == 200
+    first, second = (json.loads(event.text)["properties"] for event in record(door).events)
+    assert first == kept | {"n": 1.10}
+    assert second == {"requester_metadata": "mine"}

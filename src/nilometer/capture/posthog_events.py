@@ -8,6 +8,8 @@ from typing import Any
 
 from nilometer.capture.ai_event import check_ai_name, check_distinct_id
 from nilometer.capture.refusals import InvalidEvent, ParsingFault, Refusal, TooBig
+from nilometer.conventions import litellm
+from nilometer.conventions.litellm_secrets import is_secret_property
 from nilometer.domain import json_text, posthog_event
 from nilometer.domain.identity import canonical_uuid
 from nilometer.domain.json_walk import JsonWalk
@@ -53,10 +55,13 @@ class SentEvent:
     token: str | None = None
     fault: Refusal | None = None
     key_properties: dict[str, str] = field(default_factory=dict[str, str])
+    secret_properties: frozenset[str] = frozenset()
 
     def without_key(self, token: str) -> bytes:
-        """The event's text, the properties that repeat this key left out."""
+        """The event's text; left out are the properties that repeat this key, and LiteLLM's records
+        of its keys, headers and addresses."""
         named = {name for name, value in self.key_properties.items() if value == token}
+        named |= self.secret_properties
         return (_without_properties(self.text, named) if named else self.text).encode()
 
 
@@ -82,6 +87,8 @@ def sent_event(members: Members, text: str, rules: EventRules) -> SentEvent:
         properties = _properties(fields)
         event.key_properties = _strings(properties, KEY_FIELDS)
         event.token = _own_key(fields, event.key_properties)
+        if any(mark in properties for mark in litellm.POSTHOG_MARKS):
+            event.secret_properties = frozenset(filter(is_secret_property, properties))
         _fill(event, fields, properties, rules)
     except Refusal as fault:
         event.token = event.token or _own_key(fields, {})

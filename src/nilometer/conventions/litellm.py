@@ -5,6 +5,7 @@ One payload is one call, or one attempt at one. Contract and traps: LiteLLM 1.10
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -32,6 +33,9 @@ _INFERENCE = frozenset(
         *("amoderation", "_arealtime", "pass_through_endpoint"),
     }
 )
+POSTHOG_MARKS = ("user_api_key_request_route", "litellm_received_at")
+"""Properties that only its PostHog callback writes."""
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LATEST = clock.to_micros(event_time.LATEST) / 1_000_000
 _COSTS = {"$ai_input_cost_usd": "input_cost", "$ai_output_cost_usd": "output_cost"}
 _COUNTS = {
@@ -110,6 +114,17 @@ def convert(payload: Mapping[str, Any]) -> Converted:
 def is_identified(payload: Mapping[str, Any]) -> bool:
     """Whether a payload says which call it is of: what has no id cannot be told from another."""
     return any(typed_values.name(payload.get(name)) for name in ("litellm_call_id", "id"))
+
+
+def posthog_ids(properties: Mapping[str, Any]) -> dict[str, str]:
+    """The ids that LiteLLM's PostHog callback has in the span id's place: of the response, or of
+    the call where the provider gave none. Empty for events that are not LiteLLM's."""
+    if not any(mark in properties for mark in POSTHOG_MARKS):
+        return {}
+    told = typed_values.name(properties.get("$ai_span_id"))
+    if told is None:
+        return {}
+    return {"litellm_call_id" if _UUID.fullmatch(told) else "$ai_response_id": told}
 
 
 def _event(told: Mapping[str, Any]) -> str:

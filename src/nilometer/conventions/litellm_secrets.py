@@ -6,6 +6,7 @@ names of people, teams, organizations and keys stay: reports are made by them.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, cast
@@ -32,6 +33,7 @@ _SECRET_NAMES = frozenset(
 _SECRET_ATTRIBUTES = frozenset(
     {"hidden_params", "gen_ai.headers", "llm.headers", "litellm.api_key.hash", "client.address"}
 )
+_METADATA_PREFIXES = (*("metadata.", "langfuse.observation.metadata.", "langfuse.trace.metadata."),)
 _HEADER_PREFIXES = ("http.request.header.", "http.response.header.")
 _URLS = frozenset({"api_base", "base_url"})
 # Content is the caller's own and is left to the project's redaction.
@@ -51,10 +53,27 @@ def is_secret_attribute(name: str) -> bool:
     """Whether a span's attribute is one: LiteLLM's metadata, or headers of HTTP."""
     if name in _SECRET_ATTRIBUTES or name.startswith(_HEADER_PREFIXES):
         return True
-    if name.startswith("metadata."):
-        inner = name[len("metadata.") :]
-        return is_secret(inner) or inner == "requester_metadata"
+    for prefix in _METADATA_PREFIXES:
+        if name.startswith(prefix):
+            inner = name[len(prefix) :]
+            return is_secret(inner) or inner in ("requester_metadata", "hidden_params")
     return False
+
+
+def is_secret_property(name: str) -> bool:
+    """Whether a property of LiteLLM's PostHog callback is one: it writes its metadata as texts."""
+    return name == "requester_metadata" or is_secret(name)
+
+
+def scrubbed_text(text: str) -> str:
+    """LiteLLM's metadata as JSON text, without secrets; "" when it is no JSON object."""
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(metadata, dict):
+        return ""
+    return json.dumps(_scrubbed("metadata", metadata, _MAX_DEPTH), ensure_ascii=False)
 
 
 def scrubbed(payload: Mapping[str, Any]) -> dict[str, Any]:

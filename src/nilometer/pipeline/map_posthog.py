@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from nilometer.conventions import event_time
+from nilometer.conventions import event_time, litellm
 from nilometer.domain import clock, json_text, posthog_event, posthog_record
 from nilometer.domain.identity import canonical_uuid
 from nilometer.domain.posthog_record import PostHogEvent, PostHogRecord
@@ -70,7 +70,8 @@ def excerpt(envelope: Envelope, index: int) -> Envelope:
 def _moved(record: PostHogRecord, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Properties that the protocol has elsewhere, by their names among the properties."""
     if record.protocol != "v1":
-        return {name: fields[name] for name in _PERSON_FIELDS if fields.get(name) is not None}
+        found = {name: fields[name] for name in _PERSON_FIELDS if fields.get(name) is not None}
+        return found | litellm.posthog_ids(posthog_event.properties_of(fields))
     found = _named(posthog_event.options_of(fields), _V1_OPTIONS) | _named(fields, _V1_FIELDS)
     library, _, version = (record.sdk or "").partition("/")
     found |= {

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from nilometer.conventions import ai_event, litellm, usage
-from nilometer.conventions.litellm_secrets import scrubbed
+from nilometer.conventions.litellm_secrets import scrubbed, scrubbed_text
+from nilometer.conventions.spans import convert
+from nilometer.domain.span import Span
 
 CALL = "b0b1b2b3-0000-4000-8000-000000000001"
 RESPONSE = "chatcmpl-1d2c3b4a-aaaa-bbbb-cccc-1234567890ab"
@@ -248,3 +250,51 @@ def test_the_type_of_the_call_decides_and_an_unknown_one_by_what_it_consumed(
     assert told.event == event
     assert told.counts_usage is (event != "$ai_span")
     assert ("$ai_input_tokens" in told.properties) is (event != "$ai_span")
+
+
+@pytest.mark.parametrize(
+    ("span_id", "expected"),
+    [
+        (RESPONSE, {"$ai_response_id": RESPONSE}),
+        (CALL, {"litellm_call_id": CALL}),
+        (None, {}),
+        (7, {}),
+    ],
+)
+def test_its_posthog_callback_has_the_calls_id_in_the_spans_place(
+    span_id: Any, expected: dict[str, str]
+):
+    told = {"$ai_span_id": span_id, "user_api_key_request_route": "/v1/chat/completions"}
+    assert litellm.posthog_ids(told) == expected
+    assert litellm.posthog_ids({"$ai_span_id": span_id}) == {}
+
+
+def test_metadata_as_text_is_scrubbed_too():
+    told = {"user_api_key_hash": "secret", "user_api_key_alias": "ci", "requester_metadata": {}}
+    assert json.loads(scrubbed_text(json.dumps(told))) == {
+        "user_api_key_alias": "ci",
+        "requester_metadata": {},
+    }
+    for other in ("no json: secret", "[1]", "[" * 100_000):
+        assert scrubbed_text(other) == ""
+
+
+def test_a_refused_call_that_its_phoenix_callback_tells_twice_is_one_call():
+    marks = {"openinference.span.kind": "LLM", "llm.model_name": "m", "litellm.trace_id": "tr"}
+    metadata = json.dumps({"user_api_key_hash": "secret"})
+
+    def call(span_id: str, start: int, **more: str) -> tuple[str, str]:
+        attributes = marks | {"metadata": metadata} | more
+        span = Span(trace_id=span_id * 2, span_id=span_id, start=start, attributes=attributes)
+        told = convert(span)
+        assert told.properties["metadata"] == "{}"
+        return ai_event.call_id(
+            told.uuid, ai_event.columns(told.event, told.properties), told.properties
+        )
+
+    first = call("a" * 16, 1_751_367_600_000_000_000)
+    assert first == ("litellm", "tr/1751367600000000000")
+    assert call("b" * 16, 1_751_367_600_000_000_000) == first
+    assert call("b" * 16, 1_751_367_600_000_000_001) != first
+    answered = call("c" * 16, 1, **{"llm.response.id": RESPONSE})
+    assert answered == ("response", RESPONSE)

@@ -8,7 +8,9 @@ from typing import Any
 from nilometer.conventions import event_time, typed_values
 from nilometer.conventions.ai_properties import CALLS, EMBEDDING, GENERATION, SPAN, TRACE
 from nilometer.conventions.converted import Converted, event_uuid, nobody
+from nilometer.conventions.litellm_secrets import scrubbed_text
 from nilometer.conventions.spans import raw_usage, reading, span_events
+from nilometer.conventions.spans.litellm_spans import PHOENIX_MARK
 from nilometer.conventions.spans.plan import Plan, plan_of
 from nilometer.conventions.spans.row import DISTINCT_ID, INPUT, OUTPUT, Convention
 from nilometer.conventions.spans.shapes import Moment
@@ -56,6 +58,8 @@ def convert(span: Span) -> Converted:
     _add_outcome(properties, span, told, attributes)
     _add_times(properties, span)
     from_cache = _settle_identity(properties)
+    if is_call and PHOENIX_MARK in attributes:
+        _identify_refused(properties, span, attributes)
     return Converted(
         event=event,
         uuid=_uuid(span),
@@ -63,7 +67,7 @@ def convert(span: Span) -> Converted:
         timestamp=_timestamp(span),
         properties={
             **_resource(span.resource),
-            **reading.rest(plan.others, attributes, taken),
+            **_rest(plan, attributes, taken),
             **_otel(span, told),
             **((convention.adds if convention else None) or {}),
             **properties,
@@ -102,6 +106,25 @@ def _settle_identity(properties: dict[str, Any]) -> bool:
     if cached or properties.get("$ai_response_id") == properties.get("litellm_call_id"):
         properties.pop("$ai_response_id", None)
     return cached
+
+
+def _identify_refused(
+    properties: dict[str, Any], span: Span, attributes: Mapping[str, Any]
+) -> None:
+    """LiteLLM's Phoenix callback tells a call that its proxy refuses twice, as two spans of two
+    traces without the call's id; LiteLLM's own trace id and the start are the same on both."""
+    if not (properties.get("$ai_response_id") or properties.get("litellm_call_id")):
+        trace = typed_values.normalise_id(attributes[PHOENIX_MARK])
+        if trace and span.start:
+            properties["litellm_call_id"] = f"{trace}/{span.start}"
+
+
+def _rest(plan: Plan, attributes: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
+    """What no row of the table took; LiteLLM's metadata without its secrets."""
+    rest = reading.rest(plan.others, attributes, taken)
+    if PHOENIX_MARK in attributes and isinstance(rest.get("metadata"), str):
+        rest["metadata"] = scrubbed_text(rest["metadata"])
+    return rest
 
 
 def _add_ids(properties: dict[str, Any], span: Span) -> None:

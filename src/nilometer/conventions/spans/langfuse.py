@@ -18,6 +18,7 @@ from nilometer.conventions.spans.shapes import (
     CONTENT,
     COUNT,
     ID,
+    IF_TRUE,
     LOWER,
     MOMENT,
     OBJECT,
@@ -29,6 +30,7 @@ from nilometer.conventions.spans.shapes import (
 
 USAGE = "langfuse"
 _ALL = "3 to 5"
+_LITELLM = "LiteLLM langfuse"
 _OBSERVATION = "langfuse.observation"
 _USAGE = f"{_OBSERVATION}.usage_details"
 _COST = f"{_OBSERVATION}.cost_details"
@@ -43,6 +45,15 @@ CONVENTION = Convention(
     rows=(
         Row("$ai_model", (f"{_OBSERVATION}.model.name",), version=_ALL),
         Row("$ai_provider", (f"{_OBSERVATION}.metadata.provider",), LOWER, "LiteLLM v2"),
+        Row("litellm_call_id", (f"{_OBSERVATION}.metadata.litellm_call_id",), ID, _LITELLM),
+        Row("$ai_response_id", (f"{_OBSERVATION}.metadata.response_id",), ID, _LITELLM),
+        Row(
+            "$ai_cache_hit",
+            (f"{_OBSERVATION}.metadata.cache_hit",),
+            IF_TRUE,
+            _LITELLM,
+            calls_only=True,
+        ),
         Row("$ai_span_type", (f"{_OBSERVATION}.type",), LOWER, _ALL),
         Row("$ai_session_id", ("langfuse.session.id", "langfuse.trace.session_id"), SESSION, _ALL),
         Row(DISTINCT_ID, ("langfuse.user.id", "langfuse.trace.user_id"), USER, _ALL),
