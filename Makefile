@@ -15,6 +15,7 @@ run: setup ## Start Nilometer with sample traffic, and print where to look
 	@$(BIN)/nilometer demo --data-dir data
 
 test: setup ## Run everything, every real part included
+	@scripts/setup-clients
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
 
 # `make phase 3`: the second word is no target of its own.
@@ -37,7 +38,7 @@ lint: setup ## Format, style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	for script in scripts/setup scripts/lock scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
+	for script in scripts/setup scripts/setup-clients scripts/lock scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
 
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff format .

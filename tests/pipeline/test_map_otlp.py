@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -25,7 +26,7 @@ RECORD = "01980000-0000-7000-8000-000000000000"
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.response.model": "gpt-4o"}
 
 
-def record(*attributes: dict[str, str], request: bytes = b"", **fields: Any) -> Envelope:
+def record(*attributes: dict[str, Any], request: bytes = b"", **fields: Any) -> Envelope:
     made = ExportTraceServiceRequest()
     scopes = made.resource_spans.add()
     scopes.resource.attributes.add(key="service.name").value.string_value = "s"
@@ -33,7 +34,8 @@ def record(*attributes: dict[str, str], request: bytes = b"", **fields: Any) -> 
     for each in attributes:
         span = inner.spans.add(trace_id=os.urandom(16), span_id=os.urandom(8), **fields)
         for key, value in each.items():
-            span.attributes.add(key=key).value.string_value = value
+            kind = "int_value" if isinstance(value, int) else "string_value"
+            setattr(span.attributes.add(key=key).value, kind, value)
     kept = OtlpRecord(
         request=made.SerializeToString() + request, protocol="http", ip="1.2.3.4", retention_days=7
     )
@@ -53,6 +55,16 @@ def test_a_span_becomes_an_event_that_can_be_mapped_again():
     again = spans.convert(Span.from_json(row["source"]))
     assert (again.uuid, again.properties) == (rows.uuid, json.loads(row["properties"]))
     assert rows.call is not None
+
+
+def test_the_call_of_a_span_has_its_exact_cost():
+    """100 tokens at $0.15 and 20 at $0.60 a million."""
+    used = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20}
+    asked = {"gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o-mini"}
+    call = orjson.loads(mapped(record({"gen_ai.operation.name": "chat"} | asked | used)).call or "")
+    assert (call["input_tokens"], call["output_tokens"]) == (100, 20)
+    assert Decimal(call["cost_total"]) == Decimal("0.000027")
+    assert (call["identity"], call["source_rank"]) == ("span", 20)
 
 
 def test_a_record_gives_its_spans_in_order_and_the_same_rows_again():
