@@ -1,4 +1,4 @@
-"""OpenTelemetry's own exporters, as docs/otlp.md sets them up, against a running server."""
+"""OpenTelemetry's own exporters, as their page sets them up, against a running server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.running import KEY, Server, wait_until
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".build" / "clients" / "bin" / "python"
-PAGE = (ROOT / "docs" / "otlp.md").read_text()
+PAGE = (ROOT / "docs" / "clients" / "opentelemetry.md").read_text()
 [SNIPPET] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 EXPORT = """
