@@ -42,7 +42,7 @@ def mapper(envelope: Envelope, record: OtlpRecord) -> Callable[[Item], Canonical
             ip=record.ip,
             retention_days=record.retention_days,
             source_rank=SOURCE_RANK,
-            source=span.to_json(),
+            source=spans.kept(span).to_json(),
             converter=CONVERTER,
         )
 

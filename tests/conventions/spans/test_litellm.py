@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nilometer.conventions import ai_event, litellm, usage
 from nilometer.conventions.litellm_secrets import scrubbed, scrubbed_text
-from nilometer.conventions.spans import convert
+from nilometer.conventions.spans import convert, kept
 from nilometer.domain.span import Span
 
 CALL = "b0b1b2b3-0000-4000-8000-000000000001"
@@ -298,3 +299,27 @@ def test_a_refused_call_that_its_phoenix_callback_tells_twice_is_one_call():
     assert call("b" * 16, 1_751_367_600_000_000_001) != first
     answered = call("c" * 16, 1, **{"llm.response.id": RESPONSE})
     assert answered == ("response", RESPONSE)
+
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("litellm_*.json"))
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        {},
+        {"metadata.user_api_key_hash": "swordfish", "metadata.requester_ip_address": "swordfish"},
+        {"langfuse.observation.metadata.requester_metadata": '{"headers": {"x": "swordfish"}}'},
+        {"litellm.trace_id": "tr", "metadata": '{"user_api_key_auth": "swordfish", "team": "t"}'},
+    ],
+)
+def test_what_is_kept_of_a_span_has_no_secret_and_is_the_same_event(
+    path: Path, secrets: dict[str, str]
+):
+    told = json.loads(path.read_text())["span"]
+    told = {**told, "attributes": {**told.get("attributes", {}), **secrets}}
+    span = Span.from_json(json.dumps(told))
+    assert "swordfish" not in kept(span).to_json()
+    assert "swordfish" not in json.dumps(convert(span).properties)
+    assert convert(kept(span)) == convert(span)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from nilometer.conventions import event_time, typed_values
@@ -77,6 +78,20 @@ def convert(span: Span) -> Converted:
         counts_usage=is_call and not from_cache,
         usage_convention=counted,
     )
+
+
+def kept(span: Span) -> Span:
+    """The span as it may be kept, without LiteLLM's records of keys, headers and addresses; it
+    converts to the same event."""
+    attributes = span.attributes
+    secrets = plan_of(attributes).secrets
+    metadata = attributes.get("metadata") if PHOENIX_MARK in attributes else None
+    if not secrets and not isinstance(metadata, str):
+        return span
+    told = {name: value for name, value in attributes.items() if name not in secrets}
+    if isinstance(metadata, str):
+        told["metadata"] = scrubbed_text(metadata)
+    return replace(span, attributes=told)
 
 
 def _event(span: Span, plan: Plan, attributes: Mapping[str, Any], usage: str) -> str:

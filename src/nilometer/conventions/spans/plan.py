@@ -44,14 +44,15 @@ class Plan:
 
     `sources` are what the table knows, the best first; `counts` those of them that count tokens.
     `explicit` are properties that the client named itself (`$…`), `others` all further names
-    without the secret ones. `kinds` are the attributes that decide what the span is. `spoken` is
-    the convention that the names give away, None when none of them is of AI.
+    without the secret ones, which are `secrets`. `kinds` are the attributes that decide what the
+    span is. `spoken` is the convention that the names give away, None when none of them is of AI.
     """
 
     sources: tuple[Source, ...]
     counts: tuple[Source, ...]
     explicit: tuple[str, ...]
     others: tuple[str, ...]
+    secrets: frozenset[str]
     kinds: tuple[Kinds, ...]
     spoken: Convention | None
 
@@ -73,6 +74,7 @@ def _plan(names: tuple[str, ...]) -> Plan:
         others=tuple(
             name for name in names if not name.startswith("$") and not is_secret_attribute(name)
         ),
+        secrets=frozenset(filter(is_secret_attribute, names)),
         kinds=tuple(kinds for kinds in KINDS if kinds.attribute in names),
         spoken=_spoken(names),
     )
