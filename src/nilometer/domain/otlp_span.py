@@ -106,6 +106,8 @@ def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
 
 
 def _value(value: AnyValue) -> Any:
+    if value.string_value:  # most are, and this is half the time of asking which it is
+        return value.string_value
     kind = value.WhichOneof("value")
     if kind is None or kind == "string_value_strindex":  # of profiles: says nothing on a span
         return None
