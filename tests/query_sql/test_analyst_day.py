@@ -46,6 +46,7 @@ def ask(tmp_path_factory) -> Iterator[Callable[..., Rows]]:
             return answer.content if output else answer.json()["results"]
 
         wait_until(lambda: post("SELECT count() FROM events") == [[len(EVENTS)]])
+        wait_until(lambda: post("SELECT count() FROM calls") == [[len(CALLS)]])  # stored after them
         yield post
 
 

@@ -101,6 +101,8 @@ def test_parameters_are_values_and_never_sql(queries, ours):
         ("SELECT event FROM evnts", "Line 1, column 19", "Did you mean events?"),
         ("SELECT\n\n  toStartOfDey(timestamp) FROM events", "Line 3, column 3", "toStartOfDay()"),
         ("SELECT event, count() FROM events GROUP BY model", "Line 1, column 8", "GROUP BY"),
+        ("SELECT properties.$ai_model, count() FROM events", "Line 1, column 19", "$ai_model`"),
+        ("SELECT properties.plan, count() FROM events", "Line 1, column 8", "Put `properties`"),
         ("SELECT lower(1)", "Line 1, column 8", "toString()"),
         ("SELECT 1; SELECT 2", "", "Send one query"),
         ("SELECT 'it", "Line 1, column 8", "cannot be read"),

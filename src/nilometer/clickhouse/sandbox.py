@@ -70,7 +70,7 @@ _LIMIT_CODES = frozenset({158, 159, 241, 306, 307, 396})
 _POSITION = re.compile(r"failed at position (\d+)")
 _SUBJECT = re.compile(
     r"(?:identifier|Identifier|function|functions|Column|alias|Substitution) "
-    r"(?:[`']([^`'\n]{1,200})[`']|(\w+))"
+    r"(?:'([^'\n]{1,200})'|`([^`\n]{1,200})`|(\w+))"
 )
 
 
@@ -185,6 +185,6 @@ def _fault(error: Exception) -> EngineFault | StoreUnavailable:
         code,
         name,
         int(position[1]) - 1 if position else None,
-        (subject[1] or subject[2]) if subject else None,
+        (subject[1] or subject[2] or subject[3]).replace("`", "") if subject else None,
         "Multi-statements" if "(Multi-statements" in text else "",
     )

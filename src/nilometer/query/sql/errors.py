@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 
 from nilometer.clickhouse.sandbox import EngineFault
 from nilometer.errors import InvalidInput
+from nilometer.query.sql.properties import OTHER
 from nilometer.query.sql.refusal import Refusal
-from nilometer.query.sql.tables import TABLES, column_names
+from nilometer.query.sql.tables import TABLES, TYPED, column_names
 
 # What holds no word of the query: quoted text and comments.
 _SKIPPED = re.compile(
@@ -118,15 +119,25 @@ _OTHER = "The query cannot run; check the types and the arguments of its functio
 def of_run(sql: str, fault: EngineFault) -> SqlError:
     """The error of a query that the engine refused or gave up. A name that the engine gives is
     told only if the user's own text has it."""
-    place = _place_of(sql, fault.subject) if fault.subject else None
+    subject, place = _as_written(sql, fault.subject) if fault.subject else (None, None)
     sentence = _SENTENCES.get(fault.name, _OTHER)
     if place is None:
         sentence = sentence.replace(": {name}", "").replace("{name}", "a function")
-    hint = _hint(sql, fault.subject) if place and fault.subject else _UNKNOWN_NAME
-    sentence = sentence.format(name=f"`{fault.subject}`", hint=hint)
+    hint = _hint(sql, subject) if place and subject else _UNKNOWN_NAME
+    sentence = sentence.format(name=f"`{subject}`", hint=hint)
     sentence = sentence[0].upper() + sentence[1:]
     code = fault.name.lower() if fault.name in _SENTENCES else "invalid_query"
     return SqlError(_sentence(sentence, place), code=code, attr="query")
+
+
+def _as_written(sql: str, name: str) -> tuple[str, tuple[int, int] | None]:
+    """A name as the query has it, and its place: a column may have been written for a path."""
+    column = name.rpartition(".")[2]
+    paths = [known for known, typed in TYPED.items() if typed == column]
+    for each in (name, *paths, *(["properties"] if column == OTHER else [])):
+        if place := _place_of(sql, each):
+            return each, place
+    return name, None
 
 
 def _hint(sql: str, name: str) -> str:
