@@ -1,4 +1,5 @@
-"""`make bench`: every measurement in one run. `make bench ARGS=--quick` takes about two minutes.
+"""`make bench`: every measurement in one run; `make bench ARGS=sql` one of them. `--quick` takes
+about five minutes.
 
 Writes .build/bench/results.json and prints the tables of the README.
 """
@@ -10,7 +11,7 @@ import json
 import platform
 from pathlib import Path
 
-from bench import acknowledge, footprint, large, queryable, report
+from bench import acknowledge, footprint, large, otlp, queryable, report, sql
 
 RESULTS = Path(".build/bench/results.json")
 
@@ -18,17 +19,26 @@ RESULTS = Path(".build/bench/results.json")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter runs, same measurements")
-    parser.add_argument("--only", choices=["acknowledge", "queryable", "large", "footprint"])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="measure only these")
+    parser.add_argument("--only", metavar="NAME", help="measure only this")
+    parser.add_argument("--events", help="sizes of the store for sql, comma-separated")
     options = parser.parse_args()
+    default = "1000000" if options.quick else "1000000,10000000"
+    sizes = [int(size) for size in (options.events or default).split(",")]
     runs = {
         "footprint": footprint.measure,
         "acknowledge": lambda: acknowledge.measure(3 if options.quick else 10),
         "queryable": lambda: queryable.measure(30 if options.quick else 600),
         "large": lambda: large.measure(100 if options.quick else 1000),
+        "sql": lambda: sql.measure(sizes, 20 if options.quick else 120),
+        "otlp": lambda: otlp.measure(100 if options.quick else 500),
     }
+    chosen = {*options.names, *filter(None, [options.only])} or {*runs}
+    if unknown := chosen - {*runs}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(runs)}")
     results: dict[str, object] = {"python": platform.python_version(), "quick": options.quick}
     for name, run in runs.items():
-        if options.only in (None, name):
+        if name in chosen:
             print(f"measuring {name} ...", flush=True)
             results[name] = run()
     RESULTS.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench import sql
+
 
 def tables(results: dict[str, Any]) -> str:
     """The tables of the README, as far as they were measured."""
@@ -14,6 +16,8 @@ def tables(results: dict[str, Any]) -> str:
             ("queryable", _queryable),
             ("large", _large),
             ("footprint", _footprint),
+            ("sql", _sql),
+            ("otlp", _otlp),
         )
         if name in results
     ]
@@ -63,3 +67,53 @@ def _footprint(result: dict[str, Any]) -> str:
         f"{start['all_ready_s']} s; idle memory {start['idle_mb']} MB; installed size "
         f"{result['installed_mb']} MB."
     )
+
+
+def _sql(results: list[dict[str, Any]]) -> str:
+    """The table of the examples, and a sentence for each size."""
+    heads = [
+        f"{result['events']:,} events{beside}" for result in results for beside in ("", ", busy")
+    ]
+    lines = [f"| p50 / p99, ms | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for title in results[0]["alone"]["examples"]:
+        taken = [
+            result[part]["examples"][title] for result in results for part in ("alone", "beside")
+        ]
+        cells = [f"{each['p50_ms']:,.0f} / {each['p99_ms']:,.0f}" for each in taken]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *map(_sql_of_size, results)])
+
+
+def _sql_of_size(result: dict[str, Any]) -> str:
+    examples = result["alone"]["examples"].values()
+    fast = sum(each["p50_ms"] <= sql.AIM_MS for each in examples)
+    guard = result["alone"]["guard"]
+    refused = {*result["alone"]["refused"], *result["beside"]["refused"]}
+    return (
+        f"- {result['events']:,} events ({result['stored_mb']:,} MB on disk, filled in "
+        f"{result['fill_s']} s): {fast} of {len(examples)} within {sql.AIM_MS} ms at the median, "
+        f"alone; {result['alone']['rounds']} rounds alone, {result['beside']['rounds']} busy; the "
+        f"guard itself p50 {guard['p50_ms']} ms, p99 {guard['p99_ms']} ms. Acknowledged at "
+        f"{result['rate']:,} events/s: p99 {result['acknowledged_alone_p99_ms']} ms without "
+        f"queries, {result['acknowledged_beside_p99_ms']} ms beside them "
+        f"({result['share']} times; the aim is {sql.AIM_SHARE}). "
+        f"Memory {result['peak_mb']} MB at most."
+        + (f" Without an answer: {'; '.join(sorted(refused))}." if refused else "")
+    )
+
+
+def _otlp(result: dict[str, Any]) -> str:
+    lines = [
+        f"| OTLP, {result['spans_per_request']} spans of 2 kB a request, {result['connections']} "
+        "connections | acknowledged spans/s | queryable spans/s | p50 | p99 | kept after kill -9 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in result.items():
+        if isinstance(row, dict):
+            kept = row["kill"]
+            lines.append(
+                f"| {name} | {row['acknowledged_per_second']:,} | {row['queryable_per_second']:,} "
+                f"| {row['p50_ms']} ms | {row['p99_ms']} ms "
+                f"| {kept['kept']:,} of {kept['acknowledged']:,} |"
+            )
+    return "\n".join(lines)
