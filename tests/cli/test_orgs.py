@@ -63,6 +63,10 @@ def test_a_project_goes_through_its_life(keyring):
     rules = run_json("projects", "set", project, "--drop-none", "--retention", "default")
     assert (rules["dropped_distinct_ids"], rules["retention_days"]) == ([], None)
     assert rules["name"] == "production"
+    assert rules["keep_other_spans"] is True
+    assert run_json("projects", "set", project, "--no-other-spans")["keep_other_spans"] is False
+    assert keyring.authenticate_blocking(token).project.keep_other_spans is False
+    assert run_json("projects", "set", project, "--other-spans")["keep_other_spans"] is True
     assert int(project) in [each["id"] for each in run_json("projects", "list")]
     rotated = run("projects", "rotate", project).stdout.strip()
     keyring.authenticate_blocking(rotated)
