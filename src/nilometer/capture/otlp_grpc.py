@@ -8,7 +8,6 @@ largest message there may be, before a byte of the message is read.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, cast
@@ -148,11 +147,6 @@ class OtlpGrpcServer:
             return otlp_answers.export_response(*await self._gate.off_loop.run(len(body), work))
 
         return refuse
-
-
-def quiet() -> None:
-    """Keep gRPC's own tracebacks out of the log: they name what a client sent."""
-    logging.getLogger("grpc").setLevel(logging.CRITICAL)
 
 
 def _service(name: str, method: Callable[[Any, _Context], Awaitable[bytes]]) -> Any:
