@@ -27,6 +27,8 @@ POINTS = frozenset(
         "map",
         "after_insert",
         "before_commit",
+        "rewrite_planned",
+        "rewrite_written",
     }
 )
 

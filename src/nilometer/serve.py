@@ -8,9 +8,8 @@ import logging
 import random
 import resource
 import socket
-import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from nilometer.access.accounts import Accounts, IssuedKeys
 from nilometer.access.deletion import DeletionWorker, Tombstones
 from nilometer.access.keyring import Keyring
 from nilometer.access.price_overrides import CurrentOverrides, PriceOverrides
+from nilometer.announcement import announce
 from nilometer.api.app import Services, create_app
 from nilometer.api.health import Check, Health, create_router
 from nilometer.blobs.store import open_store
@@ -36,13 +36,17 @@ from nilometer.database.migrate import migrate
 from nilometer.domain import clock
 from nilometer.errors import NilometerError, Unavailable
 from nilometer.front import Asgi, front
-from nilometer.listening import BACKLOG, listening, port_of, url_of
+from nilometer.listening import BACKLOG, listening, port_of
 from nilometer.live_blobs import LiveBlobs
 from nilometer.log.sqlite import SqliteLog
 from nilometer.observability import logs, metrics
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
+from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
+from nilometer.pipeline.rewriting.reprice import Reprice
+from nilometer.pipeline.rewriting.worker import RewriteWorker
 from nilometer.pricing.files import load
+from nilometer.pricing.refreshing import refreshing
 from nilometer.settings import Settings
 from nilometer.signals import StopSignals
 
@@ -76,7 +80,7 @@ def serve(settings: Settings) -> None:
         _allow_many_files()
         embedded = stack.enter_context(closing(Embedded(settings, directory)))
         # Keys can be printed only now that they are made: nothing may fail between the two.
-        _announce(settings, listeners, embedded.bootstrap())
+        announce(settings, listeners, embedded.bootstrap())
         gc.freeze()  # what is loaded by now stays: collections look at requests only
         capture_port = port_of(listeners[1]) if listeners[1:] else None
         config = _uvicorn_config(settings, embedded.front(capture_port))
@@ -139,6 +143,8 @@ class Embedded:
             )
             self.store = parts.enter_context(closing(Store(directory.path / "clickhouse")))
             file_prices = load(settings.prices_file) if settings.prices_file else ()
+            self._overrides = CurrentOverrides(PriceOverrides(self.database), file_prices)
+            tombstoned = Tombstones(self.database).among
             self.pipeline = Pipeline(
                 log=self.log,
                 store=self.store,
@@ -151,10 +157,17 @@ class Embedded:
                 linger=settings.pipeline_linger,
                 dead_letter_share=settings.dead_letter_share,
                 dead_letter_window=settings.dead_letter_window,
-                tombstoned=Tombstones(self.database).among,
-                overrides_of=CurrentOverrides(PriceOverrides(self.database), file_prices).of,
+                tombstoned=tombstoned,
+                overrides_of=self._overrides.of,
             )
             parts.callback(self.pipeline.stop, settings.shutdown_grace)
+            self.rewrites = Rewrites(self.database)
+            self.rewriter = RewriteWorker(
+                self.rewrites,
+                {Kind.REPRICE: Reprice(self.store, self._overrides.of)},
+                tombstoned=tombstoned,
+                settle=self._settle_prices,
+            )
             self._settings = settings
             self.capture = CaptureApp(
                 log=self.log, blobs=self.blobs, keyring=self.keyring, settings=settings
@@ -171,16 +184,19 @@ class Embedded:
             )
             self.deletions = DeletionWorker(
                 self.database,
-                settle=lambda: self.pipeline.settle(SETTLE_SECONDS),
+                settle=self._settle_writers,
                 erase={
                     "rows": lambda project, stop: erase_project(self.store, project, stop),
                     "blobs": self._erase_blobs,
-                    "dead_letters": lambda project, _: self.dead_letters.delete_project(project),
+                    "dead_letters": lambda project, _: self._erase_letters(project),
                 },
             )
             opener = threading.Thread(target=self._open_store, name="open-store", daemon=True)
+            if settings.prices_refresh:
+                parts.enter_context(refreshing(settings.prices_refresh, settings.prices_url))
             parts.callback(self.sweeper.stop)
             parts.callback(self.deletions.stop)
+            parts.callback(self.rewriter.stop)
             parts.callback(opener.join)
             parts.callback(self._stopping.set)
             opener.start()
@@ -204,6 +220,8 @@ class Embedded:
             store=self.store,
             blobs=self.blobs,
             dead_letters=self.dead_letters,
+            rewrites=self.rewrites,
+            wake_rewrites=self.rewriter.wake,
             log=self.log,
             pipeline=self.pipeline,
             settings=self._settings,
@@ -227,7 +245,23 @@ class Embedded:
                 self.pipeline.start()
                 self.sweeper.start()
                 self.deletions.start()
+                self.rewriter.start()
                 return
+
+    def _settle_writers(self) -> None:
+        """Wait until everything that writes rows knows of every tombstone of now."""
+        self.pipeline.settle(SETTLE_SECONDS)
+        self.rewriter.settle(SETTLE_SECONDS)
+
+    def _settle_prices(self) -> None:
+        """Wait until the pipeline prices by the overrides of now."""
+        self._overrides.renew()
+        self.pipeline.settle(SETTLE_SECONDS)
+
+    def _erase_letters(self, project_id: int) -> int:
+        """Delete what the database has of a project's content; how many dead letters that were."""
+        self.rewrites.forget(project_id)
+        return self.dead_letters.delete_project(project_id)
 
     def _erase_blobs(self, project_id: int, stopping: threading.Event) -> int:
         """Delete a project's blobs and return how many objects there were."""
@@ -363,23 +397,3 @@ def _allow_many_files() -> None:
     the store's parts need more."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _announce(
-    settings: Settings, listeners: Sequence[socket.socket], issued: IssuedKeys | None
-) -> None:
-    lines: list[str] = []
-    if issued is not None and issued.to_print:
-        lines += [
-            "Keys, shown this once (make others with `nilometer keys create`):",
-            f"  project key   {issued.project_key.token}   captures into project 1",
-            f"  personal key  {issued.personal_key.token}   every scope",
-            "",
-        ]
-    everything, *capture = map(url_of, listeners)
-    lines.append(f"Nilometer listens on {everything} with its data in {settings.data_dir}")
-    lines += [f"Nilometer listens on {url} for capture alone" for url in capture]
-    if settings.otlp_grpc_port:
-        lines.append(f"OTLP over gRPC is on port {settings.otlp_grpc_port}")
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()

@@ -51,6 +51,10 @@ ROUTES = {
     "GET /api/projects/{project_id}/price_overrides": Scope.READ,
     "POST /api/projects/{project_id}/price_overrides": Scope.ADMIN,
     "DELETE /api/projects/{project_id}/price_overrides/{override_id}": Scope.ADMIN,
+    "GET /api/projects/{project_id}/rewrites": Scope.READ,
+    "POST /api/projects/{project_id}/rewrites": Scope.ADMIN,
+    "GET /api/projects/{project_id}/rewrites/{rewrite_id}": Scope.READ,
+    "DELETE /api/projects/{project_id}/rewrites/{rewrite_id}": Scope.ADMIN,
     "GET /api/price_overrides": Scope.OPERATE,
     "POST /api/price_overrides": Scope.OPERATE,
     "DELETE /api/price_overrides/{override_id}": Scope.OPERATE,
@@ -67,7 +71,7 @@ IN_ORGANIZATION = [name for name in PRIVATE if "{organization_id}" in name]
 OF_AN_OBJECT = [
     name
     for name in IN_PROJECT
-    if re.search(r"\{(uuid|trace_id|letter_id|key_id|override_id)", name)
+    if re.search(r"\{(uuid|trace_id|letter_id|key_id|override_id|rewrite_id)", name)
 ]
 OF_THE_DEPLOYMENT = [
     name for name in PRIVATE if ROUTES[name] is Scope.OPERATE and name not in IN_PROJECT
@@ -76,12 +80,12 @@ OF_THE_DEPLOYMENT = [
 BODY_FIRST = re.compile(r"discard$|^PATCH ")
 # What a route says to a caller who may use it, where that is not 200.
 ALLOWED = [
-    (r"/blobs$|/discard$|/query|^POST .*/(keys|projects|price_overrides)$", 400),
+    (r"/blobs$|/discard$|/query|^POST .*/(keys|projects|price_overrides|rewrites)$", 400),
     (r"letter_id\}/replay$|/deletion$", 404),
     (r"^DELETE .*project_id\}$", 202),
     (r"^DELETE .*key_id\}$", 204),
     (r"^PATCH .*key_id\}$", 400),
-    (r"override_id\}$", 404),
+    (r"override_id\}$|^DELETE .*rewrite_id\}$", 404),
 ]
 NOT_FOUND = {
     "type": "invalid_request",
@@ -108,6 +112,7 @@ def objects(world):
         "letter_id": project.dead_letter(),
         "key_id": world.accounts.list_keys(project.id)[0].key_id,
         "override_id": project.price_override(),
+        "rewrite_id": project.rewrite(),
         "organization_id": world.accounts.projects.get(project.id).organization_id,
     }
 
@@ -116,6 +121,7 @@ def ask(world, route, token, project_id, names=None, slash="/"):
     method, path = route.split(" ")
     values = {"project_id": project_id, "uuid": uuid4(), "trace_id": "none", "letter_id": uuid4()}
     values |= {"key_id": uuid4(), "organization_id": uuid4(), "override_id": uuid4()}
+    values |= {"rewrite_id": uuid4()}
     filled = path.replace(":path", "").format(**values | (names or {}))
     return world.ask(method, filled + slash, token)
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from nilometer.log.envelope import Envelope
 from nilometer.log.sqlite import SqliteLog
 from nilometer.pipeline.dead_letters import UNOWNED, DeadLetters, NewDeadLetter
 from nilometer.pipeline.pipeline import Pipeline
+from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
 from nilometer.settings import Settings
 from tests.running import wait_until
 
@@ -112,6 +114,15 @@ class Project:
             effective_from=clock.now(),
             per_unit={"calls": "1"},
         ).id
+
+    def rewrite(self) -> str:
+        """The id of a pass that was asked for, and cancelled."""
+        rewrites = self.world.services.rewrites
+        now = clock.now()
+        asked = rewrites.add(
+            self.id, Kind.REPRICE, since=now - timedelta(days=1), until=now, dry_run=True
+        )
+        return rewrites.cancel(self.id, asked.id).id
 
     @cached_property
     def reader(self) -> str:
@@ -233,6 +244,8 @@ def _services(
         store=store,
         blobs=blobs,
         dead_letters=letters,
+        rewrites=Rewrites(database),
+        wake_rewrites=lambda: None,
         log=log,
         pipeline=Pipeline(
             log=log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -145,6 +146,11 @@ class CurrentOverrides:
                 found = Overrides(self._known or ()).for_project(project_id)
                 self._by_project[project_id] = found
             return found
+
+    def renew(self) -> None:
+        """Have the next `of` read them again, however young they are."""
+        with self._lock:
+            self._read_at = -math.inf
 
     def _refresh(self) -> None:
         if self._known is not None and time.monotonic() - self._read_at < self._max_age:

@@ -64,6 +64,8 @@ class Action(StrEnum):
     KEY_REVOKE = "key.revoke"
     PRICE_OVERRIDE_ADD = "price_override.add"
     PRICE_OVERRIDE_REMOVE = "price_override.remove"
+    REWRITE_ADD = "rewrite.add"
+    REWRITE_CANCEL = "rewrite.cancel"
 
 
 class UnknownKey(NilometerError):

@@ -20,6 +20,7 @@ from nilometer.api.routes import (
     prices,
     projects,
     query,
+    rewrites,
     schemas,
     traces,
 )
@@ -36,6 +37,7 @@ _ROUTERS = (
     traces.router,
     query.router,
     prices.router,
+    rewrites.router,
     blobs.router,
     dead_letters.router,
     log.router,

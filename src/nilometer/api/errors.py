@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nilometer.access.types import TooManyGuesses, UnknownKey
 from nilometer.blobs.types import BlobExpired
 from nilometer.errors import InvalidInput, NilometerError, NotFound, Unavailable
+from nilometer.pipeline.rewriting.jobs import InProgress
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ _STATUSES: tuple[tuple[type[NilometerError], int, str], ...] = (
     (UnknownKey, 401, "authentication_error"),
     (PermissionDenied, 403, "authentication_error"),
     (RequestTimeout, 408, "invalid_request"),
+    (InProgress, 409, "invalid_request"),
     (BlobExpired, 410, "invalid_request"),
     (NotFound, 404, "invalid_request"),
     (InvalidInput, 400, "validation_error"),

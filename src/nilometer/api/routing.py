@@ -47,6 +47,7 @@ _MEANINGS = {
     403: "The key may not do this.",
     404: "No such thing in a project that the key may see.",
     408: "The body did not arrive in time.",
+    409: "It is at odds with something that is not finished.",
     429: "Too many wrong keys came from this address; `Retry-After` says when to try again.",
     503: "A part that is needed is down or busy; `Retry-After` says when to try again.",
 }

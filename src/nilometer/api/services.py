@@ -16,6 +16,7 @@ from nilometer.clickhouse.store import Store
 from nilometer.log.port import Log
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
+from nilometer.pipeline.rewriting.jobs import Rewrites
 from nilometer.query.events import Events
 from nilometer.query.models import Models
 from nilometer.query.sql.queries import SqlQueries
@@ -27,7 +28,8 @@ from nilometer.settings import Settings
 class Services:
     """The parts of a process, each already built. `pipeline` is None where none runs.
 
-    `wake_deletions` is called after a project was tombstoned, and returns at once.
+    `wake_deletions` is called after a project was tombstoned, and `wake_rewrites` after a pass over
+    stored rows was asked for; both return at once.
     """
 
     accounts: Accounts
@@ -36,6 +38,8 @@ class Services:
     store: Store
     blobs: BlobStore
     dead_letters: DeadLetters
+    rewrites: Rewrites
+    wake_rewrites: Callable[[], None]
     log: Log
     pipeline: Pipeline | None
     settings: Settings

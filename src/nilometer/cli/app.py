@@ -55,6 +55,8 @@ MODULES = {
     "trace": "nilometer.cli.trace",
     "query": "nilometer.cli.query",
     "prices": "nilometer.cli.prices",
+    "reprice": "nilometer.cli.rewrites",
+    "rewrites": "nilometer.cli.rewrites",
     "dead-letters": "nilometer.cli.dead_letters",
     "log": "nilometer.cli.log",
 }

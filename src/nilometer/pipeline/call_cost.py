@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from nilometer.conventions import usage
-from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, TokenVector
+from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, TokenVector, Usage
 from nilometer.pricing import NO_OVERRIDES, Overrides, Priced, price
 
 OverridesOf = Callable[[int], Overrides]
@@ -23,6 +23,16 @@ OverridesOf = Callable[[int], Overrides]
 
 _VECTOR = (*INPUT_BUCKETS, *OUTPUT_BUCKETS, "input", "output", "total")
 _BUCKETS = frozenset((*INPUT_BUCKETS, *OUTPUT_BUCKETS))
+_AMOUNTS = tuple(
+    f"cost_{name}"
+    for name in (*INPUT_BUCKETS, *OUTPUT_BUCKETS, "input", "output", "units", "total")
+)
+_PRICE = (
+    *("price_source", "price_version", "price_as_of", "price_reason"),
+    *("priced_model", "priced_provider"),
+)
+COST_COLUMNS = (*_AMOUNTS, *_PRICE)
+"""The columns of a call that follow from its price."""
 _WHOLE_DIGITS, _DECIMALS = 20, 18  # of Decimal(38, 18)
 
 
@@ -41,9 +51,9 @@ def usage_and_cost(
     convention: str,
     overrides: Overrides,
 ) -> dict[str, Any]:
-    """The `vector_…`, `usage_…`, `cost_…`, `price_…` and `priced_…` columns; those without a value
-    are left out. `at` is when the call was made; `convention` is the raw usage's, "" to recognise
-    it."""
+    """The `vector_…`, `usage_…`, `service_tier`, `cost_…`, `price_…` and `priced_…` columns; those
+    without a value are left out. `at` is when the call was made; `convention` is the raw usage's,
+    "" to recognise it."""
     found = usage.read(
         properties, provider=provider, model=model, event=name, convention=convention or None
     )
@@ -53,16 +63,42 @@ def usage_and_cost(
             {unit: format(amount, "f") for unit, amount in sorted(found.units.items())}
         ).decode()
     tier = properties.get("$ai_service_tier")
+    tier = tier if isinstance(tier, str) else ""
+    priced = price(found, provider=provider, model=model, at=at, tier=tier, overrides=overrides)
+    columns |= {"usage_reason": found.reason, "service_tier": tier}
+    columns |= _vector(found.vector) | _cost(priced)
+    return {column: value for column, value in columns.items() if value not in (None, "")}
+
+
+def cost_of_call(call: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """The `COST_COLUMNS` of a stored call, priced now: every one of them, amounts as Decimal."""
+    usage_of_call = Usage(
+        vector=_vector_of(call),
+        convention=call["usage_convention"],
+        reason=call["usage_reason"],
+        units={unit: Decimal(n) for unit, n in orjson.loads(call["usage_units"]).items()},
+    )
     priced = price(
-        found,
-        provider=provider,
-        model=model,
-        at=at,
-        tier=tier if isinstance(tier, str) else "",
+        usage_of_call,
+        provider=call["provider"],
+        model=call["model"],
+        at=call["timestamp"],
+        tier=call["service_tier"],
         overrides=overrides,
     )
-    columns |= _vector(found.vector) | {"usage_reason": found.reason} | _cost(priced)
-    return {column: value for column, value in columns.items() if value not in (None, "")}
+    found = _cost(priced)
+    amounts = {
+        name: None if (text := found.get(name)) is None else Decimal(text) for name in _AMOUNTS
+    }
+    return amounts | {name: found.get(name) or "" for name in _PRICE}
+
+
+def _vector_of(call: Mapping[str, Any]) -> TokenVector | None:
+    if call["vector_total"] is None:
+        return None
+    return TokenVector(
+        **{name: call[f"vector_{name}"] for name in (*INPUT_BUCKETS, *OUTPUT_BUCKETS)}
+    )
 
 
 def _vector(vector: TokenVector | None) -> dict[str, int]:

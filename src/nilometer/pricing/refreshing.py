@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from nilometer.pricing import book
@@ -62,3 +64,14 @@ class Refreshing:
                 book.use(edition)
                 _LOG.info("prices are now %s", edition.version)
             self._stopped.wait(self._interval)
+
+
+@contextmanager
+def refreshing(interval: float, url: str | None = None) -> Generator[None]:
+    """Refresh prices for the length of the block."""
+    thread = Refreshing(interval, url)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.stop()

@@ -1,0 +1,1 @@
+"""Passes over what is stored: price calls again, map events again."""
