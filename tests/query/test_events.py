@@ -193,6 +193,13 @@ def test_a_text_that_is_no_uuid_names_no_event(store, project_id, uuid):
         Events(store).get(project_id, uuid)
 
 
+def test_an_event_that_is_listed_is_found_before_its_id_is_written(store, project_id):
+    row = event_row(project_id)
+    store.insert("events", [row])
+    assert uuids(Events(store).list(project_id)) == [row["uuid"]]
+    assert Events(store).get(project_id, row["uuid"]).uuid == row["uuid"]
+
+
 def test_an_event_of_another_project_is_not_found(store, project_id):
     other = new_project_id()
     shared = str(uuid4())

@@ -27,10 +27,12 @@ SERVER_MODULES = frozenset(
         "clickhouse_connect",
         "fastapi",
         "genai_prices",
+        "grpc",
         "httptools",
         "jsonschema_rs",
         "multipart",
         "obstore",
+        "opentelemetry",
         "orjson",
         "prometheus_client",
         "pydantic_settings",
@@ -38,6 +40,7 @@ SERVER_MODULES = frozenset(
         "sqlglot",
         "uvicorn",
         "uvloop",
+        "zstandard",
     }
 )
 

@@ -105,17 +105,22 @@ class Events:
             canonical = canonical_uuid(uuid)
         except ValueError:
             raise _not_found() from None
+        # The narrow table is written last: an event that lists show already may not be in it yet.
+        for table in ("event_ids", "events"):
+            events = self._read(project_id, self._found(project_id, canonical, table))
+            if events:
+                return events[0]
+        raise _not_found()
+
+    def _found(self, project_id: int, uuid: str, table: str) -> list[Place]:
+        """Where the table has the event."""
         identity = Select(
-            "toUnixTimestamp64Micro(timestamp) AS timestamp_us",
-            "event_ids",
-            [Condition("uuid = {uuid:UUID}", {"uuid": canonical})],
+            "toUnixTimestamp64Micro(timestamp) AS timestamp_us, uuid",
+            table,
+            [Condition("uuid = {uuid:UUID}", {"uuid": uuid})],
             "LIMIT 1",
         )
-        found = self._reader.rows(project_id, identity)
-        events = self._read(project_id, [(found[0]["timestamp_us"], canonical)]) if found else []
-        if not events:
-            raise _not_found()
-        return events[0]
+        return [_place(row) for row in self._reader.rows(project_id, identity)]
 
     def _places(
         self, project_id: int, where: Sequence[Condition], start: Cursor | None, limit: int
