@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import sqlite3
 import statistics
@@ -21,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,19 +55,24 @@ class Peer:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def measure(requests: int, *, rivals: bool = True) -> dict[str, Any]:
+def measure(requests: int, *, only: str = "") -> dict[str, Any]:
     """`requests` of 100 spans to each server, a tenth of it to rivals; then `kill -9` after the
-    last answer."""
-    servers = {"nilometer": (_nilometer, requests)}
-    if rivals:
-        servers |= {
-            "arize-phoenix": (_phoenix, requests // 10),
-            "mlflow": (_mlflow, requests // 10),
-        }
+    last answer. `only` names one of the servers."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the servers
+    few = max(5, requests // 10)
+    servers = {
+        "nilometer": (_nilometer, requests),
+        "arize-phoenix": (_phoenix, few),
+        "mlflow": (_mlflow, few),
+    }
+    if only:
+        servers = {only: servers[only]}
     results: dict[str, Any] = {"spans_per_request": SPANS, "connections": CONNECTIONS}
     for name, (run, count) in servers.items():
         with tempfile.TemporaryDirectory() as directory, run(Path(directory)) as peer:
-            results[name] = _throughput(peer, count) | {"kill": _kept(peer, max(5, count // 10))}
+            results[name] = _throughput(peer, count)
+            results[name]["kill"] = _kept(peer, max(5, count // 10))
+            print(name, results[name], file=sys.stderr, flush=True)
     return results
 
 
@@ -292,7 +298,8 @@ def _rival(
             return int(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     def kill() -> None:
-        os.killpg(peer.process.pid, 9)  # a session of its own: its workers too
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.killpg(peer.process.pid, 9)  # a session of its own: its workers too
         peer.process.wait()
 
     def restart() -> None:
@@ -335,4 +342,5 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]) if sys.argv[1:] else 300), indent=1))
+    requests, only = int(sys.argv[1]), "".join(sys.argv[2:3])
+    print(json.dumps(measure(requests, only=only), indent=1))
