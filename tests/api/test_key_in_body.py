@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import socket
 from contextlib import ExitStack
 
@@ -83,8 +84,8 @@ def test_on_every_route_the_key_is_judged_as_one_of_the_header_is(world, project
 
 def ask_with(world, route, key, project_id):
     method, path = route.split(" ")
-    names = dict.fromkeys(("uuid", "trace_id", "letter_id", "key_id", "organization_id"), "x")
-    filled = path.replace(":path", "").format(project_id=project_id, **names)
+    names = dict.fromkeys(re.findall(r"{(\w+)", path), "x") | {"project_id": project_id}
+    filled = path.replace(":path", "").format(**names)
     return world.http.request(method, filled + "/", json={"personal_api_key": key})
 
 
