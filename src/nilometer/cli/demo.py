@@ -33,7 +33,10 @@ PROJECT = 1
 @app.command()
 def demo(
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("data"),
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    port: Annotated[
+        int,
+        typer.Option(envvar="NILOMETER_PORT", help="Port to listen on; 0 takes a free one."),
+    ] = 8000,
 ) -> None:
     """Run Nilometer with sample traffic, and print where to look. Ctrl-C stops it."""
     console = Console(highlight=False)
