@@ -181,6 +181,48 @@ SELECT fuzzQuery('SELECT * FROM nilometer.events')
 SELECT lag(distinct_id, -1) OVER (), nth_value(distinct_id, 1) OVER () FROM events
 SELECT groupArray(model) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM events
 """
+# The engine calls a function for a name that it does not know: `SELECT user` got through.
+BARE = r"""
+SELECT user
+SELECT "user", USER, Session_User, database, schema FROM events
+SELECT currentUser FROM events
+SELECT lower(user)
+SELECT user AS user
+SELECT user AS a, a AS user
+SELECT a AS user, b AS a, user AS b
+SELECT (SELECT 1 AS user), user
+SELECT 1 AS user, (SELECT user)
+SELECT 1 AS "USER", user
+SELECT arrayMap(q -> (q AS user), [1]), user
+SELECT user FROM (SELECT * EXCEPT (user) FROM (SELECT 1 AS user, 2 AS x))
+SELECT * FROM events WHERE distinct_id = user
+SELECT * FROM events ORDER BY user
+SELECT count() FROM events GROUP BY user
+SELECT count() FROM events HAVING user = 'default'
+SELECT count() OVER (PARTITION BY user) FROM events
+SELECT s FROM events ARRAY JOIN [user] AS s
+SELECT e.model FROM events e JOIN calls c ON c.model = user
+SELECT * FROM events LIMIT 1 BY user
+WITH user AS x SELECT x
+WITH user AS user SELECT user
+WITH user AS user, 1 AS b SELECT user
+SELECT toString(properties[user]['user'])  FROM events
+SELECT properties[user] FROM events
+SELECT user FROM (SELECT f.user FROM (SELECT 1 AS user) e JOIN (SELECT 1 AS user) f ON 1)
+SELECT user FROM (SELECT f.* FROM (SELECT 1 AS user) e JOIN (SELECT 1 AS user) f ON 1)
+WITH c AS (SELECT user AS x) SELECT 1 AS user, x FROM c
+SELECT 1 AS user, x FROM (SELECT user AS x)
+SELECT user FROM events WHERE (1 AS user) = 1
+SELECT e.session_user FROM events AS e
+SELECT formatRow FROM events
+SELECT `currentDatabase`, currentHandler, currentRequestURL, localtime
+SELECT user, count() FROM events GROUP BY ALL
+SELECT 1 WHERE user IN ('default')
+SELECT 1 WHERE 'default' IN (SELECT user)
+SELECT * FROM events AS e LEFT SEMI JOIN (SELECT 1 AS one) AS f ON e.distinct_id = user
+SELECT max(current_user) FROM calls
+SELECT model AS b, (b || user) AS c FROM calls
+"""
 STATEMENTS = r"""
 INSERT INTO nilometer.events SELECT * FROM nilometer.events
 DROP TABLE nilometer.events
@@ -216,6 +258,7 @@ GROUPS = {
     "names": NAMES,
     "stars": STARS,
     "functions": FUNCTIONS,
+    "bare": BARE,
     "statements": STATEMENTS,
 }
 ESCAPES = [
@@ -261,6 +304,14 @@ def test_what_names_something_outside_is_refused(queries, ours, sql):
     if "nilometer" in sql and not sql.startswith(quoted):
         with pytest.raises(SqlError):
             queries.run(ours, sql, VALUES)
+
+
+@pytest.mark.parametrize("sql", BARE.strip().splitlines())
+def test_a_name_that_nothing_has_calls_no_function(queries, ours, sql):
+    with pytest.raises(SqlError) as caught:
+        queries.run(ours, sql, VALUES)
+    assert caught.value.code == "unknown_identifier"
+    assert caught.value.detail.startswith("Line 1, column ")
 
 
 @pytest.mark.parametrize("sql", BOMBS.strip().splitlines())

@@ -112,7 +112,6 @@ def test_any_other_query_reads_it_hidden(sql):
         ("timestamp > intDiv(1, 0)", False),
         ("toYear(timestamp) > 2020", False),
         ("timestamp > (SELECT max(timestamp) FROM events)", False),
-        ("f.timestamp > '2025-07-01'", False),
     ],
 )
 def test_a_bound_on_time_is_asked_early(condition, bounded):

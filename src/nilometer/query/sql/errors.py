@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from nilometer.clickhouse.sandbox import EngineFault
 from nilometer.errors import InvalidInput
-from nilometer.query.sql.properties import OTHER
+from nilometer.query.sql.names import UnknownName
+from nilometer.query.sql.properties import NAME, OTHER
 from nilometer.query.sql.refusal import Refusal
 from nilometer.query.sql.tables import TABLES, TYPED, column_names
 
@@ -31,7 +32,12 @@ def located(sql: str, refusal: Refusal) -> SqlError:
     place = (
         (_place_of(sql, word) or _place_of(sql, word.removesuffix("Distinct"))) if word else None
     )
-    return SqlError(_sentence(refusal.sentence, place), code=refusal.code, attr="query")
+    sentence = refusal.sentence
+    if isinstance(refusal, UnknownName):
+        hint = _hint(sql, refusal.name) if place else _UNKNOWN_NAME
+        name = f": `{refusal.name}`." if place else "."
+        sentence = f"There is no such column here{name}{hint}"
+    return SqlError(_sentence(sentence, place), code=refusal.code, attr="query")
 
 
 def of_syntax(sql: str, fault: EngineFault) -> SqlError:
@@ -143,13 +149,15 @@ def _as_written(sql: str, name: str) -> tuple[str, tuple[int, int] | None]:
 def _hint(sql: str, name: str) -> str:
     """What else a column may be called, in the tables that the query names."""
     word = name.rpartition(".")[2]
+    if word == NAME or not re.fullmatch(r"[\w$]+", word):
+        return _UNKNOWN_NAME
     used = [table for table in TABLES if any(found == table for found, _ in _words(sql))]
     if having := [table for table in TABLES if word in column_names([table])]:
         return f" {' and '.join(having)} {'have' if having[1:] else 'has'} it.{_like(word, used)}"
     if like := _like(word, used or TABLES):
         return like
-    own = " If it is a property, write properties.{}." if {"events", "ai_events"} & {*used} else ""
-    return own.format(word)
+    has_properties = {"events", "ai_events"} & {*used}
+    return f" If it is a property, write properties.{word}." if has_properties else _UNKNOWN_NAME
 
 
 def _like(word: str, tables: Iterable[str]) -> str:

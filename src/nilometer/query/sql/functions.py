@@ -231,6 +231,18 @@ _ELSEWHERE = {
     }.items()
     for foreign in names.split()
 }
+# Functions that the engine calls for a name without brackets, in any letter case, where nothing
+# else has that name. A test tries every function of the engine so.
+_NILADIC_NAMES = (
+    "curdate current_database current_date current_timestamp current_user currentdatabase "
+    "currenthandler currentrequesturl currentuser database fuzzquery getclienthttpheader "
+    "localtime localtimestamp neighbor now regionhierarchy regionin regiontoarea regiontocity "
+    "regiontocontinent regiontocountry regiontodistrict regiontoname regiontopopulation "
+    "regiontotopcontinent runningaccumulate runningdifference "
+    "runningdifferencestartingwithfirstvalue schema session_user today "
+    "transactionlatestsnapshot transactionoldestsnapshot user"
+)
+_NILADIC = frozenset(_NILADIC_NAMES.split())
 # What may follow an aggregate's name: `sumIf`, `uniqExactOrNull`, `groupArrayDistinctIf`.
 COMBINATORS = ("If", "Array", "Distinct", "OrNull", "OrDefault", "ForEach", "ArgMin", "ArgMax")
 # Functions whose last argument is a type as text, which must be one of `types`.
@@ -250,6 +262,11 @@ def canonical(name: str) -> str | None:
     """The allowed function of this name, in any letter case; None when there is none."""
     known = name if name in _EXACT else _FOLDED.get(name.lower())
     return ALIASES.get(known, known) if known else _combined(name)
+
+
+def is_niladic(name: str) -> bool:
+    """Whether the engine may take this name, without brackets, for a call."""
+    return name.lower() in _NILADIC
 
 
 def similar(name: str) -> str | None:

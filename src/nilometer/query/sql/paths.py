@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from nilometer.query.sql import quoting
+from nilometer.query.sql import names, quoting
 from nilometer.query.sql.properties import NAME as _JSON
 from nilometer.query.sql.properties import Owner
 from nilometer.query.sql.refusal import Refusal
@@ -63,7 +63,7 @@ def write(node: Node, scope: Scope, write_expression: Write) -> str:
     if root is not None:
         return _follow(_operand(root, scope, write_expression), steps, scope, write_expression)
     count = _column_length(steps, scope)
-    column = ".".join(quoting.identifier(_name(step)) for step in steps[:count])
+    column = _column(steps, count, scope)
     if _is_json(steps, count, scope):
         owner = scope.owners.of([step.name for step in steps[:count]], scope.parameters)
         return _json(column, owner, steps[count:], scope, write_expression)
@@ -135,6 +135,13 @@ def _column_length(steps: list[Step], scope: Scope) -> int:
     if len(steps) > 1 and steps[1].name is not None and is_table:
         return 2
     return 1
+
+
+def _column(steps: list[Step], count: int, scope: Scope) -> str:
+    if count > 1:
+        return names.of_table(_name(steps[0]), _name(steps[1]), scope)
+    following = steps[1].name if len(steps) > 1 else None
+    return names.bare(_name(steps[0]), scope, following)
 
 
 def _is_json(steps: list[Step], count: int, scope: Scope) -> bool:

@@ -16,6 +16,9 @@ class Scope:
     written out where it is used, so what runs has no name of a table that the user wrote.
     `scalars` are `WITH value AS name`, to be repeated by each part of a UNION. `owners` are the
     tables of FROM whose `properties` have columns.
+
+    `columns` are those of the tables of FROM by alias, `from_columns` those of all of them. `names`
+    is every name that may stand alone here; `own` are those that this very SELECT defines.
     """
 
     ctes: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -24,23 +27,51 @@ class Scope:
     scalars: tuple[str, ...] = ()
     depth: int = 0
     owners: Owners = NONE
+    columns: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    from_columns: frozenset[str] = frozenset()
+    cte_columns: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    names: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
 
-    def with_cte(self, name: str, sql: str) -> Scope:
+    def with_cte(self, name: str, sql: str, columns: frozenset[str]) -> Scope:
         """This scope below the definition of a CTE, which hides an earlier one of its name."""
-        return replace(self, ctes={**self.ctes, name: sql})
+        cte_columns = {**self.cte_columns, name: columns}
+        return replace(self, ctes={**self.ctes, name: sql}, cte_columns=cte_columns)
 
-    def with_aliases(self, names: Iterable[str], owners: Owners = NONE) -> Scope:
-        """This scope with the tables of a FROM."""
-        return replace(self, aliases=self.aliases | frozenset(names), owners=owners)
+    def with_tables(
+        self, tables: Iterable[tuple[str | None, frozenset[str]]], owners: Owners = NONE
+    ) -> Scope:
+        """This scope with the tables of a FROM: the alias and the columns of each."""
+        given = list(tables)
+        named = {alias: columns for alias, columns in given if alias}
+        known = replace(
+            self,
+            aliases=self.aliases | named.keys(),
+            owners=owners,
+            columns={**self.columns, **named},
+            from_columns=self.from_columns.union(*(columns for _, columns in given)),
+        )
+        return known.with_names(known.from_columns, known.from_columns)
+
+    def with_names(self, names: frozenset[str], own: frozenset[str] = frozenset()) -> Scope:
+        """This scope with more names, of which these are this SELECT's own."""
+        return replace(self, names=self.names | names, own=self.own | own)
 
     def with_parameters(self, names: Iterable[str]) -> Scope:
         """This scope inside a lambda."""
-        return replace(self, parameters=self.parameters | frozenset(names))
+        given = frozenset(names)
+        return replace(self, parameters=self.parameters | given).with_names(given, given)
 
     def with_scalar(self, sql: str) -> Scope:
         """This scope below `WITH value AS name`."""
         return replace(self, scalars=(*self.scalars, sql))
 
     def inner(self) -> Scope:
-        """The scope of a query inside this one: CTEs stay visible, tables do not."""
-        return Scope(ctes=self.ctes, parameters=self.parameters, depth=self.depth + 1)
+        """The scope of a query inside this one: CTEs and names stay visible, tables do not."""
+        return Scope(
+            ctes=self.ctes,
+            cte_columns=self.cte_columns,
+            parameters=self.parameters,
+            depth=self.depth + 1,
+            names=self.names,
+        )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlglot import exp
 
-from nilometer.query.sql import grammar, paths, quoting
+from nilometer.query.sql import names, paths, quoting
 from nilometer.query.sql.expressions import Expressions
 from nilometer.query.sql.parameters import Parameters
 from nilometer.query.sql.refusal import Refusal
@@ -28,7 +28,8 @@ _SET_OPERATIONS: Mapping[type[Node], str] = {
 }
 _DEEPEST = 24
 _LONGEST = 250_000
-_LONGEST_NAME = 200
+# A value in WITH, and the scope of its place there.
+_Scalar: TypeAlias = tuple[exp.CTE, Scope]
 _COUNT = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -69,7 +70,9 @@ class Queries:
     def __init__(self, project_id: int, parameters: Parameters) -> None:
         self._parameters = parameters
         self._expressions = Expressions(self.write, parameters)
-        self._sources = Sources(project_id, self.write, self._expressions)
+        self._sources = Sources(project_id, self.write, self.outputs, self._expressions)
+        # What is known of each query, by its node: all of it is asked when its columns are.
+        self._opened: dict[int, Scope] = {}
 
     def outermost(self, given: exp.Query, rows: Rows) -> Compiled:
         """The whole query, with its LIMIT replaced."""
@@ -102,9 +105,43 @@ class Queries:
             raise Refusal("The query is too large, with its CTEs written out where they are used.")
         return sql
 
-    def _select(self, select: exp.Select, scope: Scope) -> str:
+    def outputs(self, given: exp.Query, scope: Scope) -> frozenset[str]:
+        """The names of the columns that a query gives."""
+        query = _query(given)
+        if isinstance(query, exp.Select):
+            inside = self._open(query, scope)
+            columns = (self._shown(query, each, inside) for each in children(query))
+            return frozenset[str]().union(*columns)
+        if type(query) not in _SET_OPERATIONS:
+            raise Refusal("Only a SELECT may stand here.", text_of(query))
+        return self.outputs(query.this, self._branch(query, scope))
+
+    def _shown(self, select: exp.Select, node: Node, scope: Scope) -> frozenset[str]:
+        if names.star(node) is not None:
+            return names.starred(select, node, scope)
+        name = _name(node, scope)
+        return frozenset({name}) if name else names.of_column(select, node)
+
+    def _open(self, select: exp.Select, scope: Scope) -> Scope:
+        """The scope inside a SELECT: its CTEs, its tables, its own names, its values in WITH."""
+        if id(select) not in self._opened:
+            self._opened[id(select)] = self._inside(select, scope)
+        return self._opened[id(select)]
+
+    def _inside(self, select: exp.Select, scope: Scope) -> Scope:
         expect_only(select, *_SELECT)
-        scope = self._with(select, self._sources.beside(select, scope))
+        if scope.depth > _DEEPEST:
+            raise Refusal("The query is nested too deeply.")
+        below, scalars = self._with(select, scope)
+        within = self._sources.beside(select, below)
+        given = {name: each for each in children(select) if (name := _name(each, within))}
+        own = names.certain(select, given | {each.alias: each.this for each, _ in scalars})
+        known = names.aliases(select) | given.keys()
+        within = within.with_names(known | names.arrays(select), own | names.arrays(select))
+        return self._scalars(within, scalars)
+
+    def _select(self, select: exp.Select, scope: Scope) -> str:
+        scope = self._open(select, scope)
         source = self._sources.write(select, scope)
         clauses = [
             f"WITH {', '.join(scope.scalars)}" if scope.scalars else "",
@@ -123,7 +160,6 @@ class Queries:
 
     def _set_operation(self, query: Node, scope: Scope) -> str:
         expect_only(query, "with_", "this", "expression", "distinct")
-        scope = self._with(query, scope)
         word = _SET_OPERATIONS[type(query)]
         for side in (query.this, query.expression):
             if type(side) in _SET_OPERATIONS and word != _SET_OPERATIONS[type(side)]:
@@ -133,32 +169,44 @@ class Queries:
             word = f"{word} {'DISTINCT' if distinct else 'ALL'}"
         elif distinct:
             word = f"{word} DISTINCT"
-        branch = replace(scope, depth=scope.depth + 1)
+        branch = self._branch(query, scope)
         left, right = self.write(query.this, branch), self.write(query.expression, branch)
         return f"({left}) {word} ({right})"
 
-    def _with(self, query: Node, scope: Scope) -> Scope:
-        """The scope below WITH: each definition sees those before it."""
+    def _branch(self, query: Node, scope: Scope) -> Scope:
+        """The scope of the parts of a set operation."""
+        if id(query) not in self._opened:
+            below = self._scalars(*self._with(query, scope))
+            self._opened[id(query)] = replace(below, depth=scope.depth + 1)
+        return self._opened[id(query)]
+
+    def _with(self, query: Node, scope: Scope) -> tuple[Scope, list[_Scalar]]:
+        """The scope below WITH, each definition of which sees those before it; and the values in
+        it, which may use the tables beside it, each with the CTEs before it."""
         definitions = part(query, "with_")
+        scalars: list[_Scalar] = []
         if definitions is None:
-            return scope
+            return scope, scalars
         expect_only(definitions, "expressions", "recursive")
         expect_only(definitions, "expressions")
         for each in children(definitions):
-            scope = self._definition(each, scope)
-        return scope
+            cte = _cte(each)
+            inner: Node = cte.this
+            if cte.args.get("scalar") or not isinstance(inner, exp.Query | exp.Subquery):
+                scalars.append((cte, scope))
+                scope = scope.with_names(frozenset({cte.alias}))
+                continue
+            sql = self.write(_query(inner), scope.inner())
+            scope = scope.with_cte(cte.alias, sql, self.outputs(_query(inner), scope.inner()))
+        return scope, scalars
 
-    def _definition(self, node: Node, scope: Scope) -> Scope:
-        if not isinstance(node, exp.CTE) or not node.alias:
-            raise Refusal("This definition in WITH cannot be used.", text_of(node))
-        expect_only(node, "this", "alias", "scalar")
-        _expect_bare(node.args["alias"])
-        inner: Node = node.this
-        if node.args.get("scalar") or not isinstance(inner, exp.Query | exp.Subquery):
-            return scope.with_scalar(
-                f"{self._expressions.write(inner, scope)} AS {quoting.identifier(node.alias)}"
-            )
-        return scope.with_cte(node.alias, self.write(_query(inner), scope.inner()))
+    def _scalars(self, scope: Scope, scalars: list[_Scalar]) -> Scope:
+        """This scope with the values in its WITH."""
+        for cte, before in scalars:
+            seen = replace(scope, ctes=before.ctes, cte_columns=before.cte_columns)
+            written = self._expressions.write(cte.this, seen)
+            scope = scope.with_scalar(f"{written} AS {quoting.identifier(cte.alias)}")
+        return scope
 
     def _projections(self, select: exp.Select, scope: Scope) -> str:
         distinct = part(select, "distinct")
@@ -176,7 +224,7 @@ class Queries:
             expect_only(node, "this", "table")
             return f"{quoting.identifier(node.table)}.{_star(node.this)}"
         sql = self._expressions.write(node, scope)
-        name = paths.json_name(node, scope) or _text(node)
+        name = None if isinstance(node, exp.Alias) else _name(node, scope)
         return f"{sql} AS {quoting.identifier(name)}" if name else sql
 
     def _condition(self, select: exp.Select, key: str, word: str, scope: Scope) -> str:
@@ -245,13 +293,19 @@ class Queries:
         raise Refusal("LIMIT and OFFSET take whole numbers.", "LIMIT")
 
 
-def _text(node: Node) -> str | None:
-    """The text of an expression that is no name itself and has none: what is written for it can
-    look otherwise, and would name its column."""
-    if isinstance(node, exp.Alias | exp.Column):
-        return None
-    text = str(node.meta.get(grammar.TEXT, ""))
-    return text if 0 < len(text) <= _LONGEST_NAME else None
+def _name(node: Node, scope: Scope) -> str | None:
+    """The name that a column of a SELECT gets, unless it is that of the column that it shows."""
+    if isinstance(node, exp.Alias):
+        return node.alias
+    return paths.json_name(node, scope) or names.text(node)
+
+
+def _cte(node: Node) -> exp.CTE:
+    if not isinstance(node, exp.CTE) or not node.alias:
+        raise Refusal("This definition in WITH cannot be used.", text_of(node))
+    expect_only(node, "this", "alias", "scalar")
+    _expect_bare(node.args["alias"])
+    return node
 
 
 def _unwrapped(query: Node) -> Node:

@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from nilometer.query.sql import keys, properties, quoting
 from nilometer.query.sql.expressions import Expressions
+from nilometer.query.sql.properties import NAMES, OTHER, Owners
 from nilometer.query.sql.refusal import Refusal
 from nilometer.query.sql.scope import Scope
 from nilometer.query.sql.tables import KEYS, TABLES
@@ -24,10 +25,15 @@ class Sources:
     """Writes FROM and its joins. `query` writes a query that stands in them."""
 
     def __init__(
-        self, project_id: int, query: Callable[[exp.Query, Scope], str], expressions: Expressions
+        self,
+        project_id: int,
+        query: Callable[[exp.Query, Scope], str],
+        outputs: Callable[[exp.Query, Scope], frozenset[str]],
+        expressions: Expressions,
     ) -> None:
         self._project_id = project_id
         self._query = query
+        self._outputs = outputs
         self._expressions = expressions
 
     def beside(self, select: exp.Select, scope: Scope) -> Scope:
@@ -37,13 +43,24 @@ class Sources:
             return scope
         joins = children(select, "joins")
         tables = [source.this, *(join.this for join in joins if join.args.get("kind") != "ARRAY")]
-        definitions = part(select, "with_")
-        ctes = set(scope.ctes)
-        if definitions is not None:
-            ctes.update(each.alias for each in children(definitions))
-        named = [(_alias(table), _known(table, ctes)) for table in tables]
-        aliases = filter(None, (alias for alias, _ in named))
-        return scope.with_aliases(aliases, properties.owners(select, named))
+        named = [(_alias(table), _known(table, scope.ctes)) for table in tables]
+        owners = properties.owners(select, named)
+        given = [(_alias(table), self._columns(table, scope, owners)) for table in tables]
+        return scope.with_tables(given, owners)
+
+    def _columns(self, node: Node, scope: Scope, owners: Owners) -> frozenset[str]:
+        """The columns of a table or a subquery; none where it will be refused anyway."""
+        if isinstance(node, exp.Final):
+            node = node.this
+        if isinstance(node, exp.Subquery):
+            return self._outputs(_inner(node), scope.inner())
+        if node.name in scope.ctes:
+            return scope.cte_columns[node.name]
+        if node.name not in TABLES:
+            return frozenset()
+        table = TABLES[node.name]
+        owner = owners.by_alias.get(_alias(node) or "")
+        return table.names() | {OTHER, NAMES} if owner and owner.apart else table.names()
 
     def write(self, select: exp.Select, scope: Scope) -> str:
         """FROM with its joins, in the scope beside it. Raises Refusal."""
@@ -76,7 +93,8 @@ class Sources:
         stored = comparison.copy()
         for column in stored.find_all(exp.Column):
             column.set("table", exp.to_identifier(TABLES[table].source, quoted=True))
-        return f"({self._expressions.write(stored, scope.with_aliases([TABLES[table].source]))})"
+        inside = scope.with_tables([(TABLES[table].source, TABLES[table].names())])
+        return f"({self._expressions.write(stored, inside)})"
 
     def _table(
         self, node: Node, scope: Scope, *, bounds: Sequence[str] = (), hidden: bool = True
@@ -111,12 +129,7 @@ class Sources:
 
     def _subquery(self, node: exp.Subquery, scope: Scope) -> str:
         expect_only(node, "this", "alias")
-        inner: Node = node.this
-        while isinstance(inner, exp.Subquery):
-            expect_only(inner, "this")
-            inner = inner.this
-        if not isinstance(inner, exp.Query):
-            raise Refusal("Only a table or a subquery may stand in FROM.", text_of(node))
+        inner = _inner(node)
         alias = _alias(node)
         named = f" AS {quoting.identifier(alias)}" if alias else ""
         return f"({self._query(inner, scope.inner())}){named}"
@@ -145,6 +158,17 @@ class Sources:
         if any(array.find(exp.Query, exp.Subquery) for array in arrays):
             raise Refusal("ARRAY JOIN takes no subquery.", "JOIN")
         return f"{kind} JOIN {self._expressions.list(arrays, scope)}"
+
+
+def _inner(node: exp.Subquery) -> exp.Query:
+    """The query in the brackets."""
+    inner: Node = node.this
+    while isinstance(inner, exp.Subquery):
+        expect_only(inner, "this")
+        inner = inner.this
+    if not isinstance(inner, exp.Query):
+        raise Refusal("Only a table or a subquery may stand in FROM.", text_of(node))
+    return inner
 
 
 def _known(node: Node, ctes: Collection[str]) -> Node:
