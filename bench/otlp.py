@@ -290,7 +290,11 @@ def _rival(
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_until(lambda: _answers(port, process), seconds=180, what=f"{name} answers")
+        try:
+            wait_until(lambda: _answers(port, process), seconds=180, what=f"{name} answers")
+        except BaseException:
+            _end(process)
+            raise
         return process
 
     def stored() -> int:
@@ -298,9 +302,7 @@ def _rival(
             return int(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     def kill() -> None:
-        with suppress(ProcessLookupError):  # it may have ended by itself
-            os.killpg(peer.process.pid, 9)  # a session of its own: its workers too
-        peer.process.wait()
+        _end(peer.process)
 
     def restart() -> None:
         peer.process = launch()
@@ -310,6 +312,12 @@ def _rival(
         yield peer
     finally:
         kill()
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    with suppress(ProcessLookupError):  # it may have ended by itself
+        os.killpg(process.pid, signal.SIGKILL)  # a session of its own: its workers too
+    process.wait()
 
 
 def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
