@@ -42,8 +42,8 @@ from nilometer.log.sqlite import SqliteLog
 from nilometer.observability import logs, metrics
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
-from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
-from nilometer.pipeline.rewriting.reprice import Reprice
+from nilometer.pipeline.rewriting.jobs import Rewrites
+from nilometer.pipeline.rewriting.passes import passes
 from nilometer.pipeline.rewriting.worker import RewriteWorker
 from nilometer.pricing.files import load
 from nilometer.pricing.refreshing import refreshing
@@ -164,7 +164,7 @@ class Embedded:
             self.rewrites = Rewrites(self.database)
             self.rewriter = RewriteWorker(
                 self.rewrites,
-                {Kind.REPRICE: Reprice(self.store, self._overrides.of)},
+                passes(self.store, self._overrides.of),
                 tombstoned=tombstoned,
                 settle=self._settle_prices,
             )
@@ -320,7 +320,7 @@ def _listen(settings: Settings, stack: ExitStack) -> list[socket.socket]:
         remedy = "Choose another with NILOMETER_OTLP_GRPC_PORT; 0 turns OTLP over gRPC off."
         with listening(settings.host, settings.otlp_grpc_port, remedy=remedy):
             pass
-    ports = [(settings.port, "--port")]
+    ports = [(settings.port, "--port or NILOMETER_PORT")]
     if settings.capture_port is not None:
         ports.append((settings.capture_port, "NILOMETER_CAPTURE_PORT"))
     return [

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 from nilometer.access.price_overrides import CurrentOverrides
 from nilometer.access.types import Scope
 from nilometer.cli.app import app
-from nilometer.pipeline.rewriting.jobs import Kind
-from nilometer.pipeline.rewriting.reprice import Reprice
+from nilometer.pipeline.rewriting.passes import passes
 from nilometer.pipeline.rewriting.worker import RewriteWorker
 from tests.api.world import Project, World
 
@@ -34,7 +33,7 @@ def worker(world: World) -> Iterator[RewriteWorker]:
     overrides = CurrentOverrides(world.accounts.price_overrides)
     worker = RewriteWorker(
         world.services.rewrites,
-        {Kind.REPRICE: Reprice(world.services.store, overrides.of)},
+        passes(world.services.store, overrides.of),
         tombstoned=lambda _: (),
         settle=overrides.renew,
         interval=0.05,
@@ -95,6 +94,21 @@ def test_a_dry_run_says_what_a_run_then_does(project, run):
     assert Decimal(finding["after"]) == Decimal("0.00105")
     assert cost(project) == Decimal("0.00105")
     assert "0 of 1 rows changed." in run("reprice", "--from", "2025-01-01")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_remap_tells_the_columns_that_change_and_changes_them(project, run):
+    project.store(CALL)
+    project.world.services.store.command(
+        "ALTER TABLE events UPDATE model = 'wrong' WHERE project_id = {project:Int64} "
+        "SETTINGS mutations_sync = 1",
+        {"project": project.id},
+    )
+    told = run("remap", "--from", "2025-01-01", "--dry-run")
+    assert re.search(r"events\s+model\s+1\s", told)
+    assert "1 of 1 rows would change." in told
+    assert "1 of 1 rows changed." in run("remap", "--from", "2025-01-01")
+    assert "0 of 1 rows would change." in run("remap", "--from", "2025-01-01", "--dry-run")
 
 
 def test_one_that_waits_is_listed_refuses_another_and_can_be_cancelled(run):

@@ -4,13 +4,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from nilometer import failpoints
+from nilometer.access.accounts import Accounts
+from nilometer.access.deletion import Tombstones
 from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
 from nilometer.database.migrate import migrate
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
+from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
+from nilometer.pipeline.rewriting.remap import Remap
+from nilometer.pipeline.rewriting.reprice import Reprice
+from nilometer.pipeline.rewriting.worker import RewriteWorker
+from tests.pipeline.prices import Prices
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +53,44 @@ def make_pipeline(store: Store, dead_letters: DeadLetters) -> Iterator[Callable[
     yield make
     for pipeline in made:
         pipeline.stop(10)
+
+
+@pytest.fixture
+def prices() -> Prices:
+    return Prices()
+
+
+@pytest.fixture
+def rewrites(database: Database) -> Rewrites:
+    for left in Rewrites(database).unfinished():
+        Rewrites(database).cancel(left.project_id, left.id)
+    return Rewrites(database)
+
+
+@pytest.fixture
+def project(database: Database) -> int:
+    """A project that the database knows, far above the ids of other tests over the same store."""
+    accounts = Accounts(database)
+    accounts.bootstrap(None)
+    with database.session() as session:
+        session.execute(text("UPDATE sqlite_sequence SET seq = max(seq, 1500000000)"))
+    return accounts.create_project("repriced").project_id
+
+
+@pytest.fixture
+def worker(
+    database: Database, store: Store, rewrites: Rewrites, prices: Prices
+) -> Callable[..., RewriteWorker]:
+    def make(page_rows: int = 1000) -> RewriteWorker:
+        return RewriteWorker(
+            rewrites,
+            {
+                Kind.REPRICE: Reprice(store, prices.of, page_rows),
+                Kind.REMAP: Remap(store, prices.of, page_rows),
+            },
+            tombstoned=Tombstones(database).among,
+            settle=prices.settle,
+            pause=0,
+        )
+
+    return make

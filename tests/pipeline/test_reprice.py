@@ -7,19 +7,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from nilometer import failpoints
 from nilometer.access.accounts import Accounts
-from nilometer.access.deletion import Tombstones
 from nilometer.clickhouse.store import Store
-from nilometer.database.engine import Database
 from nilometer.domain import clock
 from nilometer.errors import InvalidInput, NotFound, Unavailable
 from nilometer.pipeline.rewriting.jobs import InProgress, Kind, Rewrite, Rewrites, State
 from nilometer.pipeline.rewriting.reprice import Reprice
-from nilometer.pipeline.rewriting.worker import RewriteWorker
-from nilometer.pricing import NO_OVERRIDES, Override, Overrides
+from nilometer.pricing import Override, Overrides
 from nilometer.pricing.overrides import BUCKETS
 from tests.pipeline import rows
 from tests.pipeline.records import ACCEPTED_AT, MemoryLog, envelope
@@ -39,58 +35,6 @@ def own(tier: str = "standard", dollars: str = "1") -> Override:
 
 def uuid(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012}"
-
-
-class Prices:
-    """The overrides of a project, to change at will."""
-
-    def __init__(self) -> None:
-        self.now = NO_OVERRIDES
-        self.settled = 0
-
-    def of(self, _: int) -> Overrides:
-        return self.now
-
-    def settle(self) -> None:
-        self.settled += 1
-
-
-@pytest.fixture
-def prices() -> Prices:
-    return Prices()
-
-
-@pytest.fixture
-def rewrites(database: Database) -> Rewrites:
-    for left in Rewrites(database).unfinished():
-        Rewrites(database).cancel(left.project_id, left.id)
-    return Rewrites(database)
-
-
-@pytest.fixture
-def project(database: Database) -> int:
-    """A project that the database knows, far above the ids of other tests over the same store."""
-    accounts = Accounts(database)
-    accounts.bootstrap(None)
-    with database.session() as session:
-        session.execute(text("UPDATE sqlite_sequence SET seq = max(seq, 1500000000)"))
-    return accounts.create_project("repriced").project_id
-
-
-@pytest.fixture
-def worker(
-    database: Database, store: Store, rewrites: Rewrites, prices: Prices
-) -> Callable[..., RewriteWorker]:
-    def make(page_rows: int = 1000) -> RewriteWorker:
-        return RewriteWorker(
-            rewrites,
-            {Kind.REPRICE: Reprice(store, prices.of, page_rows)},
-            tombstoned=Tombstones(database).among,
-            settle=prices.settle,
-            pause=0,
-        )
-
-    return make
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ MODULES = {
     "query": "nilometer.cli.query",
     "prices": "nilometer.cli.prices",
     "reprice": "nilometer.cli.rewrites",
+    "remap": "nilometer.cli.rewrites",
     "rewrites": "nilometer.cli.rewrites",
     "dead-letters": "nilometer.cli.dead_letters",
     "log": "nilometer.cli.log",

@@ -1,4 +1,4 @@
-"""`nilometer reprice` and `rewrites`: go over what is stored again."""
+"""`nilometer reprice`, `remap` and `rewrites`: go over what is stored again."""
 
 from __future__ import annotations
 
@@ -61,6 +61,26 @@ def reprice(
         _carry_out(client, project, body, no_wait=no_wait, as_json=as_json)
 
 
+@app.command("remap")
+def remap(
+    since: From,
+    until: To = None,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    project: Project = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Map a project's events again, by the converters of now.
+
+    The server goes on when this command is stopped, and after a restart of its own.
+    """
+    body = {"kind": "remap", "from": since, "to": until, "dry_run": dry_run}
+    with connected(url, key) as client:
+        _carry_out(client, project, body, no_wait=no_wait, as_json=as_json)
+
+
 @app.command("rewrites")
 def rewrites(
     rewrite_id: Annotated[str | None, typer.Argument(metavar="[ID]")] = None,
@@ -115,7 +135,7 @@ def _show(rewrite: dict[str, Any]) -> None:
     would = "would change" if rewrite["dry_run"] else "changed"
     typer.echo(f"{rewrite['changed']:,} of {rewrite['seen']:,} rows {would}.")
     if rewrite["skipped"]:
-        typer.echo(f"{rewrite['skipped']:,} rows were left as they are; see docs/prices.md.")
+        typer.echo(f"{rewrite['skipped']:,} rows were left as they are.")
     if rewrite["state"] != "done":
         typer.echo(f"It is {rewrite['state']}.")
 
