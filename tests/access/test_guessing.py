@@ -1,12 +1,15 @@
 """Who tries out keys is slowed; who shares an address with them, or asks wrongly, is not."""
 
 import asyncio
+import threading
 
 import pytest
 
+from nilometer.access import tokens
 from nilometer.access.guessing import MAX_ADDRESSES, GuessLimiter
 from nilometer.access.keyring import Keyring
 from nilometer.access.types import AccessUnavailable, TooManyGuesses, UnknownKey
+from tests.running import wait_until
 
 ADDRESS = "192.0.2.1"
 
@@ -56,14 +59,114 @@ def test_a_guesser_is_slowed_to_the_allowance(keyring, time):
         admit(keyring, "what is saved up is bounded")
 
 
-def test_a_right_guess_is_not_told_from_a_wrong_one_while_slowed(keyring, issued):
+def test_a_flood_of_wrong_keys_shuts_out_no_key_that_was_issued(keyring, accounts, issued):
     guess(keyring, 10)
-    with pytest.raises(TooManyGuesses) as right:
-        admit(keyring, issued.personal_key.token)
+    with pytest.raises(TooManyGuesses):
+        admit(keyring, "nlm_user_" + "x" * 43)
+    new = accounts.projects.rotate(1)
+    for token in (issued.personal_key.token, new.token):
+        for _ in range(20):
+            admit(keyring, token)
+    with pytest.raises(TooManyGuesses):  # what was right earned nothing
+        admit(keyring, "one more")
+
+
+def test_a_flood_after_a_restart_shuts_out_nobody_at_any_moment(keyring, issued):
+    async def at_once():
+        flood = [f"nlm_user_{number:043}" for number in range(300)]
+        tried = (keyring.admit(token, ADDRESS) for token in [*flood, issued.project_key.token])
+        return await asyncio.gather(*tried, return_exceptions=True)
+
+    *wrong, right = asyncio.run(at_once())
+    assert right.key_id == issued.project_key.key_id
+    assert [type(each) for each in wrong] == [UnknownKey] * 10 + [TooManyGuesses] * 290
+
+
+def test_a_line_that_is_full_refuses_and_empties_though_its_clients_go(
+    keyring, issued, monkeypatch
+):
+    monkeypatch.setattr(keyring, "_line_room", threading.Semaphore(2))
+    go = threading.Event()
+    find = keyring._find
+    monkeypatch.setattr(keyring, "_find", lambda digest: go.wait(30) and find(digest))
+
+    async def crowd():
+        in_line = [
+            asyncio.ensure_future(keyring.admit(f"nlm_user_{number:043}", ADDRESS))
+            for number in range(2)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyGuesses):
+            await keyring.admit(issued.project_key.token, ADDRESS)
+        for each in in_line:
+            each.cancel()
+        await asyncio.wait(in_line)
+        with pytest.raises(TooManyGuesses):  # the look-ups are still under way
+            await keyring.admit(issued.project_key.token, ADDRESS)
+        go.set()
+        await asyncio.to_thread(wait_until, lambda: keyring._line_room._value == 2)
+        await keyring.admit(issued.project_key.token, ADDRESS)
+
+    spent = GuessLimiter(burst=0)
+    monkeypatch.setattr(keyring, "_guesses", spent)
+    asyncio.run(crowd())
+
+
+def test_others_do_not_wait_behind_the_line(keyring, issued, monkeypatch):
+    go = threading.Event()
+    find = keyring._find
+    held = {tokens.digest(f"nlm_user_{number:043}") for number in range(50)}
+
+    def slow(digest):
+        if digest in held:
+            go.wait(30)
+        return find(digest)
+
+    monkeypatch.setattr(keyring, "_find", slow)
+
+    async def beside():
+        in_line = [
+            asyncio.ensure_future(keyring.admit(f"nlm_user_{number:043}", ADDRESS))
+            for number in range(50)
+        ]
+        await asyncio.sleep(0)
+        principal = await asyncio.wait_for(keyring.admit(issued.project_key.token, "::1"), 20)
+        go.set()
+        await asyncio.wait(in_line)
+        return principal
+
+    guess(keyring, 10)
+    assert asyncio.run(beside()).key_id == issued.project_key.key_id
+
+
+def test_a_right_guess_at_a_chosen_key_is_not_told_from_a_wrong_one_while_slowed(keyring, accounts):
+    chosen = "chosen-by-an-operator"
+    accounts.bootstrap(chosen)
+    guess(keyring, 10)
+    said = []
+    for token in (chosen, "wrong", "nlm_user_" + "x" * 43):
+        with pytest.raises(TooManyGuesses) as caught:
+            admit(keyring, token)
+        said.append((caught.value.detail, caught.value.retry_after))
+    assert said[0] == said[1] == said[2]
+
+
+def test_a_chosen_key_that_was_there_before_goes_on(keyring, accounts):
+    chosen = "chosen-by-an-operator"
+    accounts.bootstrap(chosen)
+    admit(keyring, chosen)
+    guess(keyring, 10)
+    admit(keyring, chosen)
+
+
+def test_while_slowed_a_revoked_key_is_a_wrong_one(keyring, accounts, issued):
+    accounts.keys.revoke(issued.project_key.key_id)
+    guess(keyring, 10)
+    with pytest.raises(TooManyGuesses) as revoked:
+        admit(keyring, issued.project_key.token)
     with pytest.raises(TooManyGuesses) as wrong:
-        admit(keyring, "wrong")
-    assert right.value.detail == wrong.value.detail
-    assert right.value.retry_after == wrong.value.retry_after
+        admit(keyring, "nlm_proj_" + "x" * 43)
+    assert str(revoked.value) == str(wrong.value)
 
 
 def test_a_wrong_key_is_not_told_from_a_revoked_one(keyring, accounts, issued):

@@ -6,11 +6,14 @@ A pair seen before costs nothing. So behind a proxy that many share:
 
 - a client that used its key through this address before goes on, whatever others there try;
 - a fleet with one wrong key is one guess, however often it asks;
-- only a key that is new to the address has to wait while somebody there is guessing, with 429 and
-  `Retry-After`, and only its first request does.
+- a key of the shape that the deployment issues is looked up even when the allowance is spent, in a
+  line of its own (see `keyring`): it has 256 random bits, so nobody guesses one at any speed, and
+  nobody who sends wrong keys can shut out the right ones;
+- a key of another shape, which an operator chose and somebody might guess, is then not looked up.
+  New to the address it has to wait, and only its first request does.
 
-Whether the key would have been right is not looked up, so the answer tells nothing about it. What
-the deployment issues has 256 random bits and needs none of this; a key that an operator chose may.
+What is refused then is refused with 429 and `Retry-After`, whether it was looked up or not: a wrong
+key, a revoked one, and a chosen one that might be right.
 """
 
 from __future__ import annotations
@@ -60,27 +63,34 @@ class GuessLimiter:
         """Whether this address has sent this token before; about 0.2 µs."""
         return _pair(address, token) in self._pairs
 
-    def begin(self, address: str) -> None:
+    def begin(self, address: str) -> TooManyGuesses | None:
         """Take one from the allowance before a token new to the address is looked up.
 
-        Raises TooManyGuesses when nothing is left.
+        When nothing is left, returns how such a token is refused.
         """
         now = self._clock()
         with self._lock:
             allowance = self._allowance(_network(address), now)
             if allowance.left < 1:
                 wait = (1 - allowance.left) / self._per_second
-                raise TooManyGuesses("Request was throttled.", retry_after=max(1, round(wait)))
+                return TooManyGuesses("Request was throttled.", retry_after=max(1, round(wait)))
             allowance.left -= 1
+            return None
 
     def end(self, address: str, token: str, *, guess: bool | None) -> None:
-        """Say what the look-up found: a key, no key (a guess), or (None) that nobody could look."""
+        """Say what the look-up found after `begin` took one: a key, no key (a guess), or (None)
+        that nobody could look."""
         with self._lock:
             if guess is not None:
                 _put(self._pairs, _pair(address, token), MAX_PAIRS)
             if not guess:
                 allowance = self._allowance(_network(address), self._clock())
                 allowance.left = min(self._burst, allowance.left + 1)
+
+    def remember(self, address: str, token: str) -> None:
+        """From now on this address has sent this token, which is a key."""
+        with self._lock:
+            _put(self._pairs, _pair(address, token), MAX_PAIRS)
 
     def _allowance(self, network: str, now: float) -> _Allowance:
         found = self._allowances.pop(network, None) or _Allowance(self._burst, now)

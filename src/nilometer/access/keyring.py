@@ -8,6 +8,8 @@ One staleness rule, for keys and for the projects' rules that come with them:
 - While the database is away, a known key goes on for `stale_seconds` (10 minutes) after it was
   last seen there. After that, and for any other key at once, the answer is AccessUnavailable: it
   is never "unknown key" when nobody could look.
+- What an address sends once it has spent its allowance of wrong keys is looked up in a line of its
+  own, by one thread: however long that line is, no other address waits behind it.
 - A refused token is remembered for `fresh_seconds` too, at most `max_unknown` of them. A new key
   works at once all the same, because nobody can have tried a random token before it existed.
 """
@@ -20,7 +22,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,6 +37,7 @@ from nilometer.access.types import (
     Principal,
     ProjectConfig,
     Scope,
+    TooManyGuesses,
     UnknownKey,
 )
 from nilometer.database.engine import Database, DatabaseUnavailable
@@ -45,6 +48,8 @@ MAX_KNOWN = 100_000
 
 _RETRY_SECONDS = 1.0
 _LOOKUP_THREADS = 4
+# Looked up in less than a second; more can only wait for a database that hardly answers.
+_LONGEST_LINE = 1000
 
 _logger = logging.getLogger(__name__)
 _V = TypeVar("_V")
@@ -99,6 +104,8 @@ class Keyring:
         self._probe: Future[_Answer] | None = None
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="keyring")
+        self._line = ThreadPoolExecutor(1, thread_name_prefix="keyring-line")
+        self._line_room = threading.Semaphore(_LONGEST_LINE)
 
     def cached(self, token: str) -> Principal | None:
         """The token's principal while it is fresh, else None. Never blocks; about 1 µs."""
@@ -120,12 +127,14 @@ class Keyring:
     async def admit(self, token: str, address: str) -> Principal:
         """As `authenticate`, for a request that came from this address: what the doors call.
 
-        Raises TooManyGuesses, before anything is looked up, for a token new to an address from
-        which too many wrong ones came; see `guessing`.
+        Raises TooManyGuesses for a wrong token, or one that an operator chose, when it is new to
+        an address from which too many wrong ones came; see `guessing`.
         """
         if self._guesses.known(address, token):
             return self.cached(token) or await self.authenticate(token)
-        self._guesses.begin(address)
+        throttled = self._guesses.begin(address)
+        if throttled:
+            return await self._admit_in_line(token, address, throttled)
         guess: bool | None = None
         try:
             principal = await self.authenticate(token)
@@ -137,11 +146,33 @@ class Keyring:
             self._guesses.end(address, token, guess=guess)
         return principal
 
-    async def authenticate(self, token: str) -> Principal:
+    async def _admit_in_line(
+        self, token: str, address: str, throttled: TooManyGuesses
+    ) -> Principal:
+        """As `admit`, for an address whose allowance is spent. A wrong token is not remembered:
+        it must not push out those that were."""
+        if not tokens.is_issued_shape(token) or not self._line_room.acquire(blocking=False):
+            raise throttled
+        # A look-up goes on when its client has gone, so it holds its room until it ends.
+        looking = asyncio.ensure_future(self.authenticate(token, in_line=True))
+        looking.add_done_callback(self._leave_line)
+        try:
+            principal = await asyncio.shield(looking)
+        except UnknownKey:
+            raise throttled from None
+        self._guesses.remember(address, token)
+        return principal
+
+    def _leave_line(self, looking: asyncio.Future[Principal]) -> None:
+        self._line_room.release()
+        if not looking.cancelled():
+            looking.exception()  # taken note of, should nobody be there any more
+
+    async def authenticate(self, token: str, *, in_line: bool = False) -> Principal:
         """The token's principal, from memory or by one look-up that all callers share.
 
         Raises UnknownKey (also for a revoked key, and one of a project being deleted) and
-        AccessUnavailable.
+        AccessUnavailable. `in_line` looks after all others of the same.
         """
         principal = self.cached(token)
         if principal is not None:
@@ -151,7 +182,8 @@ class Keyring:
         if principal is not None:
             return principal
         # Shielded: a client that hangs up must not cancel what others wait for.
-        return self._decide(digest, await asyncio.shield(asyncio.wrap_future(self._start(digest))))
+        flight = self._start(digest, self._line if in_line else self._threads)
+        return self._decide(digest, await asyncio.shield(asyncio.wrap_future(flight)))
 
     def authenticate_blocking(self, token: str) -> Principal:
         """As `authenticate`, for a caller in a plain thread."""
@@ -190,6 +222,7 @@ class Keyring:
 
     def close(self) -> None:
         """End the look-up threads. Fresh answers stay; every other key is AccessUnavailable."""
+        self._line.shutdown(wait=True, cancel_futures=False)
         self._threads.shutdown(wait=True, cancel_futures=False)
 
     def _without_looking(self, digest: str) -> Principal | None:
@@ -227,13 +260,13 @@ class Keyring:
             raise _unknown()
         return answer.principal
 
-    def _start(self, digest: str) -> Future[_Answer]:
+    def _start(self, digest: str, threads: Executor | None = None) -> Future[_Answer]:
         """Look the key up in a thread, or join the look-up already under way."""
         with self._lock:
             flight = self._flights.get(digest)
             if flight is None:
                 try:
-                    flight = self._threads.submit(self._look_up, digest)
+                    flight = (threads or self._threads).submit(self._look_up, digest)
                 except RuntimeError:  # closed
                     flight = Future[_Answer]()
                     flight.set_result(_Answer(reached=False))
