@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nilometer.access.types import TooManyGuesses, UnknownKey
+from nilometer.api.fairness import OwnShareTaken
 from nilometer.blobs.types import BlobExpired
 from nilometer.errors import InvalidInput, NilometerError, NotFound, Unavailable
 from nilometer.pipeline.rewriting.jobs import InProgress
@@ -58,6 +59,7 @@ _STATUSES: tuple[tuple[type[NilometerError], int, str], ...] = (
     (NotFound, 404, "invalid_request"),
     (InvalidInput, 400, "validation_error"),
     (TooManyGuesses, 429, "throttled_error"),
+    (OwnShareTaken, 429, "throttled_error"),
     (Unavailable, 503, "server_error"),
 )
 

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from nilometer.access.accounts import Accounts
 from nilometer.access.keyring import Keyring
+from nilometer.api.fairness import FairGate, FairWorkers, Shares
 from nilometer.api.workers import Gate, Workers
 from nilometer.blobs.store import BlobStore
 from nilometer.clickhouse.store import Store
@@ -22,6 +23,10 @@ from nilometer.query.models import Models
 from nilometer.query.sql.queries import SqlQueries
 from nilometer.query.traces import Traces
 from nilometer.settings import Settings
+
+# A query takes 10 s at most and an export 60, so whoever waits longer is better told.
+_QUERIES = Shares(places=2, places_each=1, waiting=64, waiting_each=16, seconds=20)
+_EXPORTS = Shares(places=2, places_each=1, waiting=16, waiting_each=4, seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +56,9 @@ class Context:
 
     Reads of the store have threads of their own, so that a slow store never keeps an operator
     from the dead letters. `hydrations` bounds the answers of 64 MiB that are in memory at once.
-    Untrusted SQL has two threads, so that it never keeps those reads waiting; an export holds one
-    of two places for as long as its client reads. `unknown_bodies` bounds the bodies that are read
-    for the key in them.
+    Untrusted SQL has two threads, so that it never keeps those reads waiting, and its exports two
+    places with a thread each; of either a project has at most half. `unknown_bodies` bounds the
+    bodies that are read for the key in them.
     """
 
     services: Services
@@ -62,16 +67,18 @@ class Context:
     traces: Traces
     sql: SqlQueries
     store_workers: Workers
-    sql_workers: Workers
+    sql_workers: FairWorkers
+    export_workers: Workers
     database_workers: Workers
     hydrations: Gate
-    sql_exports: Gate
+    exports: FairGate
     unknown_bodies: Gate
 
     def close(self) -> None:
         """Wait for the blocking calls under way, so that the parts below may be closed."""
         self.store_workers.close()
         self.sql_workers.close()
+        self.export_workers.close()
         self.database_workers.close()
 
 
@@ -84,10 +91,11 @@ def make_context(services: Services) -> Context:
         traces=Traces(services.store),
         sql=SqlQueries(services.store),
         store_workers=Workers("api-store", threads=4, waiting=64),
-        sql_workers=Workers("api-sql", threads=2, waiting=32),
+        sql_workers=FairWorkers("api-sql", _QUERIES),
+        export_workers=Workers("api-export", threads=_EXPORTS.places, waiting=_EXPORTS.places),
         database_workers=Workers("api-database", threads=4, waiting=64),
         hydrations=Gate(slots=2, waiting=32),
-        sql_exports=Gate(slots=2, waiting=8),
+        exports=FairGate(_EXPORTS),
         unknown_bodies=Gate(slots=32, waiting=0),
     )
 

@@ -28,7 +28,7 @@ class Workers:
     async def run(self, call: Callable[[], Result]) -> Result:
         """What the call returns or raises. Raises Unavailable at once when the queue is full."""
         if not self._room.acquire(blocking=False):
-            raise _busy()
+            raise busy()
         try:
             future = self._executor.submit(call)
         except BaseException:
@@ -53,7 +53,7 @@ class Gate:
     async def passed(self) -> AsyncGenerator[None]:
         """Wait for a slot and hold it. Raises Unavailable at once when too many wait."""
         if not self._room:
-            raise _busy()
+            raise busy()
         self._room -= 1
         try:
             async with self._slots:
@@ -62,7 +62,8 @@ class Gate:
             self._room += 1
 
 
-def _busy() -> Unavailable:
+def busy() -> Unavailable:
+    """What is raised when there is no room to wait."""
     return Unavailable(
         "Too many reads are waiting; try again in a second.", code="busy", retry_after=1
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import AsyncGenerator, Generator
+import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
@@ -11,18 +11,21 @@ import anyio
 import anyio.to_thread
 import orjson
 from fastapi import Query, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from nilometer.api.answers import PRIVATE, json_answer
 from nilometer.api.auth import Reader
 from nilometer.api.bodies import Body, documented, read_body
+from nilometer.api.exports import Export, Pieces, while_connected
 from nilometer.api.routing import QueryModel, private_router, route
 from nilometer.api.services import Context, Ctx
 from nilometer.errors import InvalidInput
 from nilometer.query.sql.queries import Answer, ExportFormat
 
 router = private_router("query")
+
+MOST_EXPORT_SECONDS = 60
+"""For a whole export: the query, and its client's reading of it."""
 
 _MEDIA_TYPES = {
     ExportFormat.JSONL: "application/x-ndjson",
@@ -102,9 +105,11 @@ async def run_query(
         )
     query = body.query
     if parameters.format is not None:
-        return await _export(ctx, caller.project_id, query, parameters.format)
-    answer = await ctx.sql_workers.run(
-        lambda: ctx.sql.run(caller.project_id, query.query, query.values)
+        return await _export(request, ctx, caller.project_id, query, parameters.format)
+    project_id = caller.project_id
+    answer = await while_connected(
+        request.receive,
+        ctx.sql_workers.run(project_id, lambda: ctx.sql.run(project_id, query.query, query.values)),
     )
     return json_answer(_answer_json(answer))
 
@@ -124,52 +129,35 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
     }
 
 
-class _Pieces:
-    """A generator that one thread at a time may advance, or close."""
-
-    def __init__(self, pieces: Generator[bytes]) -> None:
-        self._pieces = pieces
-        self._lock = threading.Lock()
-
-    def next(self) -> bytes | None:
-        """The next piece; None at the end."""
-        with self._lock:
-            return next(self._pieces, None)
-
-    def close(self) -> None:
-        """Stop the query, once the piece under way is there."""
-        with self._lock:
-            self._pieces.close()
-
-
 async def _export(
-    ctx: Context, project_id: int, query: HogQLQuery, output: ExportFormat
+    request: Request, ctx: Context, project_id: int, query: HogQLQuery, output: ExportFormat
 ) -> Response:
     """The file, piece by piece. The first piece is waited for, so that an error is an answer."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(ctx.sql_exports.passed())
-        pieces = _Pieces(ctx.sql.export(project_id, query.query, query.values, output=output))
+        place = stack.enter_async_context(ctx.exports.passed(project_id))
+        await while_connected(request.receive, place)
+        deadline = asyncio.get_running_loop().time() + MOST_EXPORT_SECONDS
+        pieces = Pieces(ctx.sql.export(project_id, query.query, query.values, output=output))
         stack.push_async_callback(_close, pieces)
-        first = await ctx.sql_workers.run(pieces.next)
+        first = await while_connected(request.receive, ctx.export_workers.run(pieces.next))
         held = stack.pop_all()
-    return StreamingResponse(
-        _rest(ctx, pieces, first, held),
+    return Export(
+        _rest(ctx, pieces, first),
+        held,
+        deadline,
         media_type=_MEDIA_TYPES[output],
         headers={**PRIVATE, "Content-Disposition": f'attachment; filename="query.{output.value}"'},
     )
 
 
-async def _rest(
-    ctx: Context, pieces: _Pieces, first: bytes | None, held: AsyncExitStack
-) -> AsyncGenerator[bytes]:
-    async with held:
-        piece = first
-        while piece is not None:
-            yield piece
-            piece = await ctx.sql_workers.run(pieces.next)
+async def _rest(ctx: Context, pieces: Pieces, first: bytes | None) -> AsyncGenerator[bytes]:
+    piece = first
+    while piece is not None:
+        yield piece
+        piece = await ctx.export_workers.run(pieces.next)
 
 
-async def _close(pieces: _Pieces) -> None:
+async def _close(pieces: Pieces) -> None:
     """Also when the client has gone: the engine must not go on for nobody."""
     with anyio.CancelScope(shield=True):
         await anyio.to_thread.run_sync(pieces.close)
