@@ -86,3 +86,52 @@ def test_an_unknown_name_is_placed_and_a_like_one_named(queries, ours, sql, deta
         queries.run(ours, sql)
     assert detail in caught.value.detail
     assert caught.value.code == "unknown_identifier"
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("INSERT INTO x VALUES (1)", "Line 1, column 1: Only a SELECT"),
+        ("SELECT 1,\n sum(*) FROM events", "Line 2, column 2: * may only stand alone"),
+        ("SELECT 1 FROM events GROUP BY GROUPING SETS ((model), ())", "column 31: GROUPING SETS"),
+        (
+            "SELECT 1 FROM events AS e WHERE EXISTS (SELECT 1 WHERE e.uuid = uuid)",
+            "column 58: There is no",
+        ),
+        ("SELECT properties.x FROM calls", "calls, traces and sessions have no properties"),
+        ("SELECT {n:Int64}", "Line 1, column 9: The value of `n` does not fit"),
+    ],
+)
+def test_each_refusal_has_a_place(queries, ours, sql, told):
+    with pytest.raises(SqlError) as caught:
+        queries.run(ours, sql, {"n": "one"})
+    assert told in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("sql", "count"),
+    [
+        ("SELECT COUNT(*) FILTER (WHERE input_tokens > 6) FROM events", 6),
+        ("SELECT count(*) FILTER (WHERE input_tokens > 6) FROM events", 6),
+        ("SELECT countIf(*) FROM events", 12),
+    ],
+)
+def test_a_count_of_everything_may_be_filtered(queries, ours, sql, count):
+    assert json.loads(queries.run(ours, sql).rows[0]) == [count]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "seen"),
+    [
+        ("DateTime", "2025-06-09T00:00:00Z", "2025-06-09 00:00:00"),
+        ("DateTime", "2025-06-09T02:00:00+02:00", "2025-06-09 00:00:00"),
+        ("DateTime", "2025-06-09T00:00:00", "2025-06-09 00:00:00"),
+        ("DateTime64(3)", "2025-06-09T00:00:00.125Z", "2025-06-09 00:00:00.125"),
+        ("DateTime('Europe/Berlin')", "2025-06-09T00:00:00Z", "2025-06-09 02:00:00"),
+        ("Array(DateTime)", ["2025-06-09T00:00:00Z"], ["2025-06-09 00:00:00"]),
+        ("String", "2025-06-09T00:00:00Z", "2025-06-09T00:00:00Z"),
+    ],
+)
+def test_a_parameter_takes_iso_times(queries, ours, kind, value, seen):
+    (row,) = queries.run(ours, f"SELECT {{t:{kind}}} AS t", {"t": value}).rows
+    assert json.loads(row) == [seen]

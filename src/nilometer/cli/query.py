@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -23,6 +24,8 @@ from nilometer.cli.client import (
 )
 from nilometer.cli.output import show_table, visible
 from nilometer.errors import InvalidInput, NilometerError
+
+_LIMIT = re.compile(r"\bLIMIT \d+(, \d+)?( OFFSET \d+)?\s*$")
 
 
 class Format(StrEnum):
@@ -102,15 +105,35 @@ def _write(
 
 
 def _show(text: str) -> None:
-    answer: dict[str, Any] = json.loads(text, parse_float=str)
+    answer: dict[str, Any] = json.loads(text, parse_float=_Number)
     rows = ([_cell(value) for value in row] for row in answer["results"])
     show_table([visible(name) for name in answer["columns"]], rows)
     if answer["hasMore"]:
-        typer.echo(f"the first {answer['limit']} rows; LIMIT asks for more", err=True)
+        asks = "" if _LIMIT.search(answer["hogql"]) else "; LIMIT asks for more"
+        typer.echo(f"the first {answer['limit']} rows, and there are others{asks}", err=True)
+
+
+class _Number(str):
+    """A number as it was written: read as a float it could lose digits."""
+
+    __slots__ = ()
 
 
 def _cell(value: object) -> object:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    """A value in a table: NULL is told from the empty text."""
+    if value is None:
+        return "NULL"
+    return _nested(cast("object", value)) if isinstance(value, list | dict) else value
+
+
+def _nested(value: object) -> str:
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        return f"[{', '.join(map(_nested, items))}]"
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value).items()
+        return f"{{{', '.join(f'{_nested(name)}: {_nested(each)}' for name, each in members)}}}"
+    return value if isinstance(value, _Number) else json.dumps(value, ensure_ascii=False)
 
 
 def _prompt(client: Client, path: str) -> None:

@@ -15,7 +15,8 @@ from nilometer.query.sql.tables import TABLES, TYPED, column_names
 
 # What holds no word of the query: quoted text and comments.
 _SKIPPED = re.compile(
-    r"'(?:[^'\\]|\\.|'')*'|--[^\n]*|#[ !][^\n]*|/\*.*?\*/|(?P<word>`[^`]*`|\"[^\"]*\"|\$?\w[\w$]*)",
+    r"'(?:[^'\\]|\\.|'')*'|--[^\n]*|#[ !][^\n]*|/\*.*?\*/"
+    r"|(?P<word>`[^`]*`|\"[^\"]*\"|\$?\w[\w$]*|\*)",
     re.DOTALL,
 )
 
@@ -28,16 +29,26 @@ class SqlError(InvalidInput):
 
 def located(sql: str, refusal: Refusal) -> SqlError:
     """The error of a refusal, with the place of its word."""
-    word = refusal.word  # the engine prints `f(DISTINCT x)` as `fDistinct(x)`
-    place = (
-        (_place_of(sql, word) or _place_of(sql, word.removesuffix("Distinct"))) if word else None
-    )
+    place = _place_of_refusal(sql, refusal.word)
     sentence = refusal.sentence
     if isinstance(refusal, UnknownName):
         hint = _hint(sql, refusal.name) if place else _UNKNOWN_NAME
+        if "." in refusal.name and hint != _UNKNOWN_NAME:
+            hint = f"{hint} A subquery sees its own tables only."
         name = f": `{refusal.name}`." if place else "."
         sentence = f"There is no such column here{name}{hint}"
     return SqlError(_sentence(sentence, place), code=refusal.code, attr="query")
+
+
+# The engine prints `f(DISTINCT x)` as `fDistinct(x)`, `f(x) FILTER (WHERE y)` as `fIf(x, y)`.
+_PRINTED = ("", "Distinct", "If")
+
+
+def _place_of_refusal(sql: str, word: str | None) -> tuple[int, int] | None:
+    """The place of its word; where it has none, or not as the query has it, of the first word."""
+    places = [_place_of(sql, word.removesuffix(each)) for each in _PRINTED] if word else []
+    first = next((_place(sql, offset) for _, offset in _words(sql)), None)
+    return next(filter(None, places), first)
 
 
 def of_syntax(sql: str, fault: EngineFault) -> SqlError:
@@ -105,8 +116,8 @@ _SENTENCES = {
     "add LIMIT 1 or an aggregate.",
     "MULTIPLE_EXPRESSIONS_FOR_ALIAS": "Two expressions have one name; rename one: {name}.",
     "CYCLIC_ALIASES": "A name refers to itself; rename it: {name}.",
-    "BAD_QUERY_PARAMETER": "A value does not fit the type of its parameter; a DateTime is written "
-    "2025-07-01 12:00:00.",
+    "BAD_QUERY_PARAMETER": "The value of {name} does not fit the type of this parameter; a "
+    "DateTime is written 2025-07-01 12:00:00, or 2025-07-01T12:00:00Z.",
     "UNKNOWN_QUERY_PARAMETER": "A parameter has no value; send it in `values`.",
     "TOO_MANY_ROWS_OR_BYTES": "The result is too large; select fewer rows or narrower columns.",
     "TIMEOUT_EXCEEDED": "This takes too long; narrow it, for example to a shorter time.",

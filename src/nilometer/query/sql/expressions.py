@@ -81,7 +81,7 @@ class Expressions:
         """The expression as SQL. Raises Refusal."""
         writer = self._writers.get(type(node))
         if writer is None:
-            raise Refusal(_unsupported(node), text_of(node))
+            raise Refusal(_unsupported(node), _WORD_OF.get(type(node)) or text_of(node))
         return writer(node, scope)
 
     def list(self, nodes: list[Node], scope: Scope) -> str:
@@ -205,9 +205,7 @@ class Expressions:
         return f"{name}({constants})({self._arguments(name, children(node, 'params'), scope)})"
 
     def _arguments(self, name: str, nodes: list[Node], scope: Scope) -> str:
-        if name == "count" and [type(node) for node in nodes] == [exp.Star]:
-            expect_only(nodes[0])
-            return ""
+        nodes = _without_star(name, nodes)
         nodes = _narrowed(name, nodes, scope)
         if name in functions.TYPED:
             *values, kind = nodes or [exp.Null()]
@@ -279,6 +277,18 @@ class Expressions:
     def _alias(self, node: exp.Alias, scope: Scope) -> str:
         expect_only(node, "this", "alias")
         return f"{self._operand(node.this, scope, node)} AS {quoting.identifier(node.alias)}"
+
+
+def _without_star(name: str, nodes: list[Node]) -> list[Node]:
+    """The arguments of `count(*)`, and of `COUNT(*) FILTER (WHERE x)`, which the engine prints as
+    `COUNTIf(*, x)`, less their star."""
+    if not any(isinstance(node, exp.Star) for node in nodes):
+        return nodes
+    first, *rest = nodes
+    if name not in ("count", "countIf") or not isinstance(first, exp.Star):
+        raise Refusal(_NAMES[exp.Star], name)
+    expect_only(first)
+    return rest or ([exp.Boolean(this=True)] if name == "countIf" else [])
 
 
 def _narrowed(name: str, nodes: list[Node], scope: Scope) -> list[Node]:
@@ -369,9 +379,13 @@ def _bound(node: Node, key: str) -> str:
 
 _NAMES: Mapping[type[Node], str] = {
     exp.Star: "* may only stand alone in SELECT, or in count(*).",
+    exp.GroupingSets: "GROUPING SETS is not available; WITH ROLLUP and WITH CUBE are.",
     exp.Lambda: "A lambda may only be a function's argument.",
     exp.Distinct: "DISTINCT may only follow SELECT, or stand first in an aggregate.",
 }
+
+
+_WORD_OF: Mapping[type[Node], str] = {exp.Star: "*", exp.GroupingSets: "GROUPING"}
 
 
 def _unsupported(node: Node) -> str:

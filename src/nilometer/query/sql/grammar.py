@@ -133,10 +133,16 @@ def parse(canonical: str) -> exp.Query:
         raise Refusal("Only a SELECT may be sent.")
     try:
         trees = _dialect.parse(canonical)
-    except (errors.SqlglotError, RecursionError):
+    except (errors.SqlglotError, RecursionError) as error:
         raise Refusal(
-            "Something in this query is not supported; docs/sql.md says what is."
+            "Something in this query is not supported; docs/sql.md says what is.", _word_of(error)
         ) from None
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
         raise Refusal("Only a SELECT may be sent.")
     return trees[0]
+
+
+def _word_of(error: Exception) -> str | None:
+    """The word that sqlglot stopped at."""
+    found = error.errors if isinstance(error, errors.ParseError) else []
+    return str(found[0].get("highlight") or "") or None if found else None

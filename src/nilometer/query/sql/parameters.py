@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, cast
 
 from sqlglot import exp
@@ -12,6 +13,7 @@ from nilometer.query.sql import quoting, types
 from nilometer.query.sql.refusal import Refusal
 
 _NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _MOST_VALUES = 10_000
 _SCALAR = (str, int, float, bool)
 
@@ -33,7 +35,8 @@ class Parameters:
         value = self._value(name)
         if value is None:
             return f"CAST(NULL, {quoting.string(_nullable(written))})"
-        self.used[name] = _bindable(value, name)
+        bindable = _bindable(value, name)
+        self.used[name] = _timely(bindable) if "DateTime" in written else bindable
         return f"{{{name}:{written}}}"
 
     def count(self, node: exp.Placeholder) -> int:
@@ -69,6 +72,23 @@ def _bindable(value: Any, name: str) -> Any:
         ):
             return [_scalar(item) for item in items]
     raise Refusal("A parameter is a text, a number, or a list of either.", name)
+
+
+def _timely(value: Any) -> Any:
+    """ISO 8601 times as the engine reads them: with an offset, as seconds since the epoch."""
+    if isinstance(value, list):
+        return [_timely(each) for each in cast("list[Any]", value)]
+    match = _ISO.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    date, clock, fraction, offset = match.groups(default="")
+    if not offset:
+        return f"{date} {clock}{fraction}"
+    try:
+        moment = datetime.fromisoformat(f"{date}T{clock}{offset}")
+    except ValueError:
+        return value
+    return f"{int(moment.timestamp())}{fraction}"
 
 
 def _scalar(value: str | float | bool) -> str | int | float:
