@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from nilometer.access.types import Scope
-from nilometer.cli import query as command
 from nilometer.cli.app import app
 from nilometer.query.sql.completion import completions
 
@@ -184,13 +183,6 @@ def test_the_command_fails_with_the_servers_sentence(configured):
     for arguments in ([], ["--format", "csv"], ["--json"]):
         wrong = run(configured, "SELECT modle FROM events", *arguments, code=1)
         assert "Did you mean model?" in wrong.stderr
-
-
-def test_a_prompt_takes_query_after_query(configured, monkeypatch):
-    monkeypatch.setattr(command, "_complete", lambda: None)
-    result = run(configured, input="SELECT 40 +\n2 AS answer;\nSELECT nothing FROM events;\n")
-    assert "42" in result.stdout
-    assert "no such column" in result.stderr
 
 
 def test_a_word_is_completed():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
+from nilometer.cli import sql_text
 from nilometer.cli.app import app
 from nilometer.cli.client import (
     DEFAULT_URL,
@@ -23,6 +25,7 @@ from nilometer.cli.client import (
     show_document,
 )
 from nilometer.cli.output import show_table, visible
+from nilometer.cli.whole_file import written_whole
 from nilometer.errors import InvalidInput, NilometerError
 
 _LIMIT = re.compile(r"\bLIMIT \d+(, \d+)?( OFFSET \d+)?\s*$")
@@ -41,11 +44,14 @@ class Format(StrEnum):
 def query(
     sql: Annotated[
         str | None,
-        typer.Argument(help="One SELECT; `-` reads it from standard input. Without: a prompt."),
+        typer.Argument(
+            help="One SELECT; `-` reads it from standard input. Without: a prompt, or all the "
+            "queries that are piped in."
+        ),
     ] = None,
     values: Annotated[
         list[str] | None,
-        typer.Option("--value", help="A parameter's value, name=value; JSON, or else a text."),
+        typer.Option("--value", help="A parameter's value, name=value."),
     ] = None,
     output_format: Annotated[
         Format | None, typer.Option("--format", help="All rows, as a file on standard output.")
@@ -59,49 +65,57 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Ask in SQL; docs/sql.md has the tables, and 20 examples."""
+    if output is not None and output_format is None:
+        raise InvalidInput("--output needs --format: jsonl, csv, arrow or parquet")
+    if output is not None and sql is None:
+        raise InvalidInput("--output takes one query; give it, or `-`, as an argument")
+    if as_json and output_format is not None:
+        raise InvalidInput("--json and --format are two forms of an answer; give one")
     with connected(url, key) as client:
         path = f"/api/projects/{project}/query/"
-        if sql is None:
-            _prompt(client, path)
-            return
-        body = _body(sys.stdin.read() if sql == "-" else sql, _values(values or []))
-        if output_format is not None:
-            _write(client, path, body, output_format, output)
-        elif as_json:
-            show_document(client.post(path, body))
+        asker = _Asker(client, path, values or [], output_format, output, as_json)
+        if sql is not None:
+            asker.ask(sys.stdin.read() if sql == "-" else sql)
+        elif sys.stdin.isatty():
+            _prompt(asker)
         else:
-            _show(client.post(path, body))
+            for statement in sql_text.script(sys.stdin.read()):
+                asker.ask(statement)
 
 
-def _body(sql: str, values: dict[str, Any]) -> dict[str, Any]:
-    return {"query": {"kind": "HogQLQuery", "query": sql, "values": values}}
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """Asks, and shows each answer in the form that the options say."""
 
+    client: Client
+    path: str
+    values: list[str]
+    output_format: Format | None
+    output: Path | None
+    as_json: bool
 
-def _values(texts: list[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InvalidInput("give --value name=value")
-        try:
-            values[name] = json.loads(value)
-        except ValueError:
-            values[name] = value
-    return values
+    def ask(self, sql: str) -> None:
+        """Raises NilometerError; then nothing was written to the file."""
+        query = {"kind": "HogQLQuery", "query": sql, "values": sql_text.values(sql, self.values)}
+        body = {"query": query}
+        if self.output_format is not None:
+            self._download(body, self.output_format)
+        elif self.as_json:
+            show_document(self.client.post(self.path, body))
+        else:
+            _show(self.client.post(self.path, body))
 
-
-def _write(
-    client: Client, path: str, body: dict[str, Any], output_format: Format, output: Path | None
-) -> None:
-    if output is None and output_format in (Format.ARROW, Format.PARQUET) and sys.stdout.isatty():
-        raise InvalidInput("a terminal cannot show this format; give --output FILE")
-    parameters = {"format": output_format.value}
-    if output is None:
-        client.download(path, parameters, body, sys.stdout.buffer)
+    def _download(self, body: dict[str, Any], output_format: Format) -> None:
+        parameters = {"format": output_format.value}
+        if self.output is not None:
+            with written_whole(self.output) as file:
+                self.client.download(self.path, parameters, body, file)
+            return
+        if output_format in (Format.ARROW, Format.PARQUET) and sys.stdout.isatty():
+            raise InvalidInput("a terminal cannot show this format; give --output FILE")
+        sys.stdout.flush()
+        self.client.download(self.path, parameters, body, sys.stdout.buffer)
         sys.stdout.buffer.flush()
-        return
-    with output.open("wb") as file:
-        client.download(path, parameters, body, file)
 
 
 def _show(text: str) -> None:
@@ -136,29 +150,29 @@ def _nested(value: object) -> str:
     return value if isinstance(value, _Number) else json.dumps(value, ensure_ascii=False)
 
 
-def _prompt(client: Client, path: str) -> None:
-    """Queries from the keyboard, each ended by a semicolon, until the end of input."""
+def _prompt(asker: _Asker) -> None:
+    """Queries from the keyboard, each ended by a semicolon, until the end of input. Ctrl-C gives up
+    what is being typed, or what is being asked."""
     _complete()
-    lines: list[str] = []
+    typed = ""
     while True:
         try:
-            line = input("   ...> " if lines else "query> ")
+            typed += input("   ...> " if typed else "query> ") + "\n"
+            statements, rest = sql_text.split(typed)
+            typed = rest if rest.strip() else ""
+            for statement in statements:
+                _answer(asker, statement)
         except EOFError:
             typer.echo()
             return
         except KeyboardInterrupt:
             typer.echo()
-            lines = []
-            continue
-        lines.append(line)
-        if line.rstrip().endswith(";"):
-            _answer(client, path, "\n".join(lines))
-            lines = []
+            typed = ""
 
 
-def _answer(client: Client, path: str, sql: str) -> None:
+def _answer(asker: _Asker, sql: str) -> None:
     try:
-        _show(client.post(path, _body(sql, {})))
+        asker.ask(sql)
     except NilometerError as error:
         typer.echo(error.detail, err=True)
 
