@@ -76,13 +76,23 @@ CONVENTION = Convention(
             USAGE,
             "exclusive of what has its own key",
             {
-                "input_tokens": (f"{_USAGE}#input", f"{_USAGE}#prompt_tokens"),
-                "output_tokens": (f"{_USAGE}#output", f"{_USAGE}#completion_tokens"),
+                "input_tokens": (
+                    f"{_USAGE}#input",
+                    f"{_USAGE}#prompt_tokens",
+                    f"{_USAGE}#input_tokens",
+                ),
+                "output_tokens": (
+                    f"{_USAGE}#output",
+                    f"{_USAGE}#completion_tokens",
+                    f"{_USAGE}#output_tokens",
+                ),
                 "total_tokens": (f"{_USAGE}#total", f"{_USAGE}#total_tokens"),
                 "cache_read_input_tokens": (
                     f"{_USAGE}#input_cached_tokens",
                     f"{_USAGE}#input_cache_read",
                     f"{_USAGE}#cache_read_input_tokens",
+                    f"{_USAGE}#prompt_tokens_details.cached_tokens",
+                    f"{_USAGE}#input_tokens_details.cached_tokens",
                 ),
                 "cache_creation_input_tokens": (
                     f"{_USAGE}#input_cache_creation",
@@ -91,6 +101,8 @@ CONVENTION = Convention(
                 "reasoning_tokens": (
                     f"{_USAGE}#output_reasoning_tokens",
                     f"{_USAGE}#output_reasoning",
+                    f"{_USAGE}#completion_tokens_details.reasoning_tokens",
+                    f"{_USAGE}#output_tokens_details.reasoning_tokens",
                 ),
             },
             COUNT,

@@ -8,7 +8,7 @@ from typing import Any
 
 from nilometer.conventions.loose_values import mapping
 from nilometer.conventions.spans import genai, langfuse, litellm_spans, openinference, vercel
-from nilometer.conventions.usage import convention_of_scope
+from nilometer.conventions.usage import convention_of_scope, detect
 from nilometer.domain.span import plain
 
 # What decides how counts are to be read, beside them.
@@ -33,6 +33,9 @@ _EXCLUSIVE = {
     openinference.USAGE: False,
     litellm_spans.USAGE: False,
     langfuse.USAGE: True,
+    "openai_chat": False,
+    "openai_responses": False,
+    "anthropic": True,
 }
 
 
@@ -45,7 +48,13 @@ class RawUsage:
     taken: frozenset[str]
 
     def convention(self, scope: str, spoken: str) -> str:
-        """The adapter's name: an instrumentation's own where it breaks its convention's rule."""
+        """The adapter's name: an instrumentation's own where it breaks its convention's rule.
+
+        Langfuse's SDKs pass a provider's usage object on as it came. Its details are objects, which
+        Langfuse's own counts never are.
+        """
+        if self.usage == langfuse.USAGE and any(isinstance(v, dict) for v in self.value.values()):
+            return detect(self.value) or self.usage
         if self.usage != genai.USAGE:
             return self.usage
         return convention_of_scope(scope) or (spoken if spoken == "openllmetry" else self.usage)
