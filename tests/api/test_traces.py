@@ -19,7 +19,8 @@ def test_a_trace_is_read_as_a_tree(project):
 
     send("$ai_trace", "root", None, 0)
     send("$ai_span", "step", "root", 1, **{"$ai_latency": 4.5})
-    send("$ai_generation", "call", "step", 2, **{"$ai_input_tokens": 9, "$ai_is_error": True})
+    tokens = {"$ai_input_tokens": 9, "$ai_output_tokens": 3}
+    send("$ai_generation", "call", "step", 2, **tokens, **{"$ai_is_error": True})
     send("$ai_span", "lost", "nowhere", 3)
     project.world.settle()
     answer = project.get("traces/t/")
@@ -42,7 +43,9 @@ def test_a_trace_is_read_as_a_tree(project):
         )
     ]
     assert (trace["event_count"], trace["error_count"], trace["duration"]) == (4, 1, 4.5)
-    assert (trace["input_tokens"], trace["output_tokens"], trace["models"]) == (9, None, ["m"])
+    assert (trace["input_tokens"], trace["output_tokens"], trace["models"]) == (9, 3, ["m"])
+    assert (trace["call_count"], trace["unpriced_call_count"]) == (1, 1)
+    assert (trace["total_cost_usd"], trace["reported_total_cost_usd"]) == (None, None)
     assert (trace["start"], trace["truncated"]) == ("2025-07-01T00:00:00.000000Z", False)
 
 

@@ -9,6 +9,10 @@ from nilometer.clickhouse.store import Store
 
 NOON = datetime(2025, 7, 1, 12, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+_CALL_COLUMNS = (
+    *("project_id", "timestamp", "accepted_at", "distinct_id", "mapping_version", "is_error"),
+    *("trace_id", "session_id", "span_id", "model", "provider"),
+)
 _ID_COLUMNS = ("project_id", "uuid", "timestamp", "accepted_at", "expires_at", "first_wins")
 
 
@@ -35,6 +39,24 @@ def event_row(project_id: int, **columns: Any) -> dict[str, Any]:
 
 def insert(store: Store, rows: Sequence[dict[str, Any]]) -> None:
     """Insert events and their ids. Rows may differ in the columns that they name."""
-    columns = {name for row in rows for name in row}
-    store.insert("events", [{name: row.get(name) for name in sorted(columns)} for row in rows])
+    store.insert("events", aligned(rows))
     store.insert("event_ids", [{name: row[name] for name in _ID_COLUMNS} for row in rows])
+
+
+def aligned(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the columns of each, NULL where one has none."""
+    columns = sorted({name for row in rows for name in row})
+    return [{name: row.get(name) for name in columns} for row in rows]
+
+
+def call_row(event: dict[str, Any], **columns: Any) -> dict[str, Any]:
+    """The row of `calls` of an event, its call named by that event."""
+    return {
+        "call_id": event["uuid"],
+        "identity": "event",
+        "event_uuid": event["uuid"],
+        "source_rank": 10,
+        "revision": 1,
+        "operation": "generation",
+        **{name: event.get(name) for name in _CALL_COLUMNS},
+    } | columns

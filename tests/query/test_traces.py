@@ -1,3 +1,6 @@
+from decimal import Decimal
+from uuid import uuid4
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +11,7 @@ from nilometer.query import traces as module
 from nilometer.query.traces import TraceFilters, Traces
 from nilometer.query.tree import walk
 from tests.projects import new_project_id
-from tests.query.rows import NOON, event_row, insert
+from tests.query.rows import NOON, aligned, call_row, event_row, insert
 
 NOON_US = clock.to_micros(NOON)
 GREATEST = 2**63 - 1
@@ -20,19 +23,27 @@ def ids(page):
 
 def test_a_trace_is_summed_up_from_its_events(store, project_id):
     common = {"trace_id": "t", "session_id": "s"}
-    insert(
-        store,
-        [
-            event_row(project_id, at=0, event="$ai_trace", trace_name="answer", **common),
-            event_row(project_id, at=10, model="b", input_tokens=5, output_tokens=2, **common),
-            event_row(project_id, at=20, model="a", input_tokens=7, is_error=True, **common),
-            event_row(project_id, at=30, event="$ai_embedding", input_tokens=100, **common),
-            # A span repeats what is below it, and its model is no call.
-            event_row(
-                project_id, at=2_000_000, event="$ai_span", model="c", input_tokens=112, **common
-            ),
-        ],
-    )
+    rows = [
+        event_row(project_id, at=0, event="$ai_trace", trace_name="answer", **common),
+        event_row(project_id, at=10, model="b", input_tokens=5, output_tokens=2, **common),
+        event_row(project_id, at=20, model="a", input_tokens=7, is_error=True, **common),
+        event_row(project_id, at=30, event="$ai_embedding", input_tokens=100, **common),
+        # A span repeats what is below it, and its model is no call.
+        event_row(
+            project_id, at=2_000_000, event="$ai_span", model="c", input_tokens=112, **common
+        ),
+    ]
+    insert(store, rows)
+    priced = {"cost_total": Decimal("0.000000000000000001"), "vector_output": 2}
+    calls = [
+        call_row(rows[1], vector_input=5, **priced),
+        call_row(rows[2], vector_input=7, reported_total_cost_usd=Decimal("0.5")),
+        call_row(rows[3], vector_input=100, **priced),
+        # The same call from a source that is further away, and in another project's trace.
+        call_row(rows[1], event_uuid=str(uuid4()), source_rank=20, vector_input=999, **priced),
+        call_row(rows[1], project_id=new_project_id(), vector_input=999, **priced),
+    ]
+    store.insert("calls", aligned(calls))
     (trace,) = Traces(store).list(project_id).rows
     assert trace == module.Trace(
         trace_id="t",
@@ -43,26 +54,40 @@ def test_a_trace_is_summed_up_from_its_events(store, project_id):
         events=5,
         errors=1,
         models=("a", "b"),
+        calls=3,
         input_tokens=112,
-        output_tokens=2,
+        output_tokens=4,
+        total_cost=Decimal("0.000000000000000002"),
+        reported_total_cost=Decimal("0.5"),
+        unpriced_calls=1,
         session_id="s",
         distinct_id="ada",
     )
 
 
 def test_tokens_that_nobody_reported_are_unknown_and_not_zero(store, project_id):
-    insert(store, [event_row(project_id, trace_id="t", input_tokens=0)])
+    row = event_row(project_id, trace_id="t")
+    insert(store, [row])
+    store.insert("calls", [call_row(row, vector_input=0)])
     (trace,) = Traces(store).list(project_id).rows
     assert (trace.input_tokens, trace.output_tokens) == (0, None)
+    assert (trace.calls, trace.total_cost, trace.unpriced_calls) == (1, None, 1)
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_hostile_token_counts_do_not_wrap_around(store, project_id, sign):
-    rows = [event_row(project_id, trace_id="t", input_tokens=sign * GREATEST) for _ in range(3)]
-    insert(store, rows)
+def test_a_trace_without_calls_costs_nothing_that_is_known(store, project_id):
+    insert(store, [event_row(project_id, trace_id="t", event="$ai_span")])
     (trace,) = Traces(store).list(project_id).rows
-    assert abs(trace.input_tokens) >= GREATEST
-    assert trace.input_tokens * sign > 0
+    assert (trace.calls, trace.input_tokens, trace.total_cost, trace.unpriced_calls) == (
+        *(0, None, None, 0),
+    )
+
+
+def test_hostile_token_counts_do_not_wrap_around(store, project_id):
+    rows = [event_row(project_id, trace_id="t") for _ in range(3)]
+    insert(store, rows)
+    store.insert("calls", [call_row(row, vector_input=2 * GREATEST) for row in rows])
+    (trace,) = Traces(store).list(project_id).rows
+    assert trace.input_tokens == GREATEST
 
 
 def test_a_trace_lasts_at_least_as_long_as_its_longest_event(store, project_id):

@@ -16,7 +16,7 @@ from nilometer.domain.identity import canonical_uuid
 from nilometer.errors import NotFound
 from nilometer.query import paging
 from nilometer.query.paging import Cursor, Listing, Page
-from nilometer.query.reader import Condition, Reader, Select, equal, moment
+from nilometer.query.reader import Condition, Reader, Select, Table, equal, moment
 
 # A page ends early rather than hold more properties than this (and never before its first event).
 MAX_PAGE_BYTES = 16 * 1024**2
@@ -106,13 +106,14 @@ class Events:
         except ValueError:
             raise _not_found() from None
         # The narrow table is written last: an event that lists show already may not be in it yet.
-        for table in ("event_ids", "events"):
+        tables: tuple[Table, ...] = ("event_ids", "events")
+        for table in tables:
             events = self._read(project_id, self._found(project_id, canonical, table))
             if events:
                 return events[0]
         raise _not_found()
 
-    def _found(self, project_id: int, uuid: str, table: str) -> list[Place]:
+    def _found(self, project_id: int, uuid: str, table: Table) -> list[Place]:
         """Where the table has the event."""
         identity = Select(
             "toUnixTimestamp64Micro(timestamp) AS timestamp_us, uuid",

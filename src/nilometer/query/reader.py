@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from nilometer.clickhouse.store import Store
 
-Table = Literal["events", "event_ids"]
+Table = Literal["events", "event_ids", "calls"]
 
 # One read may cost so much and no more; over it the engine stops and the caller hears so.
 MAX_SECONDS = 10
@@ -30,13 +30,15 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """A read of one table within one project. `tail` is what follows WHERE (GROUP BY, ORDER BY)."""
+    """A read of one table within one project. `tail` is what follows WHERE (GROUP BY, ORDER BY).
+    `summed` is what a SELECT around it shows, and what follows its FROM; these rows are `best`."""
 
     columns: str
     table: Table
     where: Sequence[Condition] = ()
     tail: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    summed: tuple[str, str] | None = None
 
 
 class Reader:
@@ -53,8 +55,20 @@ class Reader:
             f"SELECT {select.columns} FROM {select.table} FINAL "  # noqa: S608  (our own texts)
             f"WHERE {' AND '.join(condition.sql for condition in conditions)} {select.tail}"
         )
+        if select.summed is not None:
+            shown, tail = select.summed
+            sql = f"SELECT {shown} FROM ({sql}) AS best {tail}"  # noqa: S608  (our own texts)
         parameters = _merged(conditions, select.parameters)
         return self._store.query(sql, parameters, settings=LIMITS).dicts()
+
+
+def among(column: str, table: Table, condition: Condition) -> Condition:
+    """The rows whose column some row of the table has for which the condition holds."""
+    return Condition(
+        f"{column} IN (SELECT {column} FROM {table} "  # noqa: S608  (our own texts)
+        f"WHERE project_id = {{project_id:Int64}} AND {condition.sql})",
+        condition.parameters,
+    )
 
 
 def moment(sql: str, name: str, micros: int) -> Condition:

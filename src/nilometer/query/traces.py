@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
 from nilometer.clickhouse.store import Store
 from nilometer.errors import NotFound
 from nilometer.query import paging, tree
 from nilometer.query.paging import Cursor, Listing, Page
-from nilometer.query.reader import Condition, Reader, Select, equal, moment
-from nilometer.query.trace_sql import ERRORS, KEPT_MODELS, first, total
+from nilometer.query.reader import Condition, Reader, Select, among, equal, moment
+from nilometer.query.trace_sql import BEST, CALL_TOTALS, ERRORS, SUMMED, first
 from nilometer.query.tree import Node, Span
 
 # A tree shows so many events, the earliest; the summary counts them all.
@@ -38,11 +39,15 @@ _SUMMARY = ", ".join(
         f"{first('span_name', 'parent_id IS NULL')}) AS name",
         f"{first('session_id', '1')} AS session",
         "argMin(distinct_id, (timestamp, uuid)) AS person",
-        f"{KEPT_MODELS} AS models",
-        f"{total('input_tokens')} AS sum_input_tokens",
-        f"{total('output_tokens')} AS sum_output_tokens",
     )
 )
+_CALLS = ", ".join(f"{sql} AS {name}" for name, _, _, sql in CALL_TOTALS)
+_NO_CALLS: Mapping[str, Any] = {
+    **{name: None for name, _, _, _ in CALL_TOTALS},
+    "call_count": 0,
+    "unpriced_call_count": 0,
+    "models": (),
+}
 _SPAN = (
     "uuid, event, toUnixTimestamp64Micro(timestamp) AS timestamp_us, span_id, parent_id, "
     f"{_NAMED_SQL} AS name, model, provider, latency, input_tokens, output_tokens, http_status, "
@@ -69,9 +74,11 @@ class Trace:
 
     `start` and `end` are the times of its first and last event (microseconds). Clients differ in
     whether an event's time is its start or its end, so `duration` (seconds) is the greater of
-    `end - start` and the longest latency of any of its events. Token counts add up what its
-    generations and embeddings report (spans repeat what is below them), None when none does.
-    `models` are those calls', at most 20.
+    `end - start` and the longest latency of any of its events. What follows `models`, and they (at
+    most 20), are of its calls to providers, each once however many events report it: all input
+    tokens, cached or not, and all output tokens, None when no call has a token vector; the computed
+    cost of the calls that have one and what calls report, in USD, None when none has one; and how
+    many have no computed cost.
     """
 
     trace_id: str
@@ -82,8 +89,12 @@ class Trace:
     events: int
     errors: int
     models: tuple[str, ...]
+    calls: int
     input_tokens: int | None
     output_tokens: int | None
+    total_cost: Decimal | None
+    reported_total_cost: Decimal | None
+    unpriced_calls: int
     session_id: str | None
     distinct_id: str
 
@@ -175,7 +186,22 @@ class Traces:
             return {}
         where = [Condition("trace_id IN {trace_ids:Array(String)}", {"trace_ids": list(trace_ids)})]
         rows = self._reader.rows(project_id, Select(_SUMMARY, "events", where, "GROUP BY trace_id"))
-        return {row["id"]: _trace(row) for row in rows}
+        calls = self._calls(project_id, where[0])
+        return {row["id"]: _trace(row, calls.get(row["id"], _NO_CALLS)) for row in rows}
+
+    def _calls(self, project_id: int, of_traces: Condition) -> dict[str, dict[str, Any]]:
+        """The sums over the calls of each trace; a call is its best source's row's trace's."""
+        select = Select(
+            ", ".join(("trace_id", *SUMMED)),
+            "calls",
+            [among("call_id", "calls", of_traces)],
+            BEST,
+            summed=(
+                f"assumeNotNull(best.trace_id) AS id, {_CALLS}",
+                f"WHERE {of_traces.sql} GROUP BY best.trace_id",
+            ),
+        )
+        return {row["id"]: row for row in self._reader.rows(project_id, select)}
 
 
 def _conditions(filters: TraceFilters) -> list[Condition]:
@@ -206,7 +232,7 @@ def _from(start: Cursor | None) -> list[Condition]:
     ]
 
 
-def _trace(row: Mapping[str, Any]) -> Trace:
+def _trace(row: Mapping[str, Any], calls: Mapping[str, Any]) -> Trace:
     start, end = row["start_us"], row["end_us"]
     return Trace(
         trace_id=row["id"],
@@ -216,9 +242,13 @@ def _trace(row: Mapping[str, Any]) -> Trace:
         duration=max((end - start) / 1e6, row["longest"] or 0.0),
         events=row["events"],
         errors=row["errors"],
-        models=tuple(row["models"]),
-        input_tokens=row["sum_input_tokens"],
-        output_tokens=row["sum_output_tokens"],
+        models=tuple(calls["models"]),
+        calls=calls["call_count"],
+        input_tokens=calls["input_tokens"],
+        output_tokens=calls["output_tokens"],
+        total_cost=calls["total_cost_usd"],
+        reported_total_cost=calls["reported_total_cost_usd"],
+        unpriced_calls=calls["unpriced_call_count"],
         session_id=row["session"],
         distinct_id=row["person"],
     )

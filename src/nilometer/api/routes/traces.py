@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -39,8 +40,14 @@ class TraceAnswer(BaseModel):
     event_count: int
     error_count: int
     models: list[str]
-    input_tokens: int | None = Field(description="Of generations and embeddings, as reported.")
-    output_tokens: int | None
+    call_count: int = Field(description="Calls to providers, each once.")
+    input_tokens: int | None = Field(description="All input of its calls, cached or not.")
+    output_tokens: int | None = Field(description="All output of its calls.")
+    total_cost_usd: str | None = Field(
+        description="Computed, of the calls that have a cost; exact."
+    )
+    reported_total_cost_usd: str | None = Field(description="As its calls report it.")
+    unpriced_call_count: int = Field(description="Calls without a computed cost.")
     session_id: str | None
     distinct_id: str
 
@@ -156,11 +163,19 @@ def trace_json(trace: Trace) -> dict[str, Any]:
         "event_count": trace.events,
         "error_count": trace.errors,
         "models": trace.models,
+        "call_count": trace.calls,
         "input_tokens": trace.input_tokens,
         "output_tokens": trace.output_tokens,
+        "total_cost_usd": _money(trace.total_cost),
+        "reported_total_cost_usd": _money(trace.reported_total_cost),
+        "unpriced_call_count": trace.unpriced_calls,
         "session_id": trace.session_id,
         "distinct_id": trace.distinct_id,
     }
+
+
+def _money(amount: Decimal | None) -> str | None:
+    return None if amount is None else format(amount.normalize(), "f")
 
 
 def tree_json(found: TraceTree) -> dict[str, Any]:

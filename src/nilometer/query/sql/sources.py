@@ -114,6 +114,7 @@ class Sources:
                 bounds=bounds,
                 hidden=hidden,
                 apart=owner is not None and owner.apart,
+                with_calls=_mentions(node.root(), TABLES[node.name].names_of_calls()),
             )
         else:
             sql = self._defined(node.name, scope)
@@ -169,6 +170,14 @@ def _inner(node: exp.Subquery) -> exp.Query:
     if not isinstance(inner, exp.Query):
         raise Refusal("Only a table or a subquery may stand in FROM.", text_of(node))
     return inner
+
+
+def _mentions(query: Node, names: frozenset[str]) -> bool:
+    """Whether anything in the whole query has one of these names, or shows all columns."""
+    if not names:
+        return False
+    nodes = query.find_all(exp.Identifier, exp.Star)
+    return any(isinstance(each, exp.Star) or each.name in names for each in nodes)
 
 
 def _known(node: Node, ctes: Collection[str]) -> Node:

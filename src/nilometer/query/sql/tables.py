@@ -12,19 +12,22 @@ from dataclasses import dataclass, field
 
 from nilometer.conventions.ai_properties import PROPERTIES
 from nilometer.query.sql import quoting
-from nilometer.query.trace_sql import CALL, ERRORS, KEPT_MODELS, MOMENT, first, total
+from nilometer.query.sql.call_columns import COST, USAGE
+from nilometer.query.trace_sql import BEST, CALL_TOTALS, ERRORS, MOMENT, best_calls, first
 
 MICROS = "DateTime64(6, 'UTC')"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name, its ClickHouse type, what it is, and the expression that makes it."""
+    """One column: its name, its ClickHouse type, what it is, and the expression that makes it.
+    `of_calls` are columns of a summary that are made from the table `calls`."""
 
     name: str
     type: str
     description: str
     sql: str | None = None
+    of_calls: bool = False
 
     def select(self) -> str:
         """The column as it stands in the subquery's SELECT."""
@@ -35,7 +38,8 @@ class Column:
 @dataclass(frozen=True, slots=True)
 class VirtualTable:
     """What a name in FROM stands for. `where` and `tail` are our own SQL. `apart` are columns that
-    `*` does not have and no user is told of (see `properties`, the module)."""
+    `*` does not have and no user is told of (see `properties`, the module). `summed_by` is the
+    column by which events, and calls, are summed up into one row."""
 
     name: str
     description: str
@@ -45,10 +49,15 @@ class VirtualTable:
     tail: str = ""
     keys: Mapping[str, str] = field(default_factory=dict[str, str])
     apart: tuple[Column, ...] = ()
+    summed_by: str = ""
 
     def names(self) -> frozenset[str]:
         """The names of its columns."""
         return frozenset(column.name for column in self.columns)
+
+    def names_of_calls(self) -> frozenset[str]:
+        """Its columns that are made from the table `calls`."""
+        return frozenset(column.name for column in self.columns if column.of_calls)
 
     def fenced(
         self,
@@ -57,20 +66,40 @@ class VirtualTable:
         bounds: Sequence[str] = (),
         hidden: bool = True,
         apart: bool = False,
+        with_calls: bool = True,
     ) -> str:
         """The table as a subquery, within one project and these bounds on `timestamp`, with or
-        without the columns `apart`.
+        without the columns `apart` and those of calls.
 
         `keys` are hidden from the engine's indexes unless `hidden` is false (see `keys`, the
         module); each goes with the value that no row of the project has.
         """
         given = (*self.columns, *self.apart) if apart else self.columns
-        columns = ", ".join(self._select(column, project_id, hidden) for column in given)
+        own = [column for column in given if not column.of_calls]
+        columns = ", ".join(self._select(column, project_id, hidden) for column in own)
         fence = " AND ".join((f"project_id = {project_id:d}", *bounds))
         where = f" WHERE {self.where}" if self.where else ""
-        return (
+        rows = (
             f"(SELECT {columns} FROM nilometer.{self.source} FINAL "  # noqa: S608  (our own texts)
             f"PREWHERE {fence}{where}{self.tail})"
+        )
+        return self._joined(rows, project_id) if with_calls and own != list(given) else rows
+
+    def _joined(self, rows: str, project_id: int) -> str:
+        """These rows with the sums over their calls."""
+        columns = ", ".join(
+            f"{'called' if column.of_calls else 'summed'}.{column.name} AS {column.name}"
+            for column in self.columns
+        )
+        fence = f"PREWHERE project_id = {project_id:d}"
+        calls = best_calls("nilometer.calls", fence, (self.summed_by,))
+        totals = ", ".join(f"{sql} AS {name}" for name, _, _, sql in CALL_TOTALS)
+        key = self.summed_by
+        return (
+            f"(SELECT {columns} FROM {rows} AS summed LEFT ANY JOIN "  # noqa: S608  (our own texts)
+            f"(SELECT assumeNotNull({key}) AS summed_key, {totals} FROM ({calls}) AS best "
+            f"WHERE {key} IS NOT NULL GROUP BY summed_key) AS called "
+            f"ON summed.{key} = called.summed_key)"
         )
 
     def _select(self, column: Column, project_id: int, hidden: bool) -> str:
@@ -211,6 +240,7 @@ _CALLS = VirtualTable(
             for column in _TYPED
             if column.name.endswith("_tokens") or column.name == "web_search_count"
         ),
+        *(Column(*each) for each in (*USAGE, *COST)),
         *(
             Column(f"reported_{column.name}", column.type, column.description)
             for column in _TYPED
@@ -218,25 +248,19 @@ _CALLS = VirtualTable(
         ),
     ),
     # In the order of the stored table, its first column being fixed: no sort, 3 times as fast.
-    tail=" ORDER BY calls.call_id, source_rank, calls.accepted_at, calls.event_uuid "
-    "LIMIT 1 BY calls.call_id",
+    tail=BEST,
     keys={"call_id": "''", "event_uuid": _NO_UUID, "accepted_at": _NO_TIME},
 )
 
 
 def _summary(what: str) -> tuple[Column, ...]:
     """The columns that traces and sessions share."""
-    cost = f"sumIf(events.total_cost_usd, {CALL})"
     return (
         Column("started_at", MICROS, f"The time of the {what}'s first event.", "min(timestamp)"),
         Column("ended_at", MICROS, "The time of its last event.", "max(timestamp)"),
         Column("event_count", "UInt64", "Its events.", "count()"),
         Column("error_count", "UInt64", "Those that are errors.", ERRORS),
-        Column("call_count", "UInt64", "Generations and embeddings.", f"countIf({CALL})"),
-        Column("input_tokens", "Nullable(Int64)", "Of its calls.", total("events.input_tokens")),
-        Column("output_tokens", "Nullable(Int64)", "Of its calls.", total("events.output_tokens")),
-        Column("total_cost_usd", "Nullable(Decimal(38, 18))", "As its calls report it.", cost),
-        Column("models", "Array(String)", "Its calls' models, at most 20.", KEPT_MODELS),
+        *(Column(*each, of_calls=True) for each in CALL_TOTALS),
         Column("distinct_id", "String", "The user of its first event.",
                f"argMin(events.distinct_id, {MOMENT})"),
     )  # fmt: skip
@@ -264,6 +288,7 @@ _TRACES = VirtualTable(
         *_summary("trace"),
     ),
     where="events.trace_id IS NOT NULL",
+    summed_by="trace_id",
     tail=" GROUP BY assumeNotNull(events.trace_id)",
 )  # fmt: skip
 _SESSIONS = VirtualTable(
@@ -279,6 +304,7 @@ _SESSIONS = VirtualTable(
         *_summary("session"),
     ),
     where="events.session_id IS NOT NULL",
+    summed_by="session_id",
     tail=" GROUP BY assumeNotNull(events.session_id)",
 )  # fmt: skip
 

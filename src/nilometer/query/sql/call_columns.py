@@ -1,0 +1,51 @@
+"""The columns of `calls` that say what a call consumed, what that costs, and how both are known."""
+
+from __future__ import annotations
+
+from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS
+
+_TOKENS = "Nullable(UInt64)"
+_MONEY = "Nullable(Decimal(38, 18))"
+_WORD = "LowCardinality(String)"
+_BUCKETS = {
+    "uncached_input": "text input that no cache had",
+    "cache_read": "input read from the provider's cache",
+    "cache_write_5m": "input written to the provider's cache for 5 minutes",
+    "cache_write_1h": "input written to the provider's cache for an hour",
+    "audio_input": "audio input that no cache had",
+    "audio_cache_read": "audio input read from the provider's cache",
+    "image_input": "image input",
+    "video_input": "video input",
+    "text_output": "text output",
+    "reasoning": "output spent on reasoning",
+    "audio_output": "audio output",
+    "image_output": "image output",
+}
+_ORDER = (*INPUT_BUCKETS, *OUTPUT_BUCKETS)
+
+USAGE: tuple[tuple[str, str, str], ...] = (
+    ("vector_input", _TOKENS, "All input tokens, cached or not, whatever the provider's habit."),
+    ("vector_output", _TOKENS, "All output tokens, reasoning included."),
+    ("vector_total", _TOKENS, "Both."),
+    *((f"vector_{name}", _TOKENS, f"Tokens: {_BUCKETS[name]}. Buckets are disjoint.")
+      for name in _ORDER),
+    ("usage_convention", _WORD, "How the source counts."),
+    ("usage_reason", _WORD, "Why there is no vector; empty when there is one."),
+    ("usage_units", "String", "What is counted besides tokens: a JSON object of decimal texts."),
+    ("service_tier", _WORD, "The tier of the call, as its source names it; empty for none."),
+)  # fmt: skip
+"""Name, type and description, in the order of the page."""
+
+COST: tuple[tuple[str, str, str], ...] = (
+    ("cost_total", _MONEY, "Computed cost, USD, exact; NULL when a price is not known."),
+    ("cost_input", _MONEY, "Computed cost of all input."),
+    ("cost_output", _MONEY, "Computed cost of all output."),
+    *((f"cost_{name}", _MONEY, f"Computed cost: {_BUCKETS[name]}.") for name in _ORDER),
+    ("cost_units", _MONEY, "Computed cost of what is not tokens: requests, searches, images."),
+    ("price_source", _WORD, "Where the price is from: genai-prices, or override:<id>."),
+    ("price_version", _WORD, "The version of that source."),
+    ("price_as_of", _WORD, "The date of the price rule."),
+    ("price_reason", _WORD, "Why there is no computed cost; empty when there is one."),
+    ("priced_model", _WORD, "The model whose price was used."),
+    ("priced_provider", _WORD, "Its provider."),
+)  # fmt: skip
