@@ -105,6 +105,32 @@ def test_an_organization_sees_its_own_entries_only(accounts, acting, issued):
     assert len(entries(accounts)) == len(entries(theirs)) + len(entries(acting))
 
 
+def test_a_new_organization_is_in_its_makers_log_and_names_no_key_of_theirs(
+    accounts, acting, issued
+):
+    made, keys = acting.organizations.create("theirs")
+    (told, *_) = entries(acting)
+    assert (told.action, told.actor) == (Action.ORGANIZATION_CREATE, "key:k")
+    assert (told.subject, told.detail) == (made.organization_id, {"name": "theirs"})
+    assert (told.address, told.project_id) == ("192.0.2.7", None)
+    theirs = entries(accounts.acting_as(Authority("key:x", None, made.organization_id)))
+    assert [entry.action for entry in theirs[::-1]] == [
+        Action.ORGANIZATION_CREATE,
+        Action.PROJECT_CREATE,
+        Action.KEY_CREATE,
+        Action.KEY_CREATE,
+    ]
+    assert {(entry.actor, entry.address) for entry in theirs} == {("operator", None)}
+    assert keys.personal_key.key_id in {entry.subject for entry in theirs}
+
+
+def test_a_change_of_nothing_changes_nothing(acting):
+    before, rules = entries(acting), acting.projects.get(1)
+    assert acting.projects.change(1) == rules
+    assert acting.projects.get(1) == rules
+    assert entries(acting) == before
+
+
 def test_pages_hold_every_entry_once(acting):
     for number in range(7):
         acting.projects.change(1, name=f"name {number}")

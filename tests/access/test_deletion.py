@@ -4,12 +4,20 @@ import threading
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from nilometer.access.deletion import DeletionWorker, Tombstones
 from nilometer.access.keyring import Keyring
-from nilometer.access.types import DeletionState, UnknownKey
+from nilometer.access.types import (
+    OPERATOR,
+    Authority,
+    DeletionState,
+    KeyKind,
+    Scope,
+    UnknownKey,
+)
 from nilometer.domain import clock
-from nilometer.errors import NotFound, Unavailable
+from nilometer.errors import InvalidInput, NotFound, Unavailable
 
 
 class Parts:
@@ -72,13 +80,16 @@ def test_a_tombstone_ends_the_project_for_everyone_at_once(accounts, database, p
         lambda: accounts.projects.rotate(info.project_id),
         lambda: accounts.keys.rotate(key.key_id),
         lambda: accounts.keys.get(key.key_id),
+        lambda: accounts.keys.list(info.project_id),
     ):
         with pytest.raises(NotFound):
             gone()
     assert Tombstones(database).among({1, info.project_id, 2**70, -1}) == {info.project_id}
 
 
-def test_everything_is_deleted_in_order_and_counted(accounts, project, parts, make_worker):
+def test_everything_is_deleted_in_order_and_counted(
+    accounts, database, project, parts, make_worker
+):
     info, _ = project
     accounts.projects.change(info.project_id, dropped_distinct_ids=["ada"])
     accounts.projects.delete(info.project_id)
@@ -94,7 +105,9 @@ def test_everything_is_deleted_in_order_and_counted(accounts, project, parts, ma
     )
     assert done.finished_at
     assert done.verified_at is None
-    assert accounts.list_keys(info.project_id) == []
+    with database.read() as session:
+        of_project = text("select count(*) from api_keys where project_id = :id")
+        assert session.scalar(of_project, {"id": info.project_id}) == 0
 
 
 def test_an_id_is_never_used_again(accounts, project, make_worker):
@@ -217,10 +230,23 @@ def test_deleting_an_organization_deletes_its_projects_and_keys(
     assert [each.name for each in accounts.organizations.list()] == ["default"]
 
 
-def test_a_deployment_without_organizations_is_not_bootstrapped_again(accounts, issued):
-    accounts.organizations.delete(issued.organization_id)
+@pytest.mark.parametrize("of_its_own", [False, True])
+def test_the_first_organization_stays_and_can_be_operated_again(
+    accounts, database, issued, of_its_own
+):
+    first = issued.organization_id
+    who = Authority("key:k", None, first) if of_its_own else OPERATOR
+    accounts.organizations.create("second")
+    accounts.projects.delete(issued.project_id)
+    with pytest.raises(InvalidInput, match="first organization") as refused:
+        accounts.acting_as(who).organizations.delete(first)
+    assert refused.value.code == "first_organization"
     assert accounts.bootstrap(None) is None
-    with pytest.raises(NotFound):
-        accounts.create_project("nowhere")
-    accounts.organizations.create("again")
-    assert accounts.create_project("somewhere").project_id > 1
+    project = accounts.projects.create("after", organization_id=first)
+    made = accounts.keys.create(
+        kind=KeyKind.PERSONAL, project_id=project.project_id, name="n", scopes=[Scope.OPERATE]
+    )
+    keyring = Keyring(database, default_retention_days=30)
+    principal = keyring.authenticate_blocking(made.token)
+    keyring.close()
+    assert accounts.organizations.is_first(principal.organization_id)

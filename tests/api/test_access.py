@@ -74,10 +74,13 @@ OF_AN_OBJECT = [
     if re.search(r"\{(uuid|trace_id|letter_id|key_id|override_id|rewrite_id)", name)
 ]
 OF_THE_DEPLOYMENT = [
-    name for name in PRIVATE if ROUTES[name] is Scope.OPERATE and name not in IN_PROJECT
+    name
+    for name in PRIVATE
+    if (ROUTES[name] is Scope.OPERATE and name not in IN_PROJECT)
+    or name == "POST /api/organizations"
 ]
-# Routes whose body is looked at before the object.
-BODY_FIRST = re.compile(r"discard$|^PATCH ")
+# What routes need that look at the body before the object.
+BODIES = [(r"discard$", {"reason": "r"}), (r"^PATCH ", {"name": "n"})]
 # What a route says to a caller who may use it, where that is not 200.
 ALLOWED = [
     (r"/blobs$|/discard$|/query|^POST .*/(keys|projects|price_overrides|rewrites)$", 400),
@@ -117,13 +120,13 @@ def objects(world):
     }
 
 
-def ask(world, route, token, project_id, names=None, slash="/"):
+def ask(world, route, token, project_id, names=None, slash="/", **more):
     method, path = route.split(" ")
     values = {"project_id": project_id, "uuid": uuid4(), "trace_id": "none", "letter_id": uuid4()}
     values |= {"key_id": uuid4(), "organization_id": uuid4(), "override_id": uuid4()}
-    values |= {"rewrite_id": uuid4()}
+    values |= {"rewrite_id": uuid4(), "name": "ai_generation.v1"}
     filled = path.replace(":path", "").format(**values | (names or {}))
-    return world.ask(method, filled + slash, token)
+    return world.ask(method, filled + slash, token, **more)
 
 
 def signature(answer):
@@ -209,13 +212,10 @@ def test_an_object_of_another_project_is_as_if_it_did_not_exist(world, objects, 
     _, names = objects
     elsewhere = world.project()
     token = elsewhere.key(ROUTES[route])
-    theirs = ask(world, route, token, elsewhere.id, names)
-    nobodys = ask(world, route, token, elsewhere.id)
-    if BODY_FIRST.search(route):
-        assert theirs.status_code == nobodys.status_code == 400  # without one
-    else:
-        assert theirs.status_code == 404
-    assert signature(theirs) == signature(nobodys)
+    body = next((body for pattern, body in BODIES if re.search(pattern, route)), None)
+    theirs = ask(world, route, token, elsewhere.id, names, json=body)
+    assert theirs.status_code == 404
+    assert signature(ask(world, route, token, elsewhere.id, json=body)) == signature(theirs)
 
 
 @in_project
@@ -296,6 +296,31 @@ def test_another_organization_does_not_operate_the_deployment(world, route):
     answer = ask(world, route, stranger, 0, {"letter_id": letter})
     assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
     assert signature(ask(world, route, stranger, 0)) == signature(answer)
+
+
+@slashes
+def test_a_path_names_every_method_that_it_has(world, objects, slash):
+    project, names = objects
+    paths = {route.partition(" ")[2] for route in ROUTES} - {"/docs", "/openapi.json"}
+    for path in paths:
+        has = {route.partition(" ")[0] for route in ROUTES if route.endswith(f" {path}")}
+        answer = ask(world, f"PUT {path}", None, project.id, names, slash)
+        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed"), path
+        expected = has | ({"HEAD"} if "GET" in has else set())
+        assert set(answer.headers["allow"].split(", ")) == expected, path
+
+
+@pytest.mark.parametrize("route", [name for name in ROUTES if name.startswith("GET ")])
+def test_head_says_what_get_says_and_sends_no_body(world, objects, route):
+    project, names = objects
+    slash = "" if route.endswith(("/docs", ".json", "{name}")) else "/"
+    token = project.key(*ALL_SCOPES)
+    got = ask(world, route, token, project.id, names, slash)
+    head = ask(world, route.replace("GET", "HEAD"), token, project.id, names, slash)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    for name in ("content-type", "cache-control"):
+        assert head.headers.get(name) == got.headers.get(name)
+    assert ask(world, route, token, project.id, names, slash).status_code == got.status_code
 
 
 def test_the_body_is_not_read_before_the_key(world):

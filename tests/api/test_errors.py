@@ -24,7 +24,7 @@ def test_a_method_that_does_not_exist_has_the_shape_of_every_error(world):
     answer = world.ask("DELETE", project.path("events/"), project.reader)
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert set(answer.json()) == SHAPE
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 def test_what_nobody_foresaw_is_logged_without_its_text_and_answered_without_any(

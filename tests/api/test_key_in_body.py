@@ -246,8 +246,13 @@ def test_many_slow_bodies_keep_nobody_out_who_sends_the_key_ahead(hasty, project
         busy = wait_until(full)
         headers = {"Authorization": f"Bearer {admin}"}
         known = hasty.post(project.path("query/"), json=QUERY, headers=headers)
+        in_query = hasty.post(
+            project.path("query/"), json=QUERY, params={"personal_api_key": admin}
+        )
+        wrong = hasty.post(project.path("query/"), json=QUERY, params={"personal_api_key": "wrong"})
     assert (busy.json()["code"], busy.headers["Retry-After"]) == ("busy", "1")
-    assert known.status_code == 200
+    assert (known.status_code, in_query.status_code) == (200, 200)
+    assert wrong.status_code == 503
 
     def room():
         answer = hasty.post(project.path("query/"), json=QUERY | {"personal_api_key": admin})

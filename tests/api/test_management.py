@@ -101,8 +101,10 @@ def test_an_organization_is_renamed_and_keeps_its_slug(ask):
     assert renamed["updated_at"] > renamed["created_at"]
 
 
-def test_a_new_organization_comes_with_keys_and_is_its_own(ask, home, keyring):
-    made = ask("POST", "/api/organizations/", {"name": "Delta & Söhne"}, status=201)
+def test_a_new_organization_comes_with_keys_and_is_its_own(ask, home, keyring, world):
+    first = world.project().key(Scope.ADMIN)
+    new = {"name": "Delta & Söhne"}
+    made = ask("POST", "/api/organizations/", new, status=201, token=first)
     assert made.keys() >= ORGANIZATION
     token = made["personal_key"]["token"]
     assert ask("GET", "/api/organizations/@current/", token=token)["id"] == made["id"]
@@ -112,8 +114,23 @@ def test_a_new_organization_comes_with_keys_and_is_its_own(ask, home, keyring):
     ask("GET", f"/api/organizations/{made['id']}/", status=404)
     ask("GET", f"/api/projects/{project['id']}/", status=404)
     ask("GET", f"/api/projects/{home.id}/", token=token, status=404)
-    again = ask("POST", "/api/organizations/", {"name": "Delta & Söhne"}, status=201)
+    again = ask("POST", "/api/organizations/", new, status=201, token=first)
     assert again["slug"] != made["slug"]
+    told = ask("GET", "/api/organizations/@current/audit_log/", limit=1, token=first)["results"][0]
+    assert (told["action"], told["subject"]) == ("organization.create", again["id"])
+    theirs = ask("GET", "/api/organizations/@current/audit_log/", token=token)["results"]
+    assert {(entry["actor"], entry["address"]) for entry in theirs} == {("operator", None)}
+
+
+def test_only_the_first_organization_makes_others_and_it_stays(ask, world, admin):
+    before = ask("GET", "/api/organizations/@current/audit_log/")
+    refused = ask("POST", "/api/organizations/", {"name": "n"}, status=403)
+    assert refused["code"] == "permission_denied"
+    assert ask("GET", "/api/organizations/@current/audit_log/") == before
+    first = world.project().key(*ALL_SCOPES)
+    kept = ask("DELETE", "/api/organizations/@current/", token=first, status=400)
+    assert (kept["code"], kept["type"]) == ("first_organization", "validation_error")
+    assert ask("GET", "/api/log/", token=first)
 
 
 def test_a_project_has_the_contracts_shape_and_its_key_once(ask, home, keyring):
@@ -158,6 +175,39 @@ def test_rules_are_changed_and_counted(ask, home):
     last = ask("PATCH", path, {"retention_days": None, "name": "renamed", "capture": "accept"})
     assert (last["retention_days"], last["name"], last["capture"]) == (None, "renamed", "accept")
     assert last["dropped_distinct_ids"] == ["a", "b"]
+
+
+def test_a_change_of_nothing_changes_nothing(ask, home):
+    before = ask("GET", home.path())
+    log = ask("GET", "/api/organizations/@current/audit_log/")["count"]
+    assert ask("PATCH", home.path(), {}) == before
+    assert ask("PATCH", home.path()) == before
+    assert ask("GET", "/api/organizations/@current/audit_log/")["count"] == log
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        *(("retention_days", value) for value in (True, "30", 1.0, 1.5, [30])),
+        *((name, None) for name in ("name", "capture", "dropped_distinct_ids")),
+        *(("keep_other_spans", value) for value in (None, 1, "yes")),
+        ("capture", "ACCEPT"),
+        ("dropped_distinct_ids", "ada"),
+        ("name", 1),
+    ],
+)
+def test_a_rule_of_another_type_is_refused_and_changes_nothing(ask, home, member, value):
+    before = ask("GET", home.path())
+    refused = ask("PATCH", home.path(), {member: value}, status=400)
+    assert (refused["type"], refused["attr"]) == ("validation_error", member)
+    assert ask("GET", home.path()) == before
+
+
+def test_the_schema_of_a_change_has_null_where_it_means_something(world):
+    schemas = world.http.get("/openapi.json").json()["paths"]["/api/projects/{project_id}/"]
+    body = schemas["patch"]["requestBody"]["content"]["application/json"]["schema"]
+    nullable = {name for name, each in body["properties"].items() if "null" in str(each)}
+    assert nullable == {"retention_days", "personal_api_key"}
 
 
 def test_a_rotated_project_key_ends_and_other_keys_do_not(ask, keyring):
@@ -222,8 +272,9 @@ def test_a_key_is_not_found_under_another_project(ask, home):
     ],
 )
 @pytest.mark.parametrize("path", ["/api/organizations/", "/api/projects/"])
-def test_a_body_that_cannot_be_is_refused_by_its_member(ask, path, body, attr):
-    refused = ask("POST", path, body, status=400)
+def test_a_body_that_cannot_be_is_refused_by_its_member(ask, world, path, body, attr):
+    first = world.project().key(Scope.ADMIN)
+    refused = ask("POST", path, body, token=first, status=400)
     assert (refused["type"], refused["attr"]) == ("validation_error", attr)
     assert "\x1b" not in refused["detail"]
 
@@ -235,6 +286,9 @@ def test_a_body_that_cannot_be_is_refused_by_its_member(ask, path, body, attr):
         ({"name": "n", "kind": "personal"}, "scopes"),
         ({"name": "n", "kind": "personal", "scopes": ["fly"]}, "scopes.0"),
         ({"name": "n", "scopes": ["admin"]}, "scopes"),
+        ({"name": "n", "kind": None}, "kind"),
+        ({"name": "n", "scopes": None}, "scopes"),
+        ({"name": None}, "name"),
     ],
 )
 def test_a_key_that_cannot_be_is_refused(ask, home, body, attr):
@@ -317,8 +371,16 @@ def test_a_deletion_is_seen_by_its_organization_only(ask, world, home):
     ask("DELETE", f"/api/projects/{made}/", status=202)
     stranger = world.foreign_project().key(Scope.READ)
     theirs = ask("GET", f"/api/projects/{made}/deletion/", token=stranger, status=404)
-    nobodys = ask("GET", "/api/projects/987654321/deletion/", token=stranger, status=404)
-    assert theirs == nobodys
+    for none in (987654321, 2**31, 10**17, "9" * 40):
+        assert ask("GET", f"/api/projects/{none}/deletion/", token=stranger, status=404) == theirs
+
+
+def test_a_keys_own_project_is_not_being_deleted(ask, home):
+    said = [
+        ask("GET", f"/api/projects/{each}/deletion/", status=404) for each in (home.id, "@current")
+    ]
+    assert said[0]["detail"] == "This project is not being deleted."
+    assert said[0] == said[1]
 
 
 def test_deleting_an_organization_ends_the_key_that_asked(ask, home, keyring, admin):

@@ -1,6 +1,7 @@
 """`nilometer orgs`, `projects` and `keys` do the same through a server and in a data directory."""
 
 import json
+import os
 from contextlib import closing
 
 import pytest
@@ -44,7 +45,15 @@ def run_json(*arguments):
     return json.loads(run(*arguments, "--json").stdout)
 
 
-def test_an_organization_is_made_renamed_and_listed(keyring):
+@pytest.fixture
+def first(request, keyring, monkeypatch):
+    """Act as an admin of the deployment's first organization, where the way has a key."""
+    if "server" in request.node.name:
+        project = request.getfixturevalue("world").project()
+        monkeypatch.setenv("NILOMETER_API_KEY", project.key(*ALL_SCOPES))
+
+
+def test_an_organization_is_made_renamed_and_listed(keyring, first):
     made = run("orgs", "create", "Delta").stdout.split()
     kinds = [keyring.authenticate_blocking(token).kind for token in made]
     assert kinds == [KeyKind.PERSONAL, KeyKind.PROJECT]
@@ -89,7 +98,8 @@ def test_nothing_is_deleted_without_a_yes(keyring):
 
 def test_a_key_goes_through_its_life(keyring):
     project = str(run_json("projects", "list")[0]["id"])
-    made = run_json("keys", "create", "--project", project, "--kind", "personal", "--scope", "read")
+    made = run_json("keys", "create", "--kind", "personal", "--scope", "read")
+    assert str(made["project_id"]) == project, "by default it is the key's own, or the oldest"
     assert keyring.authenticate_blocking(made["token"]).scopes == {Scope.READ}
     assert "laptop" in run("keys", "rename", made["id"], "laptop").stdout
     rotated = run("keys", "rotate", made["id"]).stdout.strip()
@@ -117,11 +127,35 @@ def test_the_audit_log_tells_what_the_commands_did(keyring):
     assert "-> Told" in shown
 
 
-def test_an_organization_is_deleted_with_its_projects(keyring):
-    token = run("projects", "create", "with it").stdout.strip()
-    assert "Deleted" in run("orgs", "delete", "@current", "--yes").stdout
-    with pytest.raises(UnknownKey):
-        keyring.authenticate_blocking(token)
+def test_an_organization_is_deleted_with_its_projects(keyring, first, monkeypatch):
+    made = run_json("orgs", "create", "doomed")
+    organization, token = made["id"], made["personal_key"]["token"]
+    if "NILOMETER_API_KEY" in os.environ:
+        monkeypatch.setenv("NILOMETER_API_KEY", token)
+        organization = "@current"
+    of_it = run("projects", "create", "with it", "--org", organization).stdout.strip()
+    assert "Deleted" in run("orgs", "delete", organization, "--yes").stdout
+    for ended in (token, of_it):
+        with pytest.raises(UnknownKey):
+            keyring.authenticate_blocking(ended)
+
+
+def test_the_first_organization_is_not_deleted(keyring, first):
+    refused = run("orgs", "delete", "@current", "--yes", code=1)
+    assert "the first organization operates this deployment" in refused.stderr
+    assert run_json("projects", "list")
+
+
+def test_a_project_is_made_in_the_current_organization(keyring):
+    run("projects", "create", "here", "--org", "@current")
+    assert "here" in {each["name"] for each in run_json("projects", "list")}
+
+
+def test_keys_of_no_project_are_not_found(keyring):
+    assert "project" in run("keys", "list", "--project", "999999999", code=1).stderr.lower()
+    assert "project" in run("keys", "create", "--project", "999999999", code=1).stderr.lower()
+    run("keys", "create", "--project", "one", code=2)
+    run("keys", "create", "--project", "../1", code=2)
 
 
 def test_a_data_directory_goes_before_a_key(tmp_path, monkeypatch):

@@ -15,10 +15,11 @@ MAX_DISTINCT_ID = 1000
 MAX_RETENTION_DAYS = 36500
 
 MAX_ORGANIZATIONS = 1000
+"""Of a deployment; those that were deleted do not count."""
 MAX_PROJECTS = 2000
-"""Of one organization, those being deleted included (capture contract, section 6)."""
+"""Of one organization (capture contract, section 6); those given up for deletion do not count."""
 MAX_KEYS = 1000
-"""Of one project, revoked ones included."""
+"""Of one project; revoked ones do not count."""
 
 PROJECT_SCOPES = frozenset({Scope.CAPTURE})
 """All that a project key may do."""

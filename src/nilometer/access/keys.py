@@ -49,16 +49,18 @@ class Keys:
         name, granted = checked_name(name), checked_scopes(kind, scopes)
         with self._database.session() as session:
             project = live_project(session, self._authority, project_id)
-            count = select(func.count()).where(ApiKey.project_id == project_id)
-            check_room(session.scalar(count) or 0, MAX_KEYS, "keys of this project")
             return issue(session, self._authority, project, kind, name, granted)
 
     def list(self, project_id: int | None) -> list[KeyInfo]:
-        """The keys of a project, or of all, oldest first; revoked ones too."""
+        """The keys of a project, or of all, oldest first; revoked ones too, and none of a project
+        that is being deleted."""
         query = within(select(ApiKey), ApiKey.organization_id, self._authority)
-        if project_id is not None:
-            query = query.where(ApiKey.project_id == project_id)
+        query = query.join(Project, Project.id == ApiKey.project_id)
+        query = query.where(Project.tombstoned_at.is_(None))
         with self._database.read() as session:
+            if project_id is not None:
+                live_project(session, self._authority, project_id)
+                query = query.where(ApiKey.project_id == project_id)
             keys = session.scalars(query.order_by(ApiKey.created_at, ApiKey.id))
             return [key_info(key) for key in keys]
 
@@ -144,7 +146,12 @@ def issue(
     scopes: frozenset[Scope],
     token: str | None = None,
 ) -> IssuedKey:
-    """A new key of the project, within a transaction; with this token, if one is given."""
+    """A new key of the project, within a transaction; with this token, if one is given.
+
+    Raises InvalidInput when the project has as many live keys as it may.
+    """
+    live = select(func.count()).where(ApiKey.project_id == project.id, ApiKey.revoked_at.is_(None))
+    check_room(session.scalar(live) or 0, MAX_KEYS, "live keys of this project")
     token = token or tokens.generate(kind)
     key = ApiKey(
         id=new_id(),

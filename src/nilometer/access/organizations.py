@@ -25,6 +25,7 @@ from nilometer.access.views import (
 )
 from nilometer.database.engine import Database
 from nilometer.domain import clock
+from nilometer.errors import InvalidInput
 
 
 class Organizations:
@@ -39,12 +40,21 @@ class Organizations:
 
     def create(self, name: str) -> tuple[OrganizationInfo, IssuedKeys]:
         """A new organization with a project "default", its project key, and a personal key with
-        every scope: without one nobody could act on it. Raises InvalidInput."""
+        every scope: without one nobody could act on it. Raises InvalidInput.
+
+        Its own log names the operator as its maker; the maker's log has who it was.
+        """
         name = checked_name(name)
         with self._database.session() as session:
             count = select(func.count()).where(Organization.tombstoned_at.is_(None))
             check_room(session.scalar(count) or 0, MAX_ORGANIZATIONS, "organizations")
-            return add_organization(session, self._authority, name)
+            home = self._authority.organization_id
+            if home is None:
+                return add_organization(session, self._authority, name)
+            made = add_organization(session, OPERATOR, name)
+            subject, detail = made[0].organization_id, {"name": name}
+            self._record(session, Action.ORGANIZATION_CREATE, home, detail, subject)
+            return made
 
     def list(self) -> list[OrganizationInfo]:
         """The organizations, oldest first: for the operator all, for others their own."""
@@ -61,10 +71,9 @@ class Organizations:
 
     def is_first(self, organization_id: str) -> bool:
         """Whether it is the one that the deployment's first project was made in, and so the one of
-        who runs it. No other ever takes its place, also when it is deleted."""
-        first = select(Project.organization_id).order_by(Project.id).limit(1)
+        who runs it. It cannot be deleted, and no other ever takes its place."""
         with self._database.read() as session:
-            return session.scalar(first) == organization_id
+            return _first(session) == organization_id
 
     def rename(self, organization_id: str, name: str) -> OrganizationInfo:
         """Give it another name; its slug stays. Raises InvalidInput."""
@@ -78,9 +87,18 @@ class Organizations:
 
     def delete(self, organization_id: str) -> list[DeletionInfo]:
         """Tombstone an organization with every project and so every key of it; returns the
-        deletions of its projects."""
+        deletions of its projects.
+
+        Raises InvalidInput for the first: nobody could operate the deployment any more.
+        """
         with self._database.session() as session:
             organization = live_organization(session, self._authority, organization_id)
+            if organization.id == _first(session):
+                raise InvalidInput(
+                    "the first organization operates this deployment and stays; "
+                    "delete projects of it, or rename it",
+                    code="first_organization",
+                )
             projects = session.scalars(
                 select(Project).where(
                     Project.organization_id == organization.id, Project.tombstoned_at.is_(None)
@@ -93,14 +111,19 @@ class Organizations:
             return [deletion_info(deletion) for deletion in deletions]
 
     def _record(
-        self, session: Session, action: Action, organization_id: str, detail: Mapping[str, object]
+        self,
+        session: Session,
+        action: Action,
+        organization_id: str,
+        detail: Mapping[str, object],
+        subject: str | None = None,
     ) -> None:
         audit.record(
             session,
             self._authority,
             action,
             organization_id=organization_id,
-            subject=organization_id,
+            subject=subject or organization_id,
             detail=detail,
         )
 
@@ -136,6 +159,10 @@ def add_organization(
         to_print=personal_key is None,
     )
     return organization_info(organization), keys
+
+
+def _first(session: Session) -> str | None:
+    return session.scalar(select(Project.organization_id).order_by(Project.id).limit(1))
 
 
 def _new_slug(session: Session, name: str) -> str:

@@ -24,7 +24,7 @@ from nilometer.access.bounds import (
 )
 from nilometer.access.keys import DEFAULT_NAME, issue_default, reissue
 from nilometer.access.lookup import live_organization, live_project, within
-from nilometer.access.tables import Project, ProjectDeletion
+from nilometer.access.tables import MAX_PROJECT_ID, Project, ProjectDeletion
 from nilometer.access.types import (
     OPERATOR,
     Action,
@@ -97,7 +97,8 @@ class Projects:
         retention_days: int | Literal["default"] | None = None,
         keep_other_spans: bool | None = None,
     ) -> ProjectInfo:
-        """Change a project's name or rules and raise their version. None leaves what it is.
+        """Change a project's name or rules and raise their version. None leaves what it is, and
+        nothing but None changes nothing.
 
         `dropped_distinct_ids` replaces the list; retention "default" follows the setting again.
         Raises InvalidInput for what is out of bounds.
@@ -116,7 +117,8 @@ class Projects:
             changes["retention_days"] = None if retention_days == "default" else retention_days
         with self._database.session() as session:
             project = live_project(session, self._authority, project_id)
-            self._apply(session, project, changes)
+            if changes:
+                self._apply(session, project, changes)
             return project_info(project)
 
     def rotate(self, project_id: int) -> IssuedKey:
@@ -139,19 +141,14 @@ class Projects:
 
     def deletion(self, project_id: int) -> DeletionInfo:
         """How far a deletion has come. Raises NotFound for a project that is not being deleted."""
-        for deletion in self.deletions(project_id):
-            return deletion
-        raise NotFound(f"no project {project_id} is being deleted", attr="project_id")
-
-    def deletions(self, project_id: int | None = None) -> list[DeletionInfo]:
-        """The deletions, newest first."""
         query = select(ProjectDeletion).join(Project, Project.id == ProjectDeletion.project_id)
         query = within(query, Project.organization_id, self._authority)
-        if project_id is not None:
-            query = query.where(Project.id == project_id)
-        query = query.order_by(ProjectDeletion.requested_at.desc(), ProjectDeletion.project_id)
+        query = query.where(Project.id == project_id)
         with self._database.read() as session:
-            return [deletion_info(deletion) for deletion in session.scalars(query)]
+            found = session.scalar(query) if 1 <= project_id <= MAX_PROJECT_ID else None
+            if found is None:
+                raise NotFound(f"no project {project_id} is being deleted", attr="project_id")
+            return deletion_info(found)
 
     def _add(self, session: Session, name: str, organization_id: str | None) -> Project:
         organization = live_organization(session, self._authority, organization_id)

@@ -15,16 +15,23 @@ import orjson
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
-from nilometer.access.types import Authority, KeyKind, Principal, Scope, UnknownKey
+from nilometer.access import tokens
+from nilometer.access.tables import MAX_PROJECT_ID
+from nilometer.access.types import (
+    Authority,
+    KeyKind,
+    Principal,
+    Scope,
+    TooManyGuesses,
+    UnknownKey,
+)
 from nilometer.api.bodies import read_bytes
 from nilometer.api.errors import NotAuthenticated, PermissionDenied
 from nilometer.api.services import Context, Ctx
 from nilometer.capture.provenance import client_address
 from nilometer.errors import InvalidInput, NotFound
 
-# Longer than any key that is ever issued or may be set.
-_LONGEST_KEY = 128
-_LONGEST_PROJECT_ID = 18
+_LONGEST_PROJECT_ID = len(str(MAX_PROJECT_ID))
 _PARAMETER = "personal_api_key"
 # Stands for what was sent in place of a key and can be none, such as a number.
 _NO_KEY = "\0"
@@ -71,48 +78,64 @@ async def credential(request: Request, ctx: Context) -> tuple[str, str]:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip(), "request Authorization header"
-    token = await _key_in_body(request, ctx)
+    in_query = request.query_params.get(_PARAMETER, "").strip()
+    token = await _key_in_body(request, ctx, in_query)
     if token:
         return token, "body"
-    token = request.query_params.get(_PARAMETER, "").strip()
-    if token:
-        return token, "query string"
+    if in_query:
+        return in_query, "query string"
     raise NotAuthenticated(
         "Authentication credentials were not provided.", code="not_authenticated"
     )
 
 
-async def _key_in_body(request: Request, ctx: Context) -> str:
+async def _key_in_body(request: Request, ctx: Context, in_query: str) -> str:
     """The member `personal_api_key` of a body that says it is JSON, and is; else "".
 
     The body is then read before anybody knows whose it is. So few are read at once, and a slow one
-    is given up early: this way in must not become a way to shut others out.
+    is given up early: this way in must not become a way to shut others out. Who has a key in the
+    query is known, and is not held up.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0]
     if media_type.strip().lower() != "application/json":
         return ""
-    async with ctx.unknown_bodies.passed():
-        try:
-            wait = ctx.services.settings.body_idle_timeout
-            sent = orjson.loads(await read_bytes(request, seconds=wait))
-        except (InvalidInput, orjson.JSONDecodeError):
-            return ""  # said to whoever has a key, elsewhere in the request
+    try:
+        if in_query and await _is_key(in_query, request, ctx):
+            sent = orjson.loads(await read_bytes(request))
+        else:
+            async with ctx.unknown_bodies.passed():
+                wait = ctx.services.settings.body_idle_timeout
+                sent = orjson.loads(await read_bytes(request, seconds=wait))
+    except (InvalidInput, orjson.JSONDecodeError):
+        return ""  # said to whoever has a key, elsewhere in the request
     key = cast("dict[str, Any]", sent).get(_PARAMETER) if isinstance(sent, dict) else None
     if key is None or isinstance(key, str):
         return (key or "").strip()
     return _NO_KEY
 
 
+async def _is_key(token: str, request: Request, ctx: Context) -> bool:
+    try:
+        await _admitted(token, request, ctx)
+    except (UnknownKey, TooManyGuesses):
+        return False
+    return True
+
+
 async def authenticate(request: Request, ctx: Context) -> Principal:
     """Whose key it is. Raises NotAuthenticated with the contract's sentences."""
     token, place = await credential(request, ctx)
-    invalid = NotAuthenticated(f"Personal API key found in {place} is invalid.")
-    if len(token) > _LONGEST_KEY or not token.isascii():
-        raise invalid
     try:
-        return await ctx.services.keyring.admit(token, _address(request, ctx))
+        return await _admitted(token, request, ctx)
     except UnknownKey:
-        raise invalid from None
+        raise NotAuthenticated(f"Personal API key found in {place} is invalid.") from None
+
+
+async def _admitted(token: str, request: Request, ctx: Context) -> Principal:
+    """Raises UnknownKey; what can be no key is not counted as a guess at one."""
+    if len(token) > tokens.MAX_LENGTH or not token.isascii():
+        raise UnknownKey("This can be no key.")
+    return await ctx.services.keyring.admit(token, _address(request, ctx))
 
 
 def require(scope: Scope) -> Callable[[Request, Context], Awaitable[Principal]]:
@@ -159,19 +182,19 @@ def require_in_organization(scope: Scope) -> Callable[..., Awaitable[Member]]:
     return in_organization
 
 
-def require_operator() -> Callable[..., Awaitable[Principal]]:
-    """A dependency: the principal, who may operate the deployment itself: it has the scope, in the
+def require_first(scope: Scope) -> Callable[..., Awaitable[Member]]:
+    """A dependency: the caller, who may act on the deployment itself: they have the scope, in the
     deployment's first organization. What is of no project may be of any other organization's."""
-    permitted = require(Scope.OPERATE)
+    permitted = require(scope)
 
-    async def operator(request: Request, ctx: Ctx) -> Principal:
+    async def operator(request: Request, ctx: Ctx) -> Member:
         principal = await permitted(request, ctx)
         accounts, own = ctx.services.accounts, principal.organization_id
         if not await ctx.database_workers.run(lambda: accounts.organizations.is_first(own)):
             raise PermissionDenied(
                 "Only a key of this deployment's first organization may operate all of it."
             )
-        return principal
+        return Member(principal, _address(request, ctx))
 
     return operator
 
@@ -185,7 +208,7 @@ def _address(request: Request, ctx: Context) -> str:
 
 
 async def _project(text: str, principal: Principal, ctx: Context) -> int:
-    project_id = principal.project.project_id if text == CURRENT else parsed_project_id(text)
+    project_id = named_project(text, principal)
     if project_id == principal.project.project_id:
         return project_id
     try:
@@ -197,10 +220,13 @@ async def _project(text: str, principal: Principal, ctx: Context) -> int:
     return project_id
 
 
-def parsed_project_id(text: str) -> int:
-    """The project id that a path holds. Raises NotFound for what can be none."""
+def named_project(text: str, principal: Principal) -> int:
+    """The project id that a path holds, or the key's own for `@current`. Raises NotFound for what
+    can be none."""
+    if text == CURRENT:
+        return principal.project.project_id
     decimal = text.isascii() and text.isdigit() and not text.startswith("0")
-    if not decimal or len(text) > _LONGEST_PROJECT_ID:
+    if not decimal or len(text) > _LONGEST_PROJECT_ID or int(text) > MAX_PROJECT_ID:
         raise no_project()
     return int(text)
 
@@ -215,4 +241,5 @@ Operator = Annotated[Caller, Depends(require_in_project(Scope.OPERATE))]
 ProjectAdmin = Annotated[Caller, Depends(require_in_project(Scope.ADMIN))]
 OrganizationReader = Annotated[Member, Depends(require_in_organization(Scope.READ))]
 OrganizationAdmin = Annotated[Member, Depends(require_in_organization(Scope.ADMIN))]
-DeploymentOperator = Annotated[Principal, Depends(require_operator())]
+DeploymentOperator = Annotated[Member, Depends(require_first(Scope.OPERATE))]
+DeploymentAdmin = Annotated[Member, Depends(require_first(Scope.ADMIN))]

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import orjson
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from nilometer.api.errors import RequestTimeout
 from nilometer.api.services import context
@@ -18,9 +27,10 @@ MAX_BODY = 2 * 1024 * 1024
 
 class Body(BaseModel):
     """What a request may say. An unknown member is refused: a misspelt one that is silently ignored
-    changes nothing and looks as if it had."""
+    changes nothing and looks as if it had. So is a value of another type: `"30"` and `true` are no
+    numbers of days."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     personal_api_key: SecretStr | None = Field(
         None, description="The key, for clients that cannot send an Authorization header."
@@ -28,6 +38,26 @@ class Body(BaseModel):
 
 
 Kind = TypeVar("Kind", bound=Body)
+Value = TypeVar("Value")
+
+
+class _Given:
+    """Takes null out of the JSON schema of a member whose default is None."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return next(each for each in handler(schema)["anyOf"] if each != {"type": "null"})
+
+
+def _not_null(value: object) -> object:
+    if value is None:
+        raise PydanticCustomError("null", "Leave it out, or give a value in place of null")
+    return value
+
+
+Given = Annotated[Value | None, BeforeValidator(_not_null), _Given()]
+"""A member that may be left out, and is then None; null itself says nothing, and is refused."""
 
 
 async def read_body(request: Request, kind: type[Kind]) -> Kind:
@@ -35,7 +65,8 @@ async def read_body(request: Request, kind: type[Kind]) -> Kind:
     was sent."""
     body = await read_bytes(request)
     try:
-        return kind.model_validate(orjson.loads(body or b"{}"))
+        orjson.loads(body or b"{}")  # which takes no NaN
+        return kind.model_validate_json(body or b"{}")
     except orjson.JSONDecodeError:
         raise InvalidInput("The body is not JSON.", code="parse_error") from None
     except ValidationError as error:

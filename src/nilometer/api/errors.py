@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nilometer.access.types import TooManyGuesses, UnknownKey
+from nilometer.api import methods
 from nilometer.api.fairness import OwnShareTaken
 from nilometer.blobs.types import BlobExpired
 from nilometer.errors import InvalidInput, NilometerError, NotFound, Unavailable
@@ -69,6 +70,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(NilometerError, _nilometer_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(methods.HeadAsGet)
     app.add_middleware(UnexpectedErrors)
 
 
@@ -108,11 +110,15 @@ def _validation_error(_: Request, error: Exception) -> Response:
     return answer(400, ("validation_error", str(first["type"]), detail), attr)
 
 
-def _http_error(_: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = error.headers
+    if error.status_code == 405:
+        # Starlette names the methods of one route, and a path has a route for each method.
+        headers = {"Allow": methods.allowed(request.app.routes, request.scope)}
     code = _HTTP_CODES.get(error.status_code, "invalid_request")
     kind = "server_error" if error.status_code >= 500 else "invalid_request"
-    return answer(error.status_code, (kind, code, f"{error.detail}."), headers=error.headers)
+    return answer(error.status_code, (kind, code, f"{error.detail}."), headers=headers)
 
 
 class UnexpectedErrors:

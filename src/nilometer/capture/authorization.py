@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from nilometer.access import tokens
 from nilometer.access.types import KeyKind, Principal, ProjectConfig, Scope
 from nilometer.capture.refusals import InvalidKey, MissingKey
 
-MAX_TOKEN_BYTES = 64
 _UNKNOWN = "it is not a project API key of this server"
 
 
@@ -32,7 +32,7 @@ def shaped_token(token: bytes) -> str:
 def _shape_fault(token: bytes) -> str | None:
     if not token:
         return "empty"
-    if len(token) > MAX_TOKEN_BYTES:
+    if len(token) > tokens.MAX_LENGTH:
         return "too_long"
     if not token.isascii():
         return "not_ascii"

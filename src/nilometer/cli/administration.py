@@ -17,7 +17,7 @@ from urllib.parse import quote
 import typer
 
 from nilometer.access.types import CaptureMode, KeyKind, Scope
-from nilometer.cli.client import DEFAULT_URL, Client, Key, connected, segment
+from nilometer.cli.client import DEFAULT_URL, OWN_PROJECT, Client, Key, connected, segment
 from nilometer.cli.offline import DataDir, open_accounts
 from nilometer.errors import NotFound
 
@@ -86,9 +86,7 @@ class Administration(Protocol):
         """The keys of a project, or all within reach."""
         ...
 
-    def create_key(
-        self, kind: KeyKind, project_id: int, name: str, scopes: Sequence[Scope]
-    ) -> Json:
+    def create_key(self, kind: KeyKind, project: str, name: str, scopes: Sequence[Scope]) -> Json:
         """With `token`."""
         ...
 
@@ -164,11 +162,9 @@ class _ThroughServer:
         ids = [project["id"] for project in self._list("/api/projects/")]
         return [key for each in ids for key in self._list(f"{_project(each)}keys/")]
 
-    def create_key(
-        self, kind: KeyKind, project_id: int, name: str, scopes: Sequence[Scope]
-    ) -> Json:
+    def create_key(self, kind: KeyKind, project: str, name: str, scopes: Sequence[Scope]) -> Json:
         body = {"kind": kind, "name": name, "scopes": list(scopes)}
-        return json.loads(self._client.post(f"{_project(project_id)}keys/", body))
+        return json.loads(self._client.post(f"{_project(project)}keys/", body))
 
     def rename_key(self, key_id: str, name: str) -> Json:
         return json.loads(self._client.patch(self._key(key_id), {"name": name}))
@@ -225,7 +221,7 @@ class _InDataDirectory:
 
     def create_project(self, name: str, organization_id: str | None) -> Json:
         project, key = self._accounts.projects.create_with_key(
-            name, organization_id=organization_id
+            name, organization_id=organization_id and self._own(organization_id)
         )
         return self._shapes.project(project, key.token)
 
@@ -254,10 +250,10 @@ class _InDataDirectory:
     def keys(self, project_id: int | None) -> list[Json]:
         return [self._shapes.key(key) for key in self._accounts.keys.list(project_id)]
 
-    def create_key(
-        self, kind: KeyKind, project_id: int, name: str, scopes: Sequence[Scope]
-    ) -> Json:
-        key = self._accounts.keys.create(kind=kind, project_id=project_id, name=name, scopes=scopes)
+    def create_key(self, kind: KeyKind, project: str, name: str, scopes: Sequence[Scope]) -> Json:
+        key = self._accounts.keys.create(
+            kind=kind, project_id=self._project(project), name=name, scopes=scopes
+        )
         return self._shapes.issued_key(key)
 
     def rename_key(self, key_id: str, name: str) -> Json:
@@ -268,6 +264,15 @@ class _InDataDirectory:
 
     def revoke_key(self, key_id: str) -> Json:
         return self._shapes.key(self._accounts.keys.revoke(key_id))
+
+    def _project(self, text: str) -> int:
+        """The id, or that of the oldest project for `@current`."""
+        if text != OWN_PROJECT:
+            return int(text)
+        found = self._accounts.projects.list()
+        if not found:
+            raise NotFound("there is no project; make one with `nilometer projects create`")
+        return found[0].project_id
 
     def _own(self, organization_id: str) -> str:
         """The id, or that of the oldest organization for `@current`."""
@@ -281,5 +286,5 @@ def _organization(organization_id: str) -> str:
     return f"/api/organizations/{quote(organization_id, safe='@')}/"
 
 
-def _project(project_id: int) -> str:
+def _project(project_id: int | str) -> str:
     return f"/api/projects/{project_id}/"

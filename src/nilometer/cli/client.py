@@ -33,7 +33,20 @@ Key = Annotated[
         help="A personal key. Prefer the environment: other users see command lines.",
     ),
 ]
-Project = Annotated[int, typer.Option("--project", min=1, help="The project's id.")]
+OWN_PROJECT = "@current"
+"""Stands for the key's own project in a path."""
+
+
+def _project(text: str) -> str:
+    if text == OWN_PROJECT or (text.isascii() and text.isdigit() and not text.startswith("0")):
+        return text
+    raise typer.BadParameter(f"give the id of a project, or {OWN_PROJECT} for the key's own")
+
+
+Project = Annotated[
+    str,
+    typer.Option("--project", metavar="ID", callback=_project, help="By default the key's own."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
 
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -10,6 +10,7 @@ import typer
 from nilometer.cli.app import app
 from nilometer.cli.client import (
     DEFAULT_URL,
+    OWN_PROJECT,
     AsJson,
     Client,
     Key,
@@ -44,7 +45,7 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, help="So many, the newest.")] = 50,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     unowned: Nobodys = False,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +65,7 @@ def show(
     letter_id: Identifier,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     unowned: Nobodys = False,
     as_json: AsJson = False,
 ) -> None:
@@ -88,7 +89,7 @@ def replay(
     reason: Reason = None,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     unowned: Nobodys = False,
     as_json: AsJson = False,
 ) -> None:
@@ -110,7 +111,7 @@ def discard(
     reason: Annotated[str, typer.Option(help="Why; it is kept with your key's id.")],
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     unowned: Nobodys = False,
     as_json: AsJson = False,
 ) -> None:
@@ -128,7 +129,7 @@ def _open(client: Client, path: str, reason: str | None) -> list[str]:
     return [letter["id"] for letter in found.values()]
 
 
-def _path(project: int, letter_id: str | None = None, *, unowned: bool) -> str:
+def _path(project: str, letter_id: str | None = None, *, unowned: bool) -> str:
     path = _UNOWNED_PATH if unowned else f"/api/projects/{project}/dead_letters/"
     return path if letter_id is None else f"{path}{segment(letter_id)}/"
 

@@ -10,6 +10,7 @@ import typer
 from nilometer.cli.app import app
 from nilometer.cli.client import (
     DEFAULT_URL,
+    OWN_PROJECT,
     AsJson,
     Key,
     Project,
@@ -42,7 +43,7 @@ def list_events(
     limit: Annotated[int, typer.Option(min=1, help="So many, the newest.")] = 50,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     as_json: AsJson = False,
 ) -> None:
     """List events, newest first; `nilometer events show UUID` shows one."""
@@ -73,7 +74,7 @@ def show(
     ] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     as_json: AsJson = False,
 ) -> None:
     """Show one event with its properties."""

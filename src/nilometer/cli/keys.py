@@ -9,6 +9,7 @@ import typer
 from nilometer.access.types import KeyKind, Scope
 from nilometer.cli.administration import Administration
 from nilometer.cli.app import app
+from nilometer.cli.client import OWN_PROJECT, Project
 from nilometer.cli.managing import Shown, managing, secrets, sentence, table
 from nilometer.cli.output import visible
 
@@ -25,7 +26,7 @@ def create(
     kind: Annotated[
         KeyKind, typer.Option(help="project: captures only. personal: what its scopes say.")
     ] = KeyKind.PROJECT,
-    project: Annotated[int, typer.Option(help="The project that it belongs to.")] = 1,
+    project: Project = OWN_PROJECT,
     name: Annotated[str, typer.Option(help="What you will know it by.")] = "unnamed",
     scope: Annotated[
         list[Scope] | None,

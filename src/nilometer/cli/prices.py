@@ -12,6 +12,7 @@ import typer
 from nilometer.cli.app import app
 from nilometer.cli.client import (
     DEFAULT_URL,
+    OWN_PROJECT,
     AsJson,
     Key,
     Project,
@@ -73,7 +74,7 @@ def check(
     days: Annotated[int, typer.Option(min=1, help="Look at so many days.")] = 30,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     as_json: AsJson = False,
 ) -> None:
     """List the models called that have no price or are deprecated, with the nearest names."""
@@ -111,7 +112,7 @@ def add(
     everyone: Everyone = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
 ) -> None:
     """Add a price of your own, or say which model a deployment is. Prints its id."""
     body = {
@@ -135,7 +136,7 @@ def list_overrides(
     everyone: Everyone = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     as_json: AsJson = False,
 ) -> None:
     """List the prices of your own."""
@@ -154,7 +155,7 @@ def remove(
     everyone: Everyone = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
 ) -> None:
     """Remove a price of your own."""
     with connected(url, key) as client:
@@ -162,7 +163,7 @@ def remove(
     typer.echo("Removed.")
 
 
-def _path(project: int, *, everyone: bool) -> str:
+def _path(project: str, *, everyone: bool) -> str:
     return "/api/price_overrides/" if everyone else f"/api/projects/{project}/price_overrides/"
 
 

@@ -16,6 +16,7 @@ from nilometer.cli import sql_text
 from nilometer.cli.app import app
 from nilometer.cli.client import (
     DEFAULT_URL,
+    OWN_PROJECT,
     AsJson,
     Client,
     Key,
@@ -61,7 +62,7 @@ def query(
     ] = None,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     as_json: AsJson = False,
 ) -> None:
     """Ask in SQL; docs/sql.md has the tables, and 20 examples."""

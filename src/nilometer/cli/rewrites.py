@@ -12,6 +12,7 @@ import typer
 from nilometer.cli.app import app
 from nilometer.cli.client import (
     DEFAULT_URL,
+    OWN_PROJECT,
     AsJson,
     Client,
     Key,
@@ -49,7 +50,7 @@ def reprice(
     no_wait: NoWait = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     as_json: AsJson = False,
 ) -> None:
     """Price a project's calls again, by the prices of now.
@@ -69,7 +70,7 @@ def remap(
     no_wait: NoWait = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     as_json: AsJson = False,
 ) -> None:
     """Map a project's events again, by the converters of now.
@@ -87,7 +88,7 @@ def rewrites(
     cancel: Annotated[bool, typer.Option("--cancel", help="End it; what it did stays.")] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     as_json: AsJson = False,
 ) -> None:
     """List a project's passes over stored rows, show one, or cancel it."""
@@ -107,7 +108,7 @@ def rewrites(
 
 
 def _carry_out(
-    client: Client, project: int, body: dict[str, Any], *, no_wait: bool, as_json: bool
+    client: Client, project: str, body: dict[str, Any], *, no_wait: bool, as_json: bool
 ) -> None:
     text = client.post(_path(project), body)
     rewrite = json.loads(text)
@@ -148,5 +149,5 @@ def _tell_progress(rewrite: dict[str, Any]) -> None:
         typer.echo(f"\r{share} ", nl=False, err=True)
 
 
-def _path(project: int) -> str:
+def _path(project: str) -> str:
     return f"/api/projects/{project}/rewrites/"

@@ -11,6 +11,7 @@ import typer
 from nilometer.cli.app import app
 from nilometer.cli.client import (
     DEFAULT_URL,
+    OWN_PROJECT,
     AsJson,
     Key,
     Project,
@@ -40,7 +41,7 @@ def list_traces(
     limit: Annotated[int, typer.Option(min=1, help="So many, the latest.")] = 50,
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     as_json: AsJson = False,
 ) -> None:
     """List traces, the latest started first."""
@@ -65,7 +66,7 @@ def show_trace(
     trace_id: Annotated[str, typer.Argument(metavar="TRACE_ID")],
     url: Url = DEFAULT_URL,
     key: Key = None,
-    project: Project = 1,
+    project: Project = OWN_PROJECT,
     as_json: AsJson = False,
 ) -> None:
     """Draw one trace as a tree: durations, models, tokens, errors."""
@@ -104,6 +105,7 @@ def _summary_line(trace: dict[str, Any]) -> Text:
         *(["1 error"] if trace["error_count"] == 1 else []),
         *([f"{trace['error_count']} errors"] if trace["error_count"] > 1 else []),
         _tokens(trace),
+        _cost(trace),
         ", ".join(map(_cut, trace["models"])),
     ]
     name = _cut(trace["name"] or trace["trace_id"])
@@ -136,6 +138,13 @@ def _tokens(of: dict[str, Any]) -> str:
         return ""
     shown = ["–" if count is None else f"{count:,}" for count in (sent, got)]
     return f"{shown[0]} → {shown[1]} tokens"
+
+
+def _cost(trace: dict[str, Any]) -> str:
+    """The computed cost of a trace, and how many of its calls are not in it."""
+    total, unpriced = trace["total_cost_usd"], trace["unpriced_call_count"]
+    without = f"{unpriced} unpriced" if unpriced else ""
+    return ", ".join(filter(None, (f"${total}" if total is not None else "", without)))
 
 
 def _cut(text: str) -> str:

@@ -14,7 +14,7 @@ from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
 
 from nilometer.api.answers import json_answer, list_answer
-from nilometer.api.auth import DeploymentOperator, Operator, actor_of
+from nilometer.api.auth import DeploymentOperator, Operator
 from nilometer.api.bodies import Body, documented, read_bytes
 from nilometer.api.routes.events import Text
 from nilometer.api.routing import NO_PARAMETERS, QueryModel, private_router, route
@@ -166,10 +166,10 @@ async def show_unowned_dead_letter(letter_id: str, _: DeploymentOperator, ctx: C
     dependencies=[NO_PARAMETERS],
 )
 async def replay_unowned_dead_letter(
-    letter_id: str, principal: DeploymentOperator, ctx: Ctx
+    letter_id: str, member: DeploymentOperator, ctx: Ctx
 ) -> Response:
     """Put a record of no project into the log again; one that no reader can read is refused."""
-    return await _replay(ctx, UNOWNED, letter_id, actor_of(principal))
+    return await _replay(ctx, UNOWNED, letter_id, member.actor)
 
 
 @route(
@@ -181,10 +181,10 @@ async def replay_unowned_dead_letter(
     dependencies=[NO_PARAMETERS],
 )
 async def discard_unowned_dead_letter(
-    request: Request, letter_id: str, principal: DeploymentOperator, ctx: Ctx
+    request: Request, letter_id: str, member: DeploymentOperator, ctx: Ctx
 ) -> Response:
     """Decide that a record of no project is not wanted: `{"reason": "…"}`."""
-    return await _discard(request, ctx, UNOWNED, letter_id, actor_of(principal))
+    return await _discard(request, ctx, UNOWNED, letter_id, member.actor)
 
 
 async def _list(request: Request, ctx: Context, owner: Owner, query: DeadLettersQuery) -> Response:

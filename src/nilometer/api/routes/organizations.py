@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from nilometer.access.accounts import Accounts
 from nilometer.api import shapes
 from nilometer.api.answers import counted_answer, json_answer
-from nilometer.api.auth import Member, OrganizationAdmin, OrganizationReader
+from nilometer.api.auth import DeploymentAdmin, Member, OrganizationAdmin, OrganizationReader
 from nilometer.api.bodies import Body, documented, read_body
 from nilometer.api.routing import NO_PARAMETERS, QueryModel, private_router, route
 from nilometer.api.services import Context, Ctx
@@ -62,9 +62,9 @@ async def list_organizations(
     openapi_extra=documented(NameBody),
     dependencies=[NO_PARAMETERS],
 )
-async def create_organization(request: Request, member: OrganizationAdmin, ctx: Ctx) -> Response:
-    """A new organization with a project and keys, which are shown this once. The key that asks
-    stays in its own organization and cannot see the new one."""
+async def create_organization(request: Request, member: DeploymentAdmin, ctx: Ctx) -> Response:
+    """A new organization with a project and keys, which are shown this once. For an admin of the
+    deployment's first organization, whose key stays there and cannot see the new one."""
     body = await read_body(request, NameBody)
     accounts = acting(ctx, member)
 

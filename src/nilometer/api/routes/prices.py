@@ -9,10 +9,9 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 
 from nilometer.access.price_overrides import PriceOverrides
-from nilometer.access.types import Authority, Principal
 from nilometer.api import shapes
 from nilometer.api.answers import json_answer
-from nilometer.api.auth import Caller, DeploymentOperator, ProjectAdmin, Reader, actor_of
+from nilometer.api.auth import DeploymentOperator, Member, ProjectAdmin, Reader
 from nilometer.api.bodies import Body, documented, read_body
 from nilometer.api.routing import NO_PARAMETERS, QueryModel, private_router, route
 from nilometer.api.services import Context, Ctx
@@ -58,7 +57,7 @@ class CheckQuery(QueryModel):
 @route(router, "GET", _OF_PROJECT, dependencies=[NO_PARAMETERS])
 async def list_overrides(caller: Reader, ctx: Ctx) -> Response:
     """The project's own prices. Those of all projects are not among them."""
-    own = _of_project(ctx, caller)
+    own = _overrides(ctx, caller)
     found = await ctx.database_workers.run(lambda: own.list(caller.project_id))
     return json_answer(_listed(found))
 
@@ -74,7 +73,7 @@ async def list_overrides(caller: Reader, ctx: Ctx) -> Response:
 async def add_override(request: Request, caller: ProjectAdmin, ctx: Ctx) -> Response:
     """A price of the project's own, before the operator's and the book's."""
     body = await read_body(request, OverrideBody)
-    own = _of_project(ctx, caller)
+    own = _overrides(ctx, caller)
     added = await ctx.database_workers.run(lambda: _added(own, caller.project_id, body))
     return json_answer(_json(added), 201)
 
@@ -82,15 +81,15 @@ async def add_override(request: Request, caller: ProjectAdmin, ctx: Ctx) -> Resp
 @route(router, "DELETE", f"{_OF_PROJECT}/{{override_id}}", dependencies=[NO_PARAMETERS])
 async def remove_override(override_id: str, caller: ProjectAdmin, ctx: Ctx) -> Response:
     """Remove a price of the project's own."""
-    own = _of_project(ctx, caller)
+    own = _overrides(ctx, caller)
     removed = await ctx.database_workers.run(lambda: own.remove(caller.project_id, override_id))
     return json_answer(_json(removed))
 
 
 @route(router, "GET", _OF_ALL, dependencies=[NO_PARAMETERS])
-async def list_everyones(principal: DeploymentOperator, ctx: Ctx) -> Response:
+async def list_everyones(member: DeploymentOperator, ctx: Ctx) -> Response:
     """The prices that the operator set for all projects."""
-    found = await ctx.database_workers.run(lambda: _of_all(ctx, principal).list(None))
+    found = await ctx.database_workers.run(lambda: _overrides(ctx, member).list(None))
     return json_answer(_listed(found))
 
 
@@ -102,18 +101,18 @@ async def list_everyones(principal: DeploymentOperator, ctx: Ctx) -> Response:
     openapi_extra=documented(OverrideBody),
     dependencies=[NO_PARAMETERS],
 )
-async def add_everyones(request: Request, principal: DeploymentOperator, ctx: Ctx) -> Response:
+async def add_everyones(request: Request, member: DeploymentOperator, ctx: Ctx) -> Response:
     """A price for all projects, before the file's and the book's."""
     body = await read_body(request, OverrideBody)
-    own = _of_all(ctx, principal)
+    own = _overrides(ctx, member)
     added = await ctx.database_workers.run(lambda: _added(own, None, body))
     return json_answer(_json(added), 201)
 
 
 @route(router, "DELETE", f"{_OF_ALL}/{{override_id}}", dependencies=[NO_PARAMETERS])
-async def remove_everyones(override_id: str, principal: DeploymentOperator, ctx: Ctx) -> Response:
+async def remove_everyones(override_id: str, member: DeploymentOperator, ctx: Ctx) -> Response:
     """Remove a price for all projects."""
-    own = _of_all(ctx, principal)
+    own = _overrides(ctx, member)
     removed = await ctx.database_workers.run(lambda: own.remove(None, override_id))
     return json_answer(_json(removed))
 
@@ -155,13 +154,8 @@ def _troubles(
         }
 
 
-def _of_project(ctx: Context, caller: Caller) -> PriceOverrides:
-    return ctx.services.accounts.acting_as(caller.authority).price_overrides
-
-
-def _of_all(ctx: Context, principal: Principal) -> PriceOverrides:
-    authority = Authority(actor_of(principal), None, principal.organization_id)
-    return ctx.services.accounts.acting_as(authority).price_overrides
+def _overrides(ctx: Context, member: Member) -> PriceOverrides:
+    return ctx.services.accounts.acting_as(member.authority).price_overrides
 
 
 def _added(own: PriceOverrides, project_id: int | None, body: OverrideBody) -> Override:

@@ -15,10 +15,10 @@ from nilometer.api.auth import (
     OrganizationReader,
     ProjectAdmin,
     Reader,
+    named_project,
     no_project,
-    parsed_project_id,
 )
-from nilometer.api.bodies import Body, documented, read_body
+from nilometer.api.bodies import Body, Given, documented, read_body
 from nilometer.api.routes.organizations import CountedAnswer, ListQuery, NameBody, acting
 from nilometer.api.routing import NO_PARAMETERS, private_router, route
 from nilometer.api.services import Ctx
@@ -34,11 +34,11 @@ _ONE = f"{_PATH}/{{project_id}}"
 class ProjectPatch(Body):
     """What to change; what is not given stays as it is."""
 
-    name: str | None = None
-    capture: CaptureMode | None = None
-    dropped_distinct_ids: list[str] | None = Field(None, description="In place of those before.")
+    name: Given[str] = None
+    capture: Given[CaptureMode] = None
+    dropped_distinct_ids: Given[list[str]] = Field(None, description="In place of those before.")
     retention_days: int | None = Field(None, description="null follows the server's setting.")
-    keep_other_spans: bool | None = Field(
+    keep_other_spans: Given[bool] = Field(
         None, description="Whether OpenTelemetry's spans that are not of AI are kept."
     )
 
@@ -133,13 +133,14 @@ async def delete_project(caller: ProjectAdmin, ctx: Ctx) -> Response:
 @route(router, "GET", f"{_ONE}/deletion", dependencies=[NO_PARAMETERS])
 async def show_deletion(project_id: str, member: OrganizationReader, ctx: Ctx) -> Response:
     """How far the deletion of a project has come; to be asked with a key of another project."""
-    number = parsed_project_id(project_id)
+    number = named_project(project_id, member.principal)
     projects = acting(ctx, member).projects
 
     def find() -> shapes.Json:
-        found = projects.deletions(number)
-        if found:
-            return shapes.deletion(found[0])
+        try:
+            return shapes.deletion(projects.deletion(number))
+        except NotFound:
+            pass  # it lives, or is none of theirs
         try:
             projects.get(number)
         except NotFound:
