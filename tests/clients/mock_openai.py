@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any
+
+from tests.clients.upstream import EVENT_STREAM, Upstream, serving
 
 TEXT = "Sixteen cubits."
 USAGE = {
@@ -26,35 +26,18 @@ USAGE = {
 @contextmanager
 def mock_openai() -> Iterator[str]:
     """The base URL of a running mock."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler())
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(_handler()) as url:
+        yield url
 
 
-def _handler() -> type[BaseHTTPRequestHandler]:
+def _handler() -> type[Upstream]:
     numbers = count(1)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_request(self, code: Any = "-", size: Any = "-") -> None:
-            """The base class would write a line for each."""
-
-        def do_GET(self) -> None:
-            """LiteLLM asks the upstream for its models."""
-            self._answer(200, "application/json", '{"object":"list","data":[]}')
-
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    class Handler(Upstream):
+        def post(self, asked: dict[str, Any]) -> None:
             if asked["model"] != "gpt-4o-mini":
                 error = {"error": {"message": "upstream broke", "type": "server_error"}}
-                self._answer(500, "application/json", json.dumps(error))
+                self.answer_json(500, error)
                 return
             head = {
                 "id": f"chatcmpl-mock-{next(numbers):016d}",
@@ -62,17 +45,9 @@ def _handler() -> type[BaseHTTPRequestHandler]:
                 "model": "gpt-4o-mini-2024-07-18",
             }
             if asked.get("stream"):
-                self._answer(200, "text/event-stream", "".join(_chunks(head)))
+                self.answer(200, EVENT_STREAM, "".join(_chunks(head)))
             else:
-                self._answer(200, "application/json", json.dumps(_completion(head)))
-
-        def _answer(self, status: int, content_type: str, text: str) -> None:
-            body = text.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+                self.answer_json(200, _completion(head))
 
     return Handler
 
