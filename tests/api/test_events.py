@@ -183,3 +183,31 @@ def test_links_and_slashes_are_optional_at_the_end(project):
     uuid = project.store()
     assert project.get("events").json() == project.get("events/").json()
     assert json.loads(project.get(f"events/{uuid}").text)["uuid"] == uuid
+
+
+def test_a_call_shows_its_computed_cost_beside_the_reported(project):
+    tokens = {"$ai_model": "gpt-4o-mini", "$ai_provider": "openai"}
+    tokens |= {"$ai_input_tokens": 1000, "$ai_output_tokens": 100}
+    silent = project.send(tokens)
+    reporting = project.send({**tokens, "$ai_total_cost_usd": 0.5})
+    unknown = project.send({**tokens, "$ai_model": "nobody-knows-it"})
+    span = project.send(tokens, event="$ai_span")
+    project.world.settle()
+    shown = {uuid: project.get(f"events/{uuid}/").json() for uuid in (silent, reporting, unknown)}
+    cost = shown[silent]["cost"]
+    # 1000 * 0.15 + 100 * 0.60 millionths of a dollar.
+    assert (cost["input_usd"], cost["output_usd"], cost["total_usd"]) == (
+        *("0.00015", "0.00006", "0.00021"),
+    )
+    assert (cost["reported_total_usd"], cost["price_source"], cost["reason"]) == (
+        *(None, "genai-prices", ""),
+    )
+    assert shown[silent]["properties"]["$ai_total_cost_usd"] == "0.00021"
+    both = shown[reporting]
+    assert (both["cost"]["total_usd"], both["cost"]["reported_total_usd"]) == ("0.00021", "0.5")
+    assert both["properties"]["$ai_total_cost_usd"] == 0.5
+    without = shown[unknown]
+    assert without["cost"]["total_usd"] is None
+    assert without["cost"]["reason"]
+    assert "$ai_total_cost_usd" not in without["properties"]
+    assert project.get(f"events/{span}/").json()["cost"] is None

@@ -14,12 +14,15 @@ from nilometer.clickhouse.store import Store
 from nilometer.domain.ai_record import BlobReference
 from nilometer.domain.identity import canonical_uuid
 from nilometer.errors import NotFound
-from nilometer.query import paging
+from nilometer.query import costs, paging
+from nilometer.query.costs import CallCost
 from nilometer.query.paging import Cursor, Listing, Page
 from nilometer.query.reader import Condition, Reader, Select, Table, equal, moment
 
 # A page ends early rather than hold more properties than this (and never before its first event).
 MAX_PAGE_BYTES = 16 * 1024**2
+
+_CALLS = frozenset({"$ai_generation", "$ai_embedding"})
 
 # An event's time in microseconds, and its uuid: its place in every list.
 Place = tuple[int, str]
@@ -49,7 +52,8 @@ class EventFilters:
 @dataclass(frozen=True, slots=True)
 class Event:
     """One stored event. Moments are microseconds since the epoch; `properties` is the exact JSON
-    text; `expires_at` is the instant from which its blobs cannot be read (`domain.retention`)."""
+    text; `expires_at` is the instant from which its blobs cannot be read (`domain.retention`);
+    `cost` is that of the call that it describes, None when it describes none."""
 
     uuid: str
     event: str
@@ -64,6 +68,7 @@ class Event:
     session_id: str | None
     properties: str
     blobs: tuple[BlobReference, ...]
+    cost: CallCost | None = None
 
 
 class Events:
@@ -153,7 +158,10 @@ class Events:
         if not places:
             return []
         rows = self._reader.rows(project_id, Select(_COLUMNS, "events", _at(places)))
-        found = {(event.timestamp, event.uuid): event for event in map(_event, rows)}
+        calls = {str(row["uuid"]): row["accepted_at_us"] for row in rows if row["event"] in _CALLS}
+        priced = costs.of_events(self._reader, project_id, calls)
+        read = [_event(row, priced.get(str(row["uuid"]))) for row in rows]
+        found = {(event.timestamp, event.uuid): event for event in read}
         return [found[place] for place in places if place in found]
 
 
@@ -197,7 +205,7 @@ def _from(start: Cursor | None) -> list[Condition]:
     return [bound, Condition(past, {"cursor_uuid": start.key})]
 
 
-def _event(row: Mapping[str, Any]) -> Event:
+def _event(row: Mapping[str, Any], cost: CallCost | None) -> Event:
     return Event(
         uuid=str(row["uuid"]),
         event=row["event"],
@@ -212,6 +220,7 @@ def _event(row: Mapping[str, Any]) -> Event:
         session_id=row["session_id"],
         properties=row["properties"],
         blobs=tuple(BlobReference(**blob) for blob in orjson.loads(row["blobs"] or "[]")),
+        cost=cost,
     )
 
 

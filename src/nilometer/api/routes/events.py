@@ -18,6 +18,7 @@ from nilometer.api.services import Context, Ctx
 from nilometer.domain import clock
 from nilometer.domain.ai_record import BlobReference
 from nilometer.query import paging, times
+from nilometer.query.costs import CallCost, money, with_costs
 from nilometer.query.events import Event, EventFilters
 from nilometer.query.hydration import Budget, Hydrated, Outcome, hydrate
 
@@ -40,6 +41,24 @@ class BlobAnswer(BaseModel):
     hydration: Outcome | None = None
 
 
+class CostAnswer(BaseModel):
+    """What the call of an event costs, USD, as exact decimal text; null when not known."""
+
+    call_id: str
+    input_usd: str | None = Field(description="Computed.")
+    output_usd: str | None
+    total_usd: str | None
+    reported_input_usd: str | None = Field(description="As the source reported it.")
+    reported_output_usd: str | None
+    reported_total_usd: str | None
+    reason: str = Field(description="Why there is no computed cost; empty when there is one.")
+    price_source: str = Field(description="genai-prices, or override:<id>.")
+    price_version: str
+    price_as_of: str = Field(description="The date of the price rule.")
+    priced_model: str
+    priced_provider: str
+
+
 class EventAnswer(BaseModel):
     """One event. Times are RFC 3339 in UTC, with microseconds."""
 
@@ -56,6 +75,7 @@ class EventAnswer(BaseModel):
     session_id: str | None
     properties: dict[str, Any]
     blobs: list[BlobAnswer]
+    cost: CostAnswer | None = Field(description="Of the call that it describes; null for none.")
 
 
 class EventsAnswer(BaseModel):
@@ -140,7 +160,8 @@ async def _shown(
 
 
 def event_json(event: Event, hydrated: Hydrated | None = None) -> dict[str, Any]:
-    """An event for orjson; its properties keep the exact text that is stored."""
+    """An event for orjson; its properties keep the exact text that is stored, and get the computed
+    costs that the source did not report."""
     now = clock.to_micros(clock.now())
     outcomes = hydrated.outcomes if hydrated else None
     properties = hydrated.properties if hydrated else event.properties
@@ -156,11 +177,30 @@ def event_json(event: Event, hydrated: Hydrated | None = None) -> dict[str, Any]
         "span_id": event.span_id,
         "parent_id": event.parent_id,
         "session_id": event.session_id,
-        "properties": orjson.Fragment(properties),
+        "properties": orjson.Fragment(with_costs(properties, event.cost)),
         "blobs": [
             _blob_json(blob, expired=event.expires_at <= now, outcomes=outcomes)
             for blob in event.blobs
         ],
+        "cost": None if event.cost is None else _cost_json(event.cost),
+    }
+
+
+def _cost_json(cost: CallCost) -> dict[str, Any]:
+    return {
+        "call_id": cost.call_id,
+        "input_usd": money(cost.cost_input),
+        "output_usd": money(cost.cost_output),
+        "total_usd": money(cost.cost_total),
+        "reported_input_usd": money(cost.reported_input_cost_usd),
+        "reported_output_usd": money(cost.reported_output_cost_usd),
+        "reported_total_usd": money(cost.reported_total_cost_usd),
+        "reason": cost.price_reason,
+        "price_source": cost.price_source,
+        "price_version": cost.price_version,
+        "price_as_of": cost.price_as_of,
+        "priced_model": cost.priced_model,
+        "priced_provider": cost.priced_provider,
     }
 
 

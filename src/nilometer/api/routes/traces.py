@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -17,6 +16,7 @@ from nilometer.api.routes.events import Text
 from nilometer.api.routing import NO_PARAMETERS, QueryModel, private_router, route
 from nilometer.api.services import Ctx
 from nilometer.query import paging, times
+from nilometer.query.costs import money
 from nilometer.query.traces import Trace, TraceFilters, TraceTree
 from nilometer.query.tree import Link, Node, walk
 
@@ -166,16 +166,12 @@ def trace_json(trace: Trace) -> dict[str, Any]:
         "call_count": trace.calls,
         "input_tokens": trace.input_tokens,
         "output_tokens": trace.output_tokens,
-        "total_cost_usd": _money(trace.total_cost),
-        "reported_total_cost_usd": _money(trace.reported_total_cost),
+        "total_cost_usd": money(trace.total_cost),
+        "reported_total_cost_usd": money(trace.reported_total_cost),
         "unpriced_call_count": trace.unpriced_calls,
         "session_id": trace.session_id,
         "distinct_id": trace.distinct_id,
     }
-
-
-def _money(amount: Decimal | None) -> str | None:
-    return None if amount is None else format(amount.normalize(), "f")
 
 
 def tree_json(found: TraceTree) -> dict[str, Any]:
