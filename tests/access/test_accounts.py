@@ -53,7 +53,7 @@ def test_a_given_personal_key_works_and_is_not_printed(accounts, keyring):
     issued = accounts.bootstrap("for-automation-0123456789")
     assert not issued.to_print
     assert keyring.authenticate_blocking("for-automation-0123456789").scopes == ALL_SCOPES
-    assert "automation" not in str(accounts.list_keys(None))
+    assert "automation" not in str(accounts.keys.list(None))
 
 
 def test_processes_that_start_at_once_bootstrap_once(database):
@@ -97,7 +97,7 @@ def test_a_bootstrap_that_fails_leaves_nothing(accounts, database, monkeypatch):
 
 def test_fifty_threads_create_fifty_keys_that_all_work(accounts, issued, keyring):
     def create(number):
-        return accounts.create_key(
+        return accounts.keys.create(
             kind=KeyKind.PROJECT, project_id=1, name=f"key {number}", scopes=()
         )
 
@@ -107,11 +107,11 @@ def test_fifty_threads_create_fifty_keys_that_all_work(accounts, issued, keyring
     assert {keyring.authenticate_blocking(key.token).key_id for key in keys} == {
         key.key_id for key in keys
     }
-    assert len(accounts.list_keys(1)) == 52
+    assert len(accounts.keys.list(1)) == 52
 
 
 def test_no_token_reaches_the_disk_or_a_repr(accounts, issued, database):
-    made = accounts.create_key(kind=KeyKind.PERSONAL, project_id=1, name="n", scopes=[Scope.READ])
+    made = accounts.keys.create(kind=KeyKind.PERSONAL, project_id=1, name="n", scopes=[Scope.READ])
     assert made.token not in repr(made)
     assert issued.personal_key.token not in repr(issued)
     files = b"".join(path.read_bytes() for path in database.path.parent.iterdir())
@@ -120,7 +120,7 @@ def test_no_token_reaches_the_disk_or_a_repr(accounts, issued, database):
 
 
 def test_a_personal_key_has_the_scopes_it_was_given(accounts, issued, keyring):
-    made = accounts.create_key(
+    made = accounts.keys.create(
         kind=KeyKind.PERSONAL, project_id=1, name="reader", scopes=[Scope.READ, Scope.OPERATE]
     )
     principal = keyring.authenticate_blocking(made.token)
@@ -129,18 +129,18 @@ def test_a_personal_key_has_the_scopes_it_was_given(accounts, issued, keyring):
 
 def test_a_personal_key_needs_a_scope_and_a_project_key_takes_no_other(accounts, issued):
     with pytest.raises(InvalidInput, match="approve, capture, operate") as caught:
-        accounts.create_key(kind=KeyKind.PERSONAL, project_id=1, name="n", scopes=())
+        accounts.keys.create(kind=KeyKind.PERSONAL, project_id=1, name="n", scopes=())
     assert caught.value.attr == "scopes"
     with pytest.raises(InvalidInput, match="captures, nothing else"):
-        accounts.create_key(kind=KeyKind.PROJECT, project_id=1, name="n", scopes=[Scope.READ])
+        accounts.keys.create(kind=KeyKind.PROJECT, project_id=1, name="n", scopes=[Scope.READ])
 
 
 @pytest.mark.parametrize("project_id", [2, 0, -1, 2**31, 2**63, 2**200])
 def test_a_key_of_no_project_is_refused(accounts, issued, project_id):
     with pytest.raises(NotFound, match="no project"):
-        accounts.create_key(kind=KeyKind.PROJECT, project_id=project_id, name="n", scopes=())
+        accounts.keys.create(kind=KeyKind.PROJECT, project_id=project_id, name="n", scopes=())
     with pytest.raises(NotFound, match="no project"):
-        accounts.set_capture(project_id, CaptureMode.DROP)
+        accounts.projects.change(project_id, mode=CaptureMode.DROP)
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 101, "a\x1b[2J", "two\nlines"])
@@ -162,25 +162,25 @@ def test_a_name_is_refused_or_can_be_shown_in_a_terminal(name):
 
 
 def test_a_revoked_key_stays_listed_with_its_first_time(accounts, issued):
-    first = accounts.revoke_key(issued.project_key.key_id)
+    first = accounts.keys.revoke(issued.project_key.key_id)
     assert first.revoked_at is not None
-    assert accounts.revoke_key(issued.project_key.key_id.upper()) == first
-    assert first in accounts.list_keys(1)
+    assert accounts.keys.revoke(issued.project_key.key_id.upper()) == first
+    assert first in accounts.keys.list(1)
 
 
 @pytest.mark.parametrize("key_id", [NOBODY, "", "1", "'; drop table api_keys; --"])
 def test_an_unknown_key_cannot_be_revoked(accounts, issued, key_id):
     with pytest.raises(NotFound):
-        accounts.revoke_key(key_id)
+        accounts.keys.revoke(key_id)
 
 
 def test_rotating_a_name_ends_its_keys_and_no_other(accounts, issued, keyring):
     def rotate():
-        return accounts.rotate_named(
+        return accounts.keys.rotate_named(
             kind=KeyKind.PERSONAL, project_id=1, name="make run", scopes=[Scope.READ]
         )
 
-    other = accounts.create_key(kind=KeyKind.PROJECT, project_id=1, name="make run", scopes=())
+    other = accounts.keys.create(kind=KeyKind.PROJECT, project_id=1, name="make run", scopes=())
     first, second = rotate(), rotate()
     with pytest.raises(UnknownKey):
         keyring.authenticate_blocking(first.token)
@@ -189,10 +189,10 @@ def test_rotating_a_name_ends_its_keys_and_no_other(accounts, issued, keyring):
 
 
 def test_a_rotation_that_fails_ends_nothing(accounts, issued, keyring, monkeypatch):
-    made = accounts.rotate_named(kind=KeyKind.PROJECT, project_id=1, name="n", scopes=())
+    made = accounts.keys.rotate_named(kind=KeyKind.PROJECT, project_id=1, name="n", scopes=())
     monkeypatch.setattr("nilometer.access.tokens.mask", lambda token: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        accounts.rotate_named(kind=KeyKind.PROJECT, project_id=1, name="n", scopes=())
+        accounts.keys.rotate_named(kind=KeyKind.PROJECT, project_id=1, name="n", scopes=())
     assert keyring.authenticate_blocking(made.token).key_id == made.key_id
 
 
@@ -223,14 +223,16 @@ def test_rules_change_one_by_one_and_raise_the_version(accounts, issued):
             project.retention_days,
         )
 
-    assert rules(accounts.list_projects()[0]) == (1, CaptureMode.ACCEPT, [], None)
-    changed = accounts.set_capture(1, CaptureMode.OVER_QUOTA)
+    assert rules(accounts.projects.list()[0]) == (1, CaptureMode.ACCEPT, [], None)
+    changed = accounts.projects.change(1, mode=CaptureMode.OVER_QUOTA)
     assert rules(changed) == (2, CaptureMode.OVER_QUOTA, [], None)
-    changed = accounts.set_capture(1, dropped_distinct_ids=["b", "a", "b"], retention_days=7)
+    changed = accounts.projects.change(1, dropped_distinct_ids=["b", "a", "b"], retention_days=7)
     assert rules(changed) == (3, CaptureMode.OVER_QUOTA, ["a", "b"], 7)
-    changed = accounts.set_capture(1, CaptureMode.ACCEPT, [], "default")
+    changed = accounts.projects.change(
+        1, mode=CaptureMode.ACCEPT, dropped_distinct_ids=[], retention_days="default"
+    )
     assert rules(changed) == (4, CaptureMode.ACCEPT, [], None)
-    assert [rules(project) for project in accounts.list_projects()] == [rules(changed)]
+    assert [rules(project) for project in accounts.projects.list()] == [rules(changed)]
 
 
 @pytest.mark.parametrize(
@@ -245,15 +247,15 @@ def test_rules_change_one_by_one_and_raise_the_version(accounts, issued):
 )
 def test_rules_out_of_bounds_change_nothing(accounts, issued, rules, attr):
     with pytest.raises(InvalidInput) as caught:
-        accounts.set_capture(1, **rules)
+        accounts.projects.change(1, **rules)
     assert caught.value.attr == attr
-    assert accounts.list_projects()[0].config_version == 1
+    assert accounts.projects.list()[0].config_version == 1
 
 
 def test_concurrent_changes_each_raise_the_version(accounts, issued):
     with ThreadPoolExecutor(20) as threads:
-        list(threads.map(lambda _: accounts.set_capture(1, CaptureMode.DROP), range(20)))
-    assert accounts.list_projects()[0].config_version == 21
+        list(threads.map(lambda _: accounts.projects.change(1, mode=CaptureMode.DROP), range(20)))
+    assert accounts.projects.list()[0].config_version == 21
 
 
 @given(st.lists(st.text(min_size=1, max_size=50), max_size=20))

@@ -170,7 +170,7 @@ def test_while_slowed_a_revoked_key_is_a_wrong_one(keyring, accounts, issued):
 
 
 def test_a_wrong_key_is_not_told_from_a_revoked_one(keyring, accounts, issued):
-    accounts.revoke_key(issued.project_key.key_id)
+    accounts.keys.revoke(issued.project_key.key_id)
     said = []
     for token in (issued.project_key.token, "nlm_proj_" + "x" * 43):
         with pytest.raises(UnknownKey) as caught:

@@ -103,7 +103,9 @@ def outcome(keyring, token):
 
 
 def test_a_key_brings_its_project_and_rules(keyring, accounts, issued):
-    accounts.set_capture(1, CaptureMode.DROP, ["a", "b"], 7)
+    accounts.projects.change(
+        1, mode=CaptureMode.DROP, dropped_distinct_ids=["a", "b"], retention_days=7
+    )
     principal = keyring.authenticate_blocking(issued.project_key.token)
     assert principal.organization_id == issued.organization_id
     assert principal.scopes == {Scope.CAPTURE}
@@ -131,12 +133,12 @@ def test_a_fresh_key_costs_no_look_up(keyring, token, watched):
 
 def test_wrong_revoked_and_deleted_are_refused_alike(keyring, accounts, issued, database):
     deleted = accounts.create_project("deleted")
-    of_deleted = accounts.create_key(
+    of_deleted = accounts.keys.create(
         kind=KeyKind.PROJECT, project_id=deleted.project_id, name="n", scopes=()
     )
     with database.session() as session:
         session.execute(text("update projects set tombstoned_at = '2026-01-01' where id = 2"))
-    accounts.revoke_key(issued.project_key.key_id)
+    accounts.keys.revoke(issued.project_key.key_id)
     said = set()
     for token in (
         issued.project_key.token,
@@ -165,7 +167,7 @@ def test_a_key_revoked_by_another_process_is_refused_within_five_seconds(
 ):
     token = issued.project_key.token
     keyring.authenticate_blocking(token)
-    accounts.revoke_key(issued.project_key.key_id)  # through its own connections
+    accounts.keys.revoke(issued.project_key.key_id)  # through its own connections
     clock.advance(2.4)
     assert keyring.cached(token) is not None
     clock.advance(2.6)
@@ -179,7 +181,7 @@ def test_a_key_in_steady_use_is_refreshed_in_the_background(
 ):
     token = issued.project_key.token
     keyring.authenticate_blocking(token)
-    accounts.set_capture(1, CaptureMode.DROP)
+    accounts.projects.change(1, mode=CaptureMode.DROP)
     clock.advance(2.5)
     watched.open.clear()
     stale = [keyring.cached(token) for _ in range(1000)]
@@ -221,14 +223,14 @@ def test_a_refresh_counts_from_when_it_began(keyring, token, clock, watched, set
 
 def test_changed_rules_take_effect_within_five_seconds(keyring, accounts, token, clock):
     keyring.authenticate_blocking(token)
-    accounts.set_capture(1, CaptureMode.OVER_QUOTA)
+    accounts.projects.change(1, mode=CaptureMode.OVER_QUOTA)
     clock.advance(5)
     assert keyring.authenticate_blocking(token).project.capture is CaptureMode.OVER_QUOTA
 
 
 def test_a_new_key_works_at_once(keyring, accounts, token):
     keyring.authenticate_blocking(token)
-    made = accounts.create_key(kind=KeyKind.PROJECT, project_id=1, name="n", scopes=())
+    made = accounts.keys.create(kind=KeyKind.PROJECT, project_id=1, name="n", scopes=())
     assert outcome(keyring, made.token) == made.key_id
 
 
@@ -378,7 +380,7 @@ def test_a_database_that_came_back_is_believed_within_a_second_of_use(
     clock.advance(6)
     with away(watched):
         assert outcome(keyring, token) == key_id
-    accounts.revoke_key(key_id)
+    accounts.keys.revoke(key_id)
     clock.advance(1)
     assert outcome(keyring, token) == key_id, "this use started the attempt"
     settled()
@@ -392,7 +394,7 @@ def test_an_old_failure_excuses_nothing(keyring, accounts, issued, watched, cloc
     clock.advance(6)
     with away(watched):
         outcome(keyring, token)
-    accounts.revoke_key(issued.project_key.key_id)
+    accounts.keys.revoke(issued.project_key.key_id)
     clock.advance(5)
     assert outcome(keyring, token) is UnknownKey
 
@@ -493,7 +495,9 @@ def test_accounts_and_keyring_agree_under_churn(keyring, database, issued):
     accounts = Accounts(database)
 
     def churn(number):
-        made = accounts.create_key(kind=KeyKind.PROJECT, project_id=1, name=f"n{number}", scopes=())
+        made = accounts.keys.create(
+            kind=KeyKind.PROJECT, project_id=1, name=f"n{number}", scopes=()
+        )
         assert outcome(keyring, made.token) == made.key_id
         return outcome(keyring, f"nlm_proj_{number}") is UnknownKey
 

@@ -113,7 +113,7 @@ def objects(world):
         "uuid": uuid,
         "trace_id": trace,
         "letter_id": project.dead_letter(),
-        "key_id": world.accounts.list_keys(project.id)[0].key_id,
+        "key_id": world.accounts.keys.list(project.id)[0].key_id,
         "override_id": project.price_override(),
         "rewrite_id": project.rewrite(),
         "organization_id": world.accounts.projects.get(project.id).organization_id,
@@ -226,7 +226,7 @@ def test_a_key_reaches_the_other_projects_of_its_organization(world, objects, ro
     if re.search(r"^(DELETE|PATCH)|rotate$", route):
         project = world.project()
         project.key()
-        names = {**names, "key_id": world.accounts.list_keys(project.id)[0].key_id}
+        names = {**names, "key_id": world.accounts.keys.list(project.id)[0].key_id}
     token = world.project().key(ROUTES[route])
     answer = ask(world, route, token, project.id, names)
     expected = next((status for pattern, status in ALLOWED if re.search(pattern, route)), 200)
@@ -277,7 +277,7 @@ def revoked(world):
     """A token that had every scope, and its project."""
     project = world.project()
     token = project.key(*ALL_SCOPES)
-    world.accounts.revoke_key(world.accounts.list_keys(project.id)[-1].key_id)
+    world.accounts.keys.revoke(world.accounts.keys.list(project.id)[-1].key_id)
     return token, project.id
 
 

@@ -183,7 +183,7 @@ def test_the_key_is_never_in_an_answer_nor_in_the_audit_log(world, send, project
 
 def test_a_revoked_key_is_a_wrong_key_here_too(world, send, project):
     token = project.key(Scope.READ)
-    world.accounts.revoke_key(world.accounts.list_keys(project.id)[-1].key_id)
+    world.accounts.keys.revoke(world.accounts.keys.list(project.id)[-1].key_id)
     revoked = send(QUERY | {"personal_api_key": token})
     wrong = send(QUERY | {"personal_api_key": "wrong"})
     assert (revoked.status_code, revoked.content) == (401, wrong.content)

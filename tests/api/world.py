@@ -101,7 +101,7 @@ class Project:
     def key(self, *scopes: Scope) -> str:
         """A new personal key with these scopes, or a project key without any."""
         kind = KeyKind.PERSONAL if scopes else KeyKind.PROJECT
-        return self.world.accounts.create_key(
+        return self.world.accounts.keys.create(
             kind=kind, project_id=self.id, name="test", scopes=scopes
         ).token
 

@@ -84,14 +84,14 @@ class Access:
     ) -> tuple[int, str]:
         """A new project with these rules: its id and a project key."""
         project = self.accounts.create_project("tests").project_id
-        self.accounts.set_capture(project, mode=mode, dropped_distinct_ids=dropped)
+        self.accounts.projects.change(project, mode=mode, dropped_distinct_ids=dropped)
         return project, self.key(project)
 
     def key(
         self, project: int, kind: KeyKind = KeyKind.PROJECT, scopes: Collection[Scope] = ()
     ) -> str:
         granted = scopes or (Scope.CAPTURE,)
-        return self.accounts.create_key(
+        return self.accounts.keys.create(
             kind=kind, project_id=project, name="tests", scopes=granted
         ).token
 

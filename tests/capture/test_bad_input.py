@@ -61,8 +61,8 @@ def test_a_personal_key_captures_into_its_home_project_if_its_scopes_allow(door)
 
 def test_a_revoked_key_answers_as_an_unknown_one(door):
     number, key = door.access.project()
-    [known] = door.access.accounts.list_keys(number)
-    door.access.accounts.revoke_key(known.key_id)
+    [known] = door.access.accounts.keys.list(number)
+    door.access.accounts.keys.revoke(known.key_id)
     assert (
         door.post(form(whole_event()), key=key).text
         == door.post(form(whole_event()), key="x" * 20).text

@@ -124,7 +124,7 @@ def test_two_projects_keep_the_same_uuid_each_for_itself(durable_door, log):
 
 def test_a_projects_retention_is_in_the_record_and_in_the_object_key(durable_door, log):
     number, key = durable_door.access.project()
-    durable_door.access.accounts.set_capture(number, retention_days=90)
+    durable_door.access.accounts.projects.change(number, retention_days=90)
     parts = form(event(), MODEL, **{"$ai_input": ("text/plain", b"x")})
     assert durable_door.post(parts, key=key).status_code == 200
     record: AiRecord = ai_record.decode(read_back(log)[0].payload)

@@ -111,7 +111,7 @@ def test_the_same_uuid_in_two_projects_is_two_events(tmp_path):
         database = Database(Settings(data_dir=tmp_path).database_url)
         accounts = Accounts(database)
         other = accounts.create_project("other")
-        key = accounts.create_key(
+        key = accounts.keys.create(
             kind=KeyKind.PROJECT, project_id=other.project_id, name="other", scopes=[]
         )
         database.close()

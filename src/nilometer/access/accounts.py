@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Literal
-
 from sqlalchemy import select
 
 from nilometer.access.audit import AuditLog
@@ -13,7 +10,7 @@ from nilometer.access.organizations import Organizations, add_organization
 from nilometer.access.price_overrides import PriceOverrides
 from nilometer.access.projects import Projects
 from nilometer.access.tables import Organization
-from nilometer.access.types import OPERATOR, Authority, CaptureMode, KeyKind, Scope
+from nilometer.access.types import OPERATOR, Authority
 from nilometer.access.views import IssuedKey, IssuedKeys, KeyInfo, ProjectInfo
 from nilometer.database.engine import Database
 
@@ -52,45 +49,6 @@ class Accounts:
                 return None
             return add_organization(session, _FIRST_START, DEFAULT_NAME, personal_key)[1]
 
-    def create_key(
-        self, *, kind: KeyKind, project_id: int, name: str, scopes: Collection[Scope]
-    ) -> IssuedKey:
-        """See `Keys.create`."""
-        return self.keys.create(kind=kind, project_id=project_id, name=name, scopes=scopes)
-
-    def rotate_named(
-        self, *, kind: KeyKind, project_id: int, name: str, scopes: Collection[Scope]
-    ) -> IssuedKey:
-        """See `Keys.rotate_named`."""
-        return self.keys.rotate_named(kind=kind, project_id=project_id, name=name, scopes=scopes)
-
-    def list_keys(self, project_id: int | None) -> list[KeyInfo]:
-        """See `Keys.list`."""
-        return self.keys.list(project_id)
-
-    def revoke_key(self, key_id: str) -> KeyInfo:
-        """See `Keys.revoke`."""
-        return self.keys.revoke(key_id)
-
     def create_project(self, name: str, *, organization_id: str | None = None) -> ProjectInfo:
         """See `Projects.create`."""
         return self.projects.create(name, organization_id=organization_id)
-
-    def list_projects(self) -> list[ProjectInfo]:
-        """See `Projects.list`."""
-        return self.projects.list()
-
-    def set_capture(
-        self,
-        project_id: int,
-        mode: CaptureMode | None = None,
-        dropped_distinct_ids: Collection[str] | None = None,
-        retention_days: int | Literal["default"] | None = None,
-    ) -> ProjectInfo:
-        """See `Projects.change`."""
-        return self.projects.change(
-            project_id,
-            mode=mode,
-            dropped_distinct_ids=dropped_distinct_ids,
-            retention_days=retention_days,
-        )

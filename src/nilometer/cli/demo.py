@@ -99,7 +99,7 @@ def _new_keys(data_dir: Path) -> list[str]:
     with closing(Database(load(data_dir=data_dir).database_url)) as database:
         accounts = Accounts(database)
         return [
-            accounts.rotate_named(
+            accounts.keys.rotate_named(
                 kind=kind, project_id=PROJECT, name="make run", scopes=scopes
             ).token
             for kind, scopes in (
