@@ -72,11 +72,43 @@ def call_row(project_id: int, text: str) -> dict:
     }
 
 
+def our_call(project_id: int, number: int) -> dict:
+    """A call of ours: no number of it is 0, and texts are numbers."""
+    text = str(number)
+    return (
+        call_row(project_id, text)
+        | _consumption(number, text)
+        | {
+            "session_id": str(number % 2 + 1),
+            "cost_total": Decimal("0.000000000000000001") * number,
+        }
+    )
+
+
+def their_call(project_id: int, number: int) -> dict:
+    """A call of another project, in ours's traces by name, with what a query would fail on."""
+    return (
+        call_row(project_id, f"{MARKER}-{number}")
+        | _consumption(0, MARKER)
+        | {
+            "trace_id": str(number % 4 + 1) if number % 2 else MARKER,
+            "session_id": "1" if number % 2 else MARKER,
+            "cost_total": Decimal(9999999999999999999),
+        }
+    )
+
+
+def _consumption(count: int, text: str) -> dict:
+    tokens = ("vector_input", "vector_output", "vector_total", "vector_cache_read")
+    texts = ("price_source", "price_version", "priced_model", "priced_provider")
+    return dict.fromkeys(tokens, count) | dict.fromkeys(texts, text)
+
+
 def fill_ours(store: Store, project_id: int, count: int = 12) -> None:
     insert(store, [our_row(project_id, number) for number in range(count)])
-    store.insert("calls", [call_row(project_id, str(number + 1)) for number in range(4)])
+    store.insert("calls", [our_call(project_id, number + 1) for number in range(4)])
 
 
 def fill_theirs(store: Store, project_id: int, count: int = 12) -> None:
     insert(store, [their_row(project_id, number) for number in range(count)])
-    store.insert("calls", [call_row(project_id, f"{MARKER}-{number}") for number in range(4)])
+    store.insert("calls", [their_call(project_id, number) for number in range(4)])

@@ -61,6 +61,17 @@ SHAPES = [
     "SELECT count() FROM traces WHERE toInt64(trace_id) > 1 AND trace_id IN "
     "(SELECT trace_id FROM {table} WHERE {condition})",
     "SELECT count(), sum(toInt64(call_id)) FROM calls WHERE toInt64(call_id) > 1",
+    "SELECT intDiv(9, vector_input) AS a, cost_total * toDecimal128(1, 9) AS b, price_source "
+    "FROM calls WHERE intDiv(8, vector_cache_read) >= 0 AND toInt64(price_version) > 0 "
+    "ORDER BY call_id",
+    "SELECT sum(cost_total), max(toInt64(priced_model)), count() FROM calls "
+    "WHERE intDiv(7, vector_output) > 0",
+    "SELECT trace_id, intDiv(9, input_tokens), total_cost_usd * toDecimal128(1, 9), models "
+    "FROM traces WHERE intDiv(8, call_count) > 0 ORDER BY trace_id",
+    "SELECT session_id, total_cost_usd, unpriced_call_count, toInt64(models[1]) FROM sessions "
+    "WHERE toInt64(session_id) > 0 ORDER BY session_id",
+    "SELECT sum(t.total_cost_usd), count() FROM traces AS t JOIN {table} AS e "
+    "ON toInt64(e.trace_id) = toInt64(t.trace_id) WHERE intDiv(9, t.output_tokens) > 0",
     "SELECT session_id, toInt64(session_id), models FROM sessions ORDER BY session_id",
 ]  # fmt: skip
 
