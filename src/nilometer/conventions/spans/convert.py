@@ -10,7 +10,7 @@ from nilometer.conventions import event_time, typed_values
 from nilometer.conventions.ai_properties import CALLS, EMBEDDING, GENERATION, SPAN, TRACE
 from nilometer.conventions.converted import Converted, event_uuid, nobody
 from nilometer.conventions.litellm_secrets import scrubbed_text
-from nilometer.conventions.spans import raw_usage, reading, span_events
+from nilometer.conventions.spans import coding_agents, raw_usage, reading, span_events
 from nilometer.conventions.spans.litellm_spans import PHOENIX_MARK
 from nilometer.conventions.spans.plan import Plan, plan_of
 from nilometer.conventions.spans.row import DISTINCT_ID, INPUT, OUTPUT, Convention
@@ -19,7 +19,7 @@ from nilometer.conventions.spans.table import DETECTION
 from nilometer.domain import clock
 from nilometer.domain.span import Span, SpanLink, plain
 
-MAPPING_VERSION = 1
+MAPPING_VERSION = 2
 """Grows whenever any span would become another event."""
 
 _LATEST = clock.to_micros(event_time.LATEST)
@@ -39,7 +39,8 @@ def convert(span: Span) -> Converted:
     ids has it from all that it says.
     """
     told = span_events.told(span.events)
-    attributes = {**told.details, **span.attributes} if told.details else span.attributes
+    attributes = coding_agents.attributes_of(span)
+    attributes = {**told.details, **attributes} if told.details else attributes
     plan = plan_of(attributes)
     usage = reading.usage_of(plan.counts, attributes)
     event = _event(span, plan, attributes, usage)

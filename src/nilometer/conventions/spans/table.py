@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nilometer.conventions.spans import (
+    coding_agents,
     genai,
     langfuse,
     litellm_spans,
@@ -34,6 +35,7 @@ CONVENTIONS: tuple[Convention, ...] = (
 """Every convention, in order of precedence."""
 
 DETECTION: tuple[Convention, ...] = (
+    coding_agents.CONVENTION,
     vercel.CONVENTION,
     pydantic_ai.CONVENTION,
     langfuse.CONVENTION,
