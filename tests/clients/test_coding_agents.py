@@ -19,7 +19,7 @@ def run(directory: Path, program: str, *arguments: str, **environment: str) -> s
     """What the program writes, with a home and a working directory of its own."""
     home = directory / "home"
     home.mkdir()
-    known = {"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    known = {"HOME": str(home), "PATH": f"/usr/local/bin:/usr/bin:/bin:{NODE / '.bin'}"}
     done = subprocess.run(
         [str(NODE / ".bin" / program), *arguments],
         env=known | environment,
