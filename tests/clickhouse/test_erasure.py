@@ -27,8 +27,8 @@ def fill(store, project_id, count):
     records = [
         Record(Position(0, n), each.headers(), each.payload) for n, each in enumerate(envelopes)
     ]
-    outcomes, _ = map_batch(records)
-    write(store, [each.rows for each in outcomes])
+    carried, _ = map_batch(records, max_events=count + 1)
+    write(store, [outcome.rows for each in carried for outcome in each.outcomes])
 
 
 def counts(store, project_id):
