@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -114,7 +115,8 @@ def test_plain_http_across_the_network_needs_a_word(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_missing_bucket_is_unavailable_and_not_a_missing_blob(s3: S3Server) -> None:
-    store = store_at(s3.endpoint, "bucket")
+    # Every server of moto in this process has the same buckets.
+    store = store_at(s3.endpoint, f"missing-{uuid4()}")
 
     for failing in each_operation(store):
         with pytest.raises(BlobsUnavailable, match="NoSuchBucket"):
@@ -124,7 +126,7 @@ def test_a_missing_bucket_is_unavailable_and_not_a_missing_blob(s3: S3Server) ->
 def each_operation(store: BlobStore) -> list[Callable[[], object]]:
     return [
         lambda: put(store, part("a", b"x")),
-        lambda: read(store, UNREACHABLE),
+        lambda: read(store, UNREACHABLE.replace("bucket", store.bucket)),
         lambda: asyncio.run(store.probe()),
         lambda: all_keys(store),
         lambda: asyncio.run(store.delete_project(1)),
