@@ -36,6 +36,7 @@ SERVER_MODULES = frozenset(
         "orjson",
         "prometheus_client",
         "pydantic_settings",
+        "re2",
         "sqlalchemy",
         "sqlglot",
         "uvicorn",
