@@ -52,7 +52,9 @@ class LiveBlobs:
         A rewind brings it back: those records wait again, and the store may have lost their rows.
         """
         now = clock.to_micros(self._now())  # before the log is asked: what comes meanwhile is later
-        lag = self._log.state().groups.get(self._group)
+        state = self._log.state()
+        lag = state.groups.get(self._group)
         if lag is None:
             return None
-        return lag.oldest_at if lag.records else now
+        known = now if state.as_of is None else min(now, state.as_of)
+        return lag.oldest_at if lag.records else known

@@ -298,7 +298,7 @@ class Embedded:
     def _refresh_gauges(self) -> None:
         state = self.log.state()
         metrics.LOG_RECORDS.set(state.depth)
-        metrics.LOG_BYTES.set(state.size)
+        metrics.LOG_BYTES.set(float("nan") if state.size is None else state.size)
         now = clock.to_micros(clock.now())
         for group, lag in state.groups.items():
             metrics.LOG_LAG.labels(group).set(lag.records)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from nilometer.log.append_times import AppendTimes
 from nilometer.log.port import LogUnavailable
 from nilometer.log.sqlite import SqliteLog, segment, writer
 from nilometer.log.sqlite.segment import Row, SegmentWriter
-from nilometer.log.sqlite.times import AppendTimes
 from nilometer.observability.metrics import REGISTRY
 from tests.log.logs import drain, envelope, eventually, numbers, open_log, poll
 

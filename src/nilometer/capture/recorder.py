@@ -14,7 +14,7 @@ from nilometer.capture.ai_event import AiEvent
 from nilometer.domain.ai_record import DOOR, DOOR_VERSION, AiRecord, BlobReference
 from nilometer.errors import NilometerError
 from nilometer.log.envelope import Envelope
-from nilometer.log.port import Log, LogFull, LogUnavailable
+from nilometer.log.port import Log, LogFull, LogUnavailable, RecordTooLarge
 
 _LOGGER = logging.getLogger(__name__)
 _REMOVAL_SECONDS = 5.0
@@ -38,8 +38,8 @@ class Recorder:
     ) -> None:
         """Make an event of the `ai` door durable. `accepted_at` is microseconds since the epoch.
 
-        Raises BlobsUnavailable, LogUnavailable and LogFull; the event is then not in the log. After
-        LogFull its blobs are gone again: a full disk must not fill further with what nobody names.
+        Raises BlobsUnavailable, LogUnavailable, LogFull and RecordTooLarge. After the last two its
+        blobs are gone again: a full disk must not fill further with what nobody names.
         """
         references = await self._stored_blobs(event, project, accepted_at)
         record = AiRecord(
@@ -61,12 +61,12 @@ class Recorder:
         )
         try:
             await self.append(envelope)
-        except LogFull:  # of the log's refusals, the one after which the record cannot turn up
+        except (LogFull, RecordTooLarge):  # the refusals after which the record cannot turn up
             await self._remove(references)
             raise
 
     async def append(self, envelope: Envelope) -> None:
-        """Make a record durable that has no blobs. Raises LogUnavailable and LogFull."""
+        """Make a record durable that has no blobs. Raises what the log's `append` does."""
         failpoints.hit("before_append")
         await self._log.append(envelope)
         failpoints.hit("after_append")

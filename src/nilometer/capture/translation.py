@@ -14,9 +14,11 @@ from nilometer.capture.refusals import (
     ParsingFault,
     Refusal,
     ServerBusy,
+    TooBig,
     TooManyKeys,
 )
 from nilometer.errors import InvalidInput, Unavailable
+from nilometer.log.port import RecordTooLarge
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ def translated(error: Exception) -> Refusal:
     match error:
         case UnknownKey():
             return unknown_key()
+        case RecordTooLarge():
+            return TooBig(error.detail, code=error.code)
         case InvalidInput():
             return ParsingFault(error.detail, code=error.code, attr=error.attr)
         case TooManyGuesses():

@@ -29,7 +29,8 @@ def lag(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> Non
         for name, group in state["groups"].items()
     ]
     show_table(("group", "records behind", "seconds behind", "oldest"), rows)
-    typer.echo(f"The log keeps {state['records']:,} records in {state['bytes']:,} bytes.")
+    size = "" if state["bytes"] is None else f" in {state['bytes']:,} bytes"
+    typer.echo(f"The log keeps {state['records']:,} records{size}.")
     if not state["ready"]:
         typer.echo(f"It takes no more: {visible(state['reason'])}")
     _tell_pipeline(state["pipeline"])

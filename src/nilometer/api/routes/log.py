@@ -42,7 +42,7 @@ class LogAnswer(BaseModel):
     ready: bool = Field(description="Whether an append would succeed.")
     reason: str
     records: int
-    bytes: int
+    bytes: int | None = Field(description="None where the log cannot tell.")
     groups: dict[str, LagAnswer]
     pipeline: PipelineAnswer | None = Field(description="None when none runs in this process.")
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from nilometer.log.append_times import AppendTimes
 from nilometer.log.envelope import Envelope
 from nilometer.log.port import Lag, LogFull, LogState, LogUnavailable, Position
 from nilometer.log.sqlite import disk, segment
@@ -21,7 +22,6 @@ from nilometer.log.sqlite.groups import GroupOffsets
 from nilometer.log.sqlite.segment import LogCorrupt
 from nilometer.log.sqlite.segments import Segments
 from nilometer.log.sqlite.storage import Limits, SegmentStorage
-from nilometer.log.sqlite.times import AppendTimes
 from nilometer.log.sqlite.writer import ThreadFuture, Waiting, Writer
 
 logger = logging.getLogger(__name__)

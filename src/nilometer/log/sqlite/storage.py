@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nilometer.log.append_times import AppendTimes
 from nilometer.log.port import LogFull
 from nilometer.log.sqlite import disk
 from nilometer.log.sqlite.consumer import Tail
 from nilometer.log.sqlite.groups import GroupOffsets
 from nilometer.log.sqlite.segment import Row, Segment
 from nilometer.log.sqlite.segments import Segments
-from nilometer.log.sqlite.times import AppendTimes
 
 logger = logging.getLogger(__name__)
 

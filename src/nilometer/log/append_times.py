@@ -6,21 +6,21 @@ import bisect
 import threading
 
 _MAX_ENTRIES = 4096
-_FIRST_STEP = 100_000  # microseconds
 
 
 class AppendTimes:
     """A sparse, bounded index from offset to append time. Thread-safe.
 
     A look-up answers the time of the nearest entry at or before the offset, which is at most one
-    step early; the step starts at 0.1 s and doubles whenever the index is full.
+    step early; the step starts at `step` microseconds and doubles whenever the index is full.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, step: int = 100_000, max_entries: int = _MAX_ENTRIES) -> None:
+        self._max_entries = max_entries
         self._lock = threading.Lock()
         self._offsets: list[int] = []
         self._times: list[int] = []
-        self._step = _FIRST_STEP
+        self._step = step
 
     def add(self, offset: int, at: int, *, exact: bool = False) -> None:
         """Note that the record at `offset` was appended at `at`. Offsets come in order.
@@ -30,7 +30,7 @@ class AppendTimes:
         if self._times and not exact and at - self._times[-1] < self._step:
             return
         with self._lock:
-            if len(self._offsets) >= _MAX_ENTRIES:
+            if len(self._offsets) >= self._max_entries:
                 self._thin()
             self._offsets.append(offset)
             self._times.append(at)
