@@ -48,24 +48,32 @@ class TokenVector:
     image_output: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in zip(_BUCKETS, _COUNTS(self), strict=True):
+        counts = self.counts
+        if {*map(type, counts)} == {int} and min(counts) >= 0:
+            return
+        for name, value in zip(_BUCKETS, counts, strict=True):
             if type(value) is not int or value < 0:
                 raise ValueError(f"{name} must be a whole number of tokens, 0 or more")
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """Every bucket, in the order of INPUT_BUCKETS and OUTPUT_BUCKETS."""
+        return _COUNTS(self)
+
+    @property
     def input(self) -> int:
         """All input, cached or not."""
-        return sum(_COUNTS(self)[: len(INPUT_BUCKETS)])
+        return sum(self.counts[: len(INPUT_BUCKETS)])
 
     @property
     def output(self) -> int:
         """All output, reasoning included."""
-        return sum(_COUNTS(self)[len(INPUT_BUCKETS) :])
+        return sum(self.counts[len(INPUT_BUCKETS) :])
 
     @property
     def total(self) -> int:
         """Input and output."""
-        return sum(_COUNTS(self))
+        return sum(self.counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

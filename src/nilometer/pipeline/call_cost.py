@@ -10,19 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from nilometer.conventions import usage
 from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, TokenVector, Usage
-from nilometer.pricing import NO_OVERRIDES, Overrides, Priced, price
+from nilometer.pricing import NO_OVERRIDES, Overrides, Priced, Quote, price
 
 OverridesOf = Callable[[int], Overrides]
 """A project's price overrides, by its id."""
 
-_VECTOR = (*INPUT_BUCKETS, *OUTPUT_BUCKETS, "input", "output", "total")
-_BUCKETS = frozenset((*INPUT_BUCKETS, *OUTPUT_BUCKETS))
+_VECTOR = tuple(
+    f"vector_{name}" for name in (*INPUT_BUCKETS, *OUTPUT_BUCKETS, "input", "output", "total")
+)
+_COST_OF = {name: f"cost_{name}" for name in (*INPUT_BUCKETS, *OUTPUT_BUCKETS)}
 _AMOUNTS = tuple(
     f"cost_{name}"
     for name in (*INPUT_BUCKETS, *OUTPUT_BUCKETS, "input", "output", "units", "total")
@@ -57,7 +59,9 @@ def usage_and_cost(
     found = usage.read(
         properties, provider=provider, model=model, event=name, convention=convention or None
     )
-    columns: dict[str, Any] = {"usage_convention": found.convention}
+    columns: dict[str, Any] = {}
+    if found.convention:
+        columns["usage_convention"] = found.convention
     if found.units:
         columns["usage_units"] = orjson.dumps(
             {unit: format(amount, "f") for unit, amount in sorted(found.units.items())}
@@ -65,9 +69,11 @@ def usage_and_cost(
     tier = properties.get("$ai_service_tier")
     tier = tier if isinstance(tier, str) else ""
     priced = price(found, provider=provider, model=model, at=at, tier=tier, overrides=overrides)
-    columns |= {"usage_reason": found.reason, "service_tier": tier}
-    columns |= _vector(found.vector) | _cost(priced)
-    return {column: value for column, value in columns.items() if value not in (None, "")}
+    if found.reason:
+        columns["usage_reason"] = found.reason
+    if tier:
+        columns["service_tier"] = tier
+    return columns | _vector(found.vector) | _cost(priced)
 
 
 def cost_of_call(call: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
@@ -104,34 +110,44 @@ def _vector_of(call: Mapping[str, Any]) -> TokenVector | None:
 def _vector(vector: TokenVector | None) -> dict[str, int]:
     if vector is None:
         return {}
-    return {f"vector_{name}": getattr(vector, name) for name in _VECTOR}
+    counts = vector.counts
+    entered, left = sum(counts[: len(INPUT_BUCKETS)]), sum(counts[len(INPUT_BUCKETS) :])
+    return dict(zip(_VECTOR, (*counts, entered, left, entered + left), strict=True))
 
 
-def _cost(priced: Priced) -> dict[str, str | None]:
-    found = {
-        "price_source": priced.source,
-        "price_version": priced.version,
-        "price_as_of": priced.as_of.isoformat() if priced.as_of else None,
-        "priced_model": priced.model,
-        "priced_provider": priced.provider,
-    }
-    if priced.costs is None:
-        return found | {"price_reason": priced.reason}
-    amounts = {name: cost for name, cost in priced.components.items() if name in _BUCKETS} | {
-        "input": priced.costs.input,
-        "output": priced.costs.output,
-        "units": priced.costs.units,
-        "total": priced.costs.total,
-    }
-    texts = {f"cost_{name}": _decimal_text(amount) for name, amount in amounts.items()}
+def _cost(priced: Priced) -> dict[str, str]:
+    """The `COST_COLUMNS` that have a value."""
+    found = _price_columns(priced.quote)
+    costs = priced.costs
+    if costs is None:
+        return found | {"price_reason": priced.reason} if priced.reason else found
+    amounts = {_COST_OF[name]: cost for name, cost in costs.components.items() if name in _COST_OF}
+    amounts["cost_input"] = costs.input
+    amounts["cost_output"] = costs.output
+    amounts["cost_units"] = costs.units
+    amounts["cost_total"] = costs.total
+    texts = {column: _decimal_text(amount) for column, amount in amounts.items()}
     if None in texts.values():
         return found | {"price_reason": "cost_out_of_range"}
-    return found | texts
+    return found | cast("dict[str, str]", texts)
+
+
+def _price_columns(quote: Quote) -> dict[str, str]:
+    columns = {
+        "price_source": quote.source,
+        "price_version": quote.version,
+        "price_as_of": quote.as_of.isoformat() if quote.as_of else "",
+        "priced_model": quote.model,
+        "priced_provider": quote.provider,
+    }
+    return {column: value for column, value in columns.items() if value}
 
 
 def _decimal_text(amount: Decimal) -> str | None:
     """The amount as the column takes it; None where it would have to round, which is never done."""
     text = format(amount, "f")
+    if len(text) <= _WHOLE_DIGITS:  # "0." and as many digits as may follow it
+        return text
     whole, _, fraction = text.partition(".")
     if len(fraction) > _DECIMALS:
         fraction = fraction.rstrip("0")

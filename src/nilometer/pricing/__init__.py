@@ -2,6 +2,7 @@
 network, except `files` and `refreshing`, which are asked to."""
 
 from nilometer.pricing.overrides import NO_OVERRIDES, Override, Overrides
+from nilometer.pricing.plans import Quote
 from nilometer.pricing.pricing import Priced, price
 from nilometer.pricing.resolving import Resolved, Unresolved, resolve
 
@@ -10,6 +11,7 @@ __all__ = [
     "Override",
     "Overrides",
     "Priced",
+    "Quote",
     "Resolved",
     "Unresolved",
     "price",

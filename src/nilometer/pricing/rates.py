@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from operator import attrgetter
 
 from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Usage
 from nilometer.pricing.exact import EXACT, LARGEST_COUNT, ZERO, of_units, per_token
@@ -14,9 +13,8 @@ BUCKETS = (*INPUT_BUCKETS, *OUTPUT_BUCKETS)
 MEASURES = frozenset({"images", "audio_seconds", "characters"})
 """Units that measure what tokens already pay for, where a call is paid by tokens."""
 
-_COUNTS = attrgetter(*BUCKETS)
 _INPUTS = len(INPUT_BUCKETS)
-_IS_INPUT = frozenset(INPUT_BUCKETS)
+_SIDES = tuple((bucket, bucket in OUTPUT_BUCKETS) for bucket in BUCKETS)
 Row = tuple[Decimal | None, ...]
 
 
@@ -73,9 +71,12 @@ class Rates:
         if vector is None and self.by_tokens:
             return "no_usage"
         components: dict[str, Decimal] = {}
-        if vector is not None and (reason := self._tokens(_COUNTS(vector), components)):
-            return reason
-        inputs, outputs = _sums(components)
+        inputs = outputs = ZERO
+        if vector is not None:
+            charges = self._tokens(vector.counts, components)
+            if isinstance(charges, str):
+                return charges
+            inputs, outputs = charges
         units = ZERO
         if usage.units or "requests" in self.units:
             paid = bool(components) and self.by_tokens
@@ -89,17 +90,20 @@ class Rates:
             return "no_usage"  # nothing that is billed was measured: no proof that it was free
         return Costs(components, inputs, outputs, units)
 
-    def _tokens(self, counts: tuple[int, ...], components: dict[str, Decimal]) -> str:
+    def _tokens(
+        self, counts: tuple[int, ...], components: dict[str, Decimal]
+    ) -> tuple[Decimal, Decimal] | str:
+        """Add the cost of each bucket to `components`: input and output, summed, or a reason."""
         if sum(counts) > LARGEST_COUNT:
             return "usage_out_of_range"
-        row = self._row(counts)
-        for place, count in enumerate(counts):
+        sums = [ZERO, ZERO]
+        for (bucket, side), count, price in zip(_SIDES, counts, self._row(counts), strict=True):
             if count:
-                price = row[place]
                 if price is None:
-                    return f"component_unpriced:{BUCKETS[place]}"
-                components[BUCKETS[place]] = EXACT.multiply(price, count)
-        return ""
+                    return f"component_unpriced:{bucket}"
+                components[bucket] = cost = EXACT.multiply(price, count)
+                sums[side] = EXACT.add(sums[side], cost)
+        return sums[0], sums[1]
 
     def _row(self, counts: tuple[int, ...]) -> Row:
         row = self.rows[0][1]
@@ -134,13 +138,3 @@ def by_bucket(per_million: Mapping[str, Decimal]) -> Row:
         None if (price := per_million.get(bucket)) is None else per_token(price)
         for bucket in BUCKETS
     )
-
-
-def _sums(components: Mapping[str, Decimal]) -> tuple[Decimal, Decimal]:
-    inputs = outputs = ZERO
-    for name, cost in components.items():
-        if name in _IS_INPUT:
-            inputs = EXACT.add(inputs, cost)
-        else:
-            outputs = EXACT.add(outputs, cost)
-    return inputs, outputs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from nilometer.conventions.typed_values import MAX_INT64
 from nilometer.conventions.usage.counts import Counts, Unusable
@@ -33,11 +35,18 @@ class _Parts:
 
     def of(self, names: Beside) -> int:
         """The sum of some parts: cached audio is a cache read, and writes are one part."""
-        sums = {
-            "cache_read": self.cache_read + self.audio_cache_read,
-            "cache_write": self.cache_write_5m + self.cache_write_1h,
-        }
-        return sum(sums[name] if name in sums else getattr(self, name) for name in names)
+        return sum([_PART[name](self) for name in names]) if self is not _NOTHING else 0
+
+
+_PART: Mapping[str, Callable[[_Parts], int]] = {
+    **{name: attrgetter(name) for name in (*INPUT_PARTS, *OUTPUT_PARTS)},
+    "cache_read": lambda parts: parts.cache_read + parts.audio_cache_read,
+    "cache_write": lambda parts: parts.cache_write_5m + parts.cache_write_1h,
+}
+_NAMES = tuple(each.name for each in fields(_Parts))
+_BUCKETS = attrgetter(*_NAMES)
+_NOTHING = _Parts(*([0] * len(_NAMES)))
+_SIDES = frozenset[Count](("input", "output", "total", "uncached", "tool_input"))
 
 
 def solve(
@@ -61,6 +70,8 @@ def solve(
 
 def _disjoint(counts: Counts) -> _Parts:
     """Take the modalities' cached tokens out of the cache reads and of the modalities."""
+    if {name for name, number in counts.items() if number} <= _SIDES:
+        return _NOTHING
     cached: dict[Count, int] = {name: counts.get(kept, 0) for name, kept in _CACHED_MODALITIES}
     fresh = {name: _less(counts.get(name) or known, known) for name, known in cached.items()}
     reads = counts.get("cache_read") or sum(cached.values())
@@ -139,7 +150,7 @@ def _vector(counts: Counts, sides: tuple[int, int], parts: _Parts, beside: Besid
     vector = TokenVector(
         uncached_input=fresh + counts.get("tool_input", 0),
         text_output=_less(left, parts.of(OUTPUT_PARTS - beside)),
-        **{name: getattr(parts, name) for name in _Parts.__slots__},
+        **(dict(zip(_NAMES, _BUCKETS(parts), strict=True)) if parts is not _NOTHING else {}),
     )
     if vector.total > MAX_INT64:
         raise Unusable("too_large")

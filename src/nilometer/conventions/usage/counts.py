@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from nilometer.conventions.typed_values import MAX_INT64, count
-from nilometer.conventions.usage.layout import Count, Layout, Paths
+from nilometer.conventions.usage.layout import Count, Layout
 
 MAX_UNITS = Decimal(MAX_INT64)
 
@@ -30,7 +30,7 @@ def read_counts(layout: Layout, raw: Mapping[str, Any]) -> Counts:
     string) and for names of one count that differ.
     """
     found: Counts = {}
-    for known, names in layout.steps:
+    for known, names in layout.count_steps.of(raw):
         number: int | None = None
         for path, steps in names:
             value = raw.get(path) if len(steps) == 1 else _walk(raw, steps, path)
@@ -45,12 +45,12 @@ def read_counts(layout: Layout, raw: Mapping[str, Any]) -> Counts:
     return found
 
 
-def read_units(units: Mapping[str, Paths], raw: Mapping[str, Any]) -> dict[str, Decimal]:
-    """What is counted besides tokens; zeros are left out."""
+def read_units(layout: Layout, raw: Mapping[str, Any]) -> dict[str, Decimal]:
+    """What is counted besides tokens; zeros are left out. Raises Unusable."""
     found: dict[str, Decimal] = {}
-    for unit, paths in units.items():
-        for path in paths:
-            amount = _amount(value_at(raw, path), path)
+    for unit, names in layout.unit_steps.of(raw):
+        for path, steps in names:
+            amount = _amount(_walk(raw, steps, path), path)
             if amount:
                 found[unit] = amount
                 break

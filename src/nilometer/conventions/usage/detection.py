@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 _ATTRIBUTES = (
@@ -18,6 +19,9 @@ _ATTRIBUTES = (
 _EXCLUSIVE_SCOPES = {
     "opentelemetry.instrumentation.bedrock": "openllmetry_bedrock",
 }
+
+
+_KEPT_SIGNS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +109,30 @@ def detect(raw: Mapping[str, Any]) -> str | None:
     for prefix, convention in _ATTRIBUTES if attributes else ():
         if any(name.startswith(prefix) for name in attributes):
             return convention
-    for sign in _SIGNS:
+    for sign in _signs(_FIRSTS.intersection(names)):
         if any(_has(raw, name) for name in sign.any_of) and all(
             _has(raw, name) for name in sign.all_of
         ):
             return sign.convention
     return None
+
+
+@lru_cache(_KEPT_SIGNS)
+def _signs(present: frozenset[str]) -> tuple[_Sign, ...]:
+    """The signs that an object with these names may have, in their order."""
+    return tuple(
+        sign
+        for sign in _SIGNS
+        if any(_first(name) in present for name in sign.any_of)
+        and all(_first(name) in present for name in sign.all_of)
+    )
+
+
+def _first(name: str) -> str:
+    return name.partition("/")[0]
+
+
+_FIRSTS = frozenset(_first(name) for sign in _SIGNS for name in (*sign.any_of, *sign.all_of))
 
 
 def convention_of_scope(scope: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from nilometer.conventions.usage.adapters import ADAPTERS
 from nilometer.conventions.usage.detection import detect
+from nilometer.conventions.usage.telemetry_shapes import posthog_counts
 from nilometer.domain.usage import Usage
 
 # Providers that speak OpenAI's names with another meaning, or count other things besides.
@@ -48,14 +49,13 @@ def read(
         usage = _read_raw(raw, name, provider)
         if usage is not None and not usage.reason.endswith("not_reported"):
             return _with_searches(usage, properties)
-    named = {
-        **_usage_properties(properties),
-        "$ai_provider": provider,
-        "$ai_model": properties.get("$ai_model") if model is None else model,
-        "$ai_framework": properties.get("$ai_framework"),
-        "$ai_embedding": event == "$ai_embedding",
-    }
-    return replace(ADAPTERS["posthog"](named), raw=_usage_properties(properties))
+    return posthog_counts(
+        _usage_properties(properties),
+        provider=provider,
+        model=properties.get("$ai_model") if model is None else model,
+        framework=properties.get("$ai_framework"),
+        embedding=event == "$ai_embedding",
+    )
 
 
 def _with_searches(usage: Usage, properties: Mapping[str, Any]) -> Usage:

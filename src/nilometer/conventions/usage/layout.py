@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import lru_cache
+from typing import Generic, Literal, TypeVar
 
 Count = Literal[
     "input",
@@ -35,7 +36,11 @@ against. `tool_input` (Gemini's tool results) is always beside `input`.
 """
 Paths = tuple[str, ...]
 Beside = frozenset[str]
-Steps = tuple[tuple[Count, tuple[tuple[str, tuple[str, ...]], ...]], ...]
+Names = tuple[tuple[str, tuple[str, ...]], ...]
+"""Names of one count, each with its steps."""
+
+_Known = TypeVar("_Known", bound=str)
+_KEPT_READINGS = 512
 
 CACHE: Beside = frozenset({"cache_read", "cache_write"})
 WRITES: Beside = frozenset({"cache_write"})
@@ -65,12 +70,39 @@ class Layout:
     beside: Beside = INSIDE
     or_beside: tuple[Beside, ...] = ()
     units: Mapping[str, Paths] = field(default_factory=dict[str, Paths])
-    steps: Steps = field(init=False, repr=False)
-    """`counts` taken apart: each count with its names and the steps of each name."""
+    count_steps: Reading[Count] = field(init=False, repr=False, compare=False)
+    """`counts`, as an object of so many names is read."""
+    unit_steps: Reading[str] = field(init=False, repr=False, compare=False)
+    """`units`, as such an object is read."""
 
     def __post_init__(self) -> None:
-        taken_apart = tuple(
+        object.__setattr__(self, "count_steps", Reading(self.counts))
+        object.__setattr__(self, "unit_steps", Reading(self.units))
+
+
+class Reading(Generic[_Known]):
+    """Names by what they count, taken apart, and for an object only those that it has.
+
+    A layout knows dozens of names and an object has few of them: which, is worked out once for all
+    objects that have the same. What is remembered is made of the layout's own names only.
+    """
+
+    def __init__(self, names: Mapping[_Known, Paths]) -> None:
+        self._all: tuple[tuple[_Known, Names], ...] = tuple(
             (known, tuple((path, tuple(path.split("/"))) for path in paths))
-            for known, paths in self.counts.items()
+            for known, paths in names.items()
         )
-        object.__setattr__(self, "steps", taken_apart)
+        self._firsts = frozenset(steps[0] for _, paths in self._all for _, steps in paths)
+        self._of = lru_cache(_KEPT_READINGS)(self._only)
+
+    def of(self, raw: Mapping[str, object]) -> tuple[tuple[_Known, Names], ...]:
+        """What an object may count, in the layout's order."""
+        return self._of(self._firsts.intersection(raw)) if self._all else ()
+
+    def _only(self, present: frozenset[str]) -> tuple[tuple[_Known, Names], ...]:
+        found = ((known, tuple(_having(paths, present))) for known, paths in self._all)
+        return tuple((known, paths) for known, paths in found if paths)
+
+
+def _having(names: Names, present: frozenset[str]) -> Iterable[tuple[str, tuple[str, ...]]]:
+    return (name for name in names if name[1][0] in present)

@@ -29,6 +29,7 @@ _MODALITIES: Mapping[tuple[str, ...], Mapping[str, Count]] = {
         *("responseTokensDetails", "response_tokens_details"),
     ): {"AUDIO": "audio_output", "IMAGE": "image_output"},
 }
+_RERANK = replace(providers.COHERE, counts={})
 _TTLS: Mapping[str, Count] = {"5m": "cache_write_5m", "1h": "cache_write_1h"}
 
 
@@ -76,7 +77,7 @@ def cohere(raw: Mapping[str, Any]) -> Usage:
     if not isinstance(billed, Mapping):
         return read_by(providers.COHERE_TOKENS, raw)
     if "input_tokens" not in billed and "search_units" in billed:
-        return read_by(replace(providers.COHERE, counts={}), raw)
+        return read_by(_RERANK, raw)
     return read_by(providers.COHERE, raw, embedding=True)
 
 

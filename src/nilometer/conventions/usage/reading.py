@@ -35,7 +35,7 @@ def read_by(
     without token counts gives a vector of zeros: such a call is billed by its units alone.
     """
     try:
-        units = read_units(layout.units, raw)
+        units = read_units(layout, raw)
     except Unusable as problem:
         return _unusable(layout, raw, problem.reason)
     try:

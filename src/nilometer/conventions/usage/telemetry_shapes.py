@@ -77,8 +77,21 @@ def langfuse(raw: Mapping[str, Any]) -> Usage:
 
 def posthog(raw: Mapping[str, Any]) -> Usage:
     """The counts of `$ai_*` properties, by PostHog's rules of what contains what."""
-    provider, model = _lower(raw.get("$ai_provider")), _lower(raw.get("$ai_model"))
-    cache = CACHE if _reports_exclusively(raw, provider, model) else INSIDE
+    return posthog_counts(
+        raw,
+        provider=raw.get("$ai_provider"),
+        model=raw.get("$ai_model"),
+        framework=raw.get("$ai_framework"),
+        embedding=bool(raw.get("$ai_embedding")),
+    )
+
+
+def posthog_counts(
+    raw: Mapping[str, Any], *, provider: Any, model: Any, framework: Any, embedding: bool
+) -> Usage:
+    """As `posthog`, of counts alone: whose they are is told beside them."""
+    provider, model = _lower(provider), _lower(model)
+    cache = CACHE if _reports_exclusively(raw, provider, model, framework) else INSIDE
     reasoning = REASONING if _reasons_beside(provider, model) else INSIDE
     other: Beside = INSIDE if reasoning else REASONING
     return read_by(
@@ -86,7 +99,7 @@ def posthog(raw: Mapping[str, Any]) -> Usage:
         raw,
         beside=cache | reasoning,
         or_beside=(cache | other,),
-        embedding=raw.get("$ai_output_tokens") is None and bool(raw.get("$ai_embedding")),
+        embedding=embedding and raw.get("$ai_output_tokens") is None,
     )
 
 
@@ -119,13 +132,13 @@ def _anthropic_metadata(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return cast("Mapping[str, Any]", usage)
 
 
-def _reports_exclusively(raw: Mapping[str, Any], provider: str, model: str) -> bool:
+def _reports_exclusively(raw: Mapping[str, Any], provider: str, model: str, framework: Any) -> bool:
     said = raw.get("$ai_cache_reporting_exclusive")
     if said is True or said == "true":
         return True
     if said is False or said == "false":
         return False
-    if provider == "gateway" and _lower(raw.get("$ai_framework")) == "vercel":
+    if provider == "gateway" and _lower(framework) == "vercel":
         return _cached_exceeds_input(raw)
     return provider == "anthropic" or "anthropic" in model or model.startswith("claude")
 
