@@ -1,0 +1,94 @@
+"""`scripts/services`: the servers that tests share, on the ports that the documentation names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import typer
+
+from tests.servers import shared
+from tests.servers.process import ServerError
+from tests.servers.server import SERVICES, Server
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+Names = Annotated[
+    list[str] | None, typer.Argument(help=f"Of {', '.join(shared.KINDS)}; all when none is named.")
+]
+
+
+def _named(names: Sequence[str] | None) -> list[str]:
+    if unknown := [name for name in names or [] if name not in shared.KINDS]:
+        raise ServerError(f"No such server: {unknown[0]}. There are {', '.join(shared.KINDS)}.")
+    return list(names or shared.KINDS)
+
+
+def _each(act: Callable[[str], Server], names: list[str]) -> list[Server]:
+    """Do it to all at once; the first error is raised after the last has ended."""
+    with ThreadPoolExecutor(len(names)) as pool:
+        return list(pool.map(act, names))
+
+
+def _line(server: Server) -> str:
+    if not server.running:
+        return f"{server.name:<12}stopped"
+    state = "running" if server.healthy() else "not answering"
+    return f"{server.name:<12}{state:<15}{server.address:<56}pid {server.process.pid}"
+
+
+@app.command()
+def start(names: Names = None) -> None:
+    """Start them and wait until they are healthy; what runs already is left as it is."""
+    shared.end_orphans()
+    for server in _each(shared.start, _named(names)):
+        typer.echo(_line(server))
+    typer.echo(f"Data and logs: {SERVICES}. To stop: make services stop")
+
+
+@app.command()
+def stop(names: Names = None) -> None:
+    """Stop them; their data stay."""
+    shared.end_orphans()
+    for server in _each(shared.stop, _named(names)):
+        typer.echo(_line(server))
+
+
+@app.command()
+def status(names: Names = None) -> None:
+    """Say which run; exit 3 when one does not answer."""
+    servers = [shared.server(name) for name in _named(names)]
+    for server in servers:
+        typer.echo(_line(server))
+    if not all(server.running and server.healthy() for server in servers):
+        raise typer.Exit(3)
+
+
+@app.command("run", context_settings={"ignore_unknown_options": True})
+def run(
+    command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
+) -> None:
+    """Run a command with all of them up: those that do not run are started empty, and stopped
+    after it. A port that another program has is replaced by a free one."""
+    shared.end_orphans()
+    ours = [name for name in shared.KINDS if not shared.server(name).running]
+    try:
+        if ours:
+            _each(shared.start_empty, ours)
+        code = subprocess.run(command, check=False).returncode
+    finally:
+        if ours:
+            _each(shared.stop, ours)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    try:
+        app()
+    except ServerError as error:
+        sys.exit(str(error))
+
+
+main()

@@ -1,0 +1,62 @@
+"""The one server of each kind that tests share: where it is, whoever started it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tests.servers.kafka import KafkaServer
+from tests.servers.postgres import PostgresServer
+from tests.servers.process import ServerProcess
+from tests.servers.s3 import S3Server
+from tests.servers.server import SERVICES, Server, free_port, is_free
+
+KINDS: Mapping[str, type[Server]] = MappingProxyType(
+    {kind.name: kind for kind in (KafkaServer, PostgresServer, S3Server)}
+)
+PRIVATE = SERVICES / "private"
+
+
+def server(name: str) -> Server:
+    """The shared server, running or not, on the port that it was last started on."""
+    kind, folder = KINDS[name], SERVICES / name
+    recorded = folder / "port"
+    running = ServerProcess(folder).pid is not None and recorded.exists()
+    return kind(folder, int(recorded.read_text()) if running else kind.default_port)
+
+
+def start(name: str) -> Server:
+    """Start it on its documented port, or leave it as it runs."""
+    return _started(server(name))
+
+
+def start_empty(name: str) -> Server:
+    """Start it without what it stored before, on a free port when another program has its own."""
+    found = server(name)
+    if found.running:
+        return found.start()
+    if not all(map(is_free, found.ports())):
+        found = KINDS[name](found.folder, free_port())
+    found.wipe()
+    return _started(found)
+
+
+def _started(found: Server) -> Server:
+    found.folder.mkdir(parents=True, exist_ok=True)
+    if not found.running:
+        (found.folder / "port").write_text(str(found.port))
+    return found.start()
+
+
+def stop(name: str) -> Server:
+    found = server(name)
+    found.stop()
+    return found
+
+
+def end_orphans() -> None:
+    """End the servers of single tests whose test process was killed before it could."""
+    for folder in PRIVATE.glob("*"):
+        process = ServerProcess(folder)
+        if process.orphaned():
+            process.kill()
