@@ -25,6 +25,7 @@ POINTS = frozenset(
         "blobs",
         "store",
         "map",
+        "after_pack_put",
         "after_insert",
         "before_commit",
         "rewrite_planned",

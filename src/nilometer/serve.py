@@ -41,6 +41,7 @@ from nilometer.live_blobs import LiveBlobs
 from nilometer.log.sqlite import SqliteLog
 from nilometer.observability import logs, metrics
 from nilometer.pipeline.dead_letters import DeadLetters
+from nilometer.pipeline.packing import Packer
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.pipeline.rewriting.jobs import Rewrites
 from nilometer.pipeline.rewriting.passes import passes
@@ -145,6 +146,7 @@ class Embedded:
             file_prices = load(settings.prices_file) if settings.prices_file else ()
             self._overrides = CurrentOverrides(PriceOverrides(self.database), file_prices)
             tombstoned = Tombstones(self.database).among
+            packer = Packer(self.blobs, above=settings.pack_above_bytes)
             self.pipeline = Pipeline(
                 log=self.log,
                 store=self.store,
@@ -159,12 +161,13 @@ class Embedded:
                 dead_letter_window=settings.dead_letter_window,
                 tombstoned=tombstoned,
                 overrides_of=self._overrides.of,
+                pack=packer.lines,
             )
             parts.callback(self.pipeline.stop, settings.shutdown_grace)
             self.rewrites = Rewrites(self.database)
             self.rewriter = RewriteWorker(
                 self.rewrites,
-                passes(self.store, self._overrides.of),
+                passes(self.store, self._overrides.of, self.blobs, packer),
                 tombstoned=tombstoned,
                 settle=self._settle_prices,
             )

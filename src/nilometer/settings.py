@@ -126,6 +126,12 @@ class Settings(BaseSettings):
         256 * MIB, gt=0, description="What a read decompresses one blob to, at most."
     )
 
+    pack_above_bytes: int = Field(
+        16 * 1024,
+        ge=0,
+        description="A value inside an event that is larger is kept beside it; 0 keeps none.",
+    )
+
     # log
     log_segment_bytes: int = Field(
         64 * MIB, gt=0, description="Size at which the log goes on in a new file."

@@ -30,12 +30,14 @@ from nilometer.blobs.store import BlobStore, open_store
 from nilometer.blobs.types import BlobPart
 from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
 from nilometer.database.migrate import migrate
 from nilometer.domain import clock
 from nilometer.domain.ai_record import AiRecord
 from nilometer.log.envelope import Envelope
 from nilometer.log.sqlite import SqliteLog
 from nilometer.pipeline.dead_letters import UNOWNED, DeadLetters, NewDeadLetter
+from nilometer.pipeline.packing import Packer
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
 from nilometer.settings import Settings
@@ -63,7 +65,7 @@ class World:
     def foreign_project(self) -> Project:
         """A new project of an organization of its own."""
         identity = str(uuid4())
-        with self.database.session() as session:
+        with self.database.session(EVERY_ROW) as session:
             session.add(Organization(id=identity, name="o", slug=identity, created_at=clock.now()))
         created = self.accounts.create_project("foreign", organization_id=identity)
         return Project(self, created.project_id)
@@ -253,6 +255,7 @@ def _services(
             dead_letters=letters,
             linger=0,
             tombstoned=Tombstones(database).among,
+            pack=Packer(blobs, above=16 * 1024).lines,
         ),
         settings=Settings(data_dir=directory),
     )
@@ -271,7 +274,7 @@ def _log(directory: Path) -> SqliteLog:
 
 def _leave_ids_to_others(database: Database) -> None:
     """Projects here begin far above those of other tests over the same store."""
-    with database.session() as session:
+    with database.session(EVERY_ROW) as session:
         start = 1_000_000 + uuid4().int % 1_000_000_000
         session.execute(
             text("UPDATE sqlite_sequence SET seq = :seq WHERE name = 'projects'"), {"seq": start}

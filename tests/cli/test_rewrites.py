@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from nilometer.access.price_overrides import CurrentOverrides
 from nilometer.access.types import Scope
 from nilometer.cli.app import app
+from nilometer.pipeline.packing import Packer
 from nilometer.pipeline.rewriting.passes import passes
 from nilometer.pipeline.rewriting.worker import RewriteWorker
 from tests.api.world import Project, World
@@ -33,7 +34,12 @@ def worker(world: World) -> Iterator[RewriteWorker]:
     overrides = CurrentOverrides(world.accounts.price_overrides)
     worker = RewriteWorker(
         world.services.rewrites,
-        passes(world.services.store, overrides.of),
+        passes(
+            world.services.store,
+            overrides.of,
+            world.services.blobs,
+            Packer(world.services.blobs, above=16384),
+        ),
         tombstoned=lambda _: (),
         settle=overrides.renew,
         interval=0.05,

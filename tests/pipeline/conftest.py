@@ -1,6 +1,8 @@
 """What the pipeline runs between: a database for dead letters, and the shared store."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +11,13 @@ from sqlalchemy import text
 from nilometer import failpoints
 from nilometer.access.accounts import Accounts
 from nilometer.access.deletion import Tombstones
+from nilometer.blobs.store import BlobStore, open_store
 from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
 from nilometer.database.migrate import migrate
 from nilometer.pipeline.dead_letters import DeadLetters
+from nilometer.pipeline.packing import Packer
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
 from nilometer.pipeline.rewriting.remap import Remap
@@ -38,6 +43,17 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 @pytest.fixture
 def dead_letters(database: Database) -> DeadLetters:
     return DeadLetters(database)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Iterator[BlobStore]:
+    with closing(open_store((tmp_path / "blobs").as_uri(), bucket="nilometer")) as blobs:
+        yield blobs
+
+
+@pytest.fixture
+def packer(blobs: BlobStore) -> Packer:
+    return Packer(blobs, above=1000)
 
 
 @pytest.fixture
@@ -72,21 +88,26 @@ def project(database: Database) -> int:
     """A project that the database knows, far above the ids of other tests over the same store."""
     accounts = Accounts(database)
     accounts.bootstrap(None)
-    with database.session() as session:
+    with database.session(EVERY_ROW) as session:
         session.execute(text("UPDATE sqlite_sequence SET seq = max(seq, 1500000000)"))
     return accounts.create_project("repriced").project_id
 
 
 @pytest.fixture
 def worker(
-    database: Database, store: Store, rewrites: Rewrites, prices: Prices
+    database: Database,
+    store: Store,
+    rewrites: Rewrites,
+    prices: Prices,
+    blobs: BlobStore,
+    packer: Packer,
 ) -> Callable[..., RewriteWorker]:
     def make(page_rows: int = 1000) -> RewriteWorker:
         return RewriteWorker(
             rewrites,
             {
                 Kind.REPRICE: Reprice(store, prices.of, page_rows),
-                Kind.REMAP: Remap(store, prices.of, page_rows),
+                Kind.REMAP: Remap(store, prices.of, blobs, packer, page_rows),
             },
             tombstoned=Tombstones(database).among,
             settle=prices.settle,

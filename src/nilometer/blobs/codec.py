@@ -97,6 +97,15 @@ def check_parts(parts: Sequence[BlobPart]) -> None:
         _check_headers(part)
 
 
+def is_name(name: str) -> bool:
+    """Whether a part can have this name."""
+    return (
+        bool(name)
+        and _HEADER_BREAKING.search(name) is None
+        and len(name.encode()) <= MAX_NAME_BYTES
+    )
+
+
 def new_boundary(event_id: str) -> str:
     """A boundary that no body contains, chosen after the bodies and at random."""
     number = secrets.randbelow(

@@ -2,6 +2,7 @@
 
     key  llma/{project}/{YYYY-MM-DD}/{event uuid}_{random}.multipart           default retention
          llma-{days}d/{project}/{YYYY-MM-DD}/{event uuid}_{random}.multipart   any other
+         …/{uuid of the first event}_{digest}.pack           a pack: large values of many events
     URL  {scheme}://{bucket}/{key}?range={start}-{end}                         inclusive
 
 The date is the event's acceptance in UTC. What the grammar does not produce it does not read, so a
@@ -30,7 +31,8 @@ _PROJECT = r"([1-9][0-9]{0,17})"
 _DATE = r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
 _UUID = f"({_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}})"
 _DAY = re.compile(f"{_PREFIX}/{_PROJECT}/{_DATE}")
-_KEY = re.compile(rf"{_PREFIX}/{_PROJECT}/{_DATE}/{_UUID}_({_HEX}{{16}})\.multipart")
+_FILE = rf"{_UUID}_(?:({_HEX}{{16}})\.multipart|({_HEX}{{32}})\.pack)"
+_KEY = re.compile(f"{_PREFIX}/{_PROJECT}/{_DATE}/{_FILE}")
 _RANGE = re.compile(r"range=(0|[1-9][0-9]{0,14})-(0|[1-9][0-9]{0,14})")
 _NOT_OURS = "this is not a blob URL of this deployment"
 
@@ -59,16 +61,26 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class ObjectName:
-    """What an object's key says: whose event it belongs to, and how long it is kept."""
+    """What an object's key says: whose event it belongs to, and how long it is kept.
+
+    A pack has values of several events; `event_id` is the first. `unique` tells objects of one
+    event apart: at random, or for a pack the digest of its bytes.
+    """
 
     day: Day
     event_id: str
-    random: str
+    unique: str
+    is_pack: bool = False
 
     @property
     def key(self) -> str:
         """The object's key in the bucket."""
-        return f"{self.day.prefix}/{self.event_id}_{self.random}.multipart"
+        return f"{self.day.prefix}/{self.file}"
+
+    @property
+    def file(self) -> str:
+        """The key's last part."""
+        return f"{self.event_id}_{self.unique}.{'pack' if self.is_pack else 'multipart'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +109,48 @@ def new_object_name(
     `accepted_at` is microseconds since the epoch. Raises InvalidInput for an `event_id` that is
     not a UUID and ValueError for numbers that no project and no setting has.
     """
+    day = _day_of(project_id, accepted_at, retention_days, default_retention_days)
+    return ObjectName(day, _uuid(event_id), secrets.token_hex(8))
+
+
+def pack_name(
+    project_id: int,
+    event_id: str,
+    accepted_at: int,
+    retention_days: int,
+    digest: str,
+    default_retention_days: int = DEFAULT_RETENTION_DAYS,
+) -> ObjectName:
+    """The name of the pack whose bytes have this digest (32 hexadecimal digits): the same again
+    for the same bytes. Arguments and errors as for `new_object_name`."""
+    day = _day_of(project_id, accepted_at, retention_days, default_retention_days)
+    return ObjectName(day, _uuid(event_id), digest, is_pack=True)
+
+
+def _day_of(project_id: int, accepted_at: int, retention_days: int, default_days: int) -> Day:
     if project_id < 1 or not 1 <= retention_days <= MAX_RETENTION_DAYS:
         raise ValueError(f"no such project or retention: {project_id}, {retention_days} days")
-    try:
-        uuid = canonical_uuid(event_id)
-    except ValueError as error:
-        raise InvalidInput(str(error), attr="uuid") from None
-    day = Day(
+    return Day(
         project_id,
         clock.from_micros(accepted_at).date(),
-        None if retention_days == default_retention_days else retention_days,
+        None if retention_days == default_days else retention_days,
     )
-    return ObjectName(day, uuid, secrets.token_hex(8))
+
+
+def _uuid(event_id: str) -> str:
+    try:
+        return canonical_uuid(event_id)
+    except ValueError as error:
+        raise InvalidInput(str(error), attr="uuid") from None
 
 
 def parse_key(key: str) -> ObjectName | None:
     """The name that a key spells, or None for a key that Nilometer does not write."""
     match = _KEY.fullmatch(key)
     day = None if match is None else _day(match)
-    return None if match is None or day is None else ObjectName(day, match[4], match[5])
+    if match is None or day is None:
+        return None
+    return ObjectName(day, match[4], match[5] or match[6], is_pack=match[6] is not None)
 
 
 def parse_day(prefix: str) -> Day | None:

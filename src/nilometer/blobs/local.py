@@ -147,7 +147,8 @@ class LocalFiles:
     ) -> EncodedObject:
         encoded = encode()
         target = self._root / key
-        temporary = self._temporaries / target.name
+        # Its own name: two processes may write one pack at once, and a kill may have left a part.
+        temporary = self._temporaries / f"{target.name}-{secrets.token_hex(8)}"
         buffers = [*encoded.buffers, epilogue(metadata, encoded.parts)]
         with _translated():
             self._require_free(sum(map(len, buffers)))
@@ -164,11 +165,13 @@ class LocalFiles:
             raise BlobsFull("the disk of the directory for blobs has no room")
 
     def _publish(self, temporary: Path, target: Path) -> None:
+        known = target.exists()  # a pack put again has the same bytes, and rows may name it
         self._rename(temporary, target)
         try:
             _fsync_directory(target.parent)
         except OSError:
-            target.unlink(missing_ok=True)  # not acknowledged, so it must not be there
+            if not known:
+                target.unlink(missing_ok=True)  # not acknowledged, so it must not be there
             raise
 
     def _rename(self, temporary: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,11 +12,12 @@ from time import perf_counter
 from urllib.parse import unquote, urlsplit
 
 from nilometer import failpoints
-from nilometer.blobs import codec, keys
+from nilometer.blobs import codec, keys, packs
 from nilometer.blobs.backend import PAGE, Backend, Limits
-from nilometer.blobs.codec import EncodedPart, ObjectMetadata
+from nilometer.blobs.codec import EncodedObject, EncodedPart, ObjectMetadata
 from nilometer.blobs.keys import DEFAULT_RETENTION_DAYS, Day, ObjectName
 from nilometer.blobs.local import MAX_WAITING_BYTES, LocalFiles
+from nilometer.blobs.packs import PackValue
 from nilometer.blobs.reader import OpenPart, open_part
 from nilometer.blobs.s3 import S3Objects
 from nilometer.blobs.types import (
@@ -114,6 +115,8 @@ class BlobStore:
         self._limits = limits or Limits()
         self._stored = metrics.BLOB_UPLOADS.labels("stored")
         self._failed = metrics.BLOB_UPLOADS.labels("failed")
+        self._packs_stored = metrics.PACK_UPLOADS.labels("stored")
+        self._packs_failed = metrics.PACK_UPLOADS.labels("failed")
 
     async def put(
         self,
@@ -138,13 +141,39 @@ class BlobStore:
         )
         started = perf_counter()
         try:
-            encoded = await self._put(name, parts)
+            boundary = codec.new_boundary(name.event_id)
+            size = sum(part.size for part in parts)
+            encoded = await self._put(name, size, lambda: codec.encode(parts, boundary))
         except BlobsUnavailable:
             self._failed.inc()
             raise
         self._stored.inc()
         metrics.BLOB_UPLOAD_SECONDS.observe(perf_counter() - started)
         return tuple(self._reference(name, part) for part in encoded)
+
+    async def put_pack(
+        self,
+        project_id: int,
+        event_id: str,
+        accepted_at: int,
+        retention_days: int,
+        values: Sequence[PackValue],
+    ) -> tuple[BlobReference, ...]:
+        """Store values of events of one project, day of acceptance and retention as one object;
+        otherwise as `put`. `event_id` is the first event's. The same values are the same object,
+        however often they are stored."""
+        digest, encoded = await asyncio.to_thread(packs.encode, values)
+        name = keys.pack_name(
+            *(project_id, event_id, accepted_at, retention_days, digest),
+            self.default_retention_days,
+        )
+        try:
+            await self._put(name, sum(map(len, encoded.buffers)), lambda: encoded)
+        except BlobsUnavailable:
+            self._packs_failed.inc()
+            raise
+        self._packs_stored.inc()
+        return tuple(self._at(name, part) for part in encoded.parts)
 
     async def read(self, project_id: int, url: str) -> StoredBlob:
         """Open one blob of the project, to be streamed decoded.
@@ -231,21 +260,21 @@ class BlobStore:
         """Finish the writes that have begun and release everything. Blocks."""
         self._backend.close()
 
-    async def _put(self, name: ObjectName, parts: Sequence[BlobPart]) -> tuple[EncodedPart, ...]:
-        project_id, event_id = name.day.project_id, name.event_id
-        metadata = ObjectMetadata(project_id, event_id, clock.now().isoformat())
-        boundary = codec.new_boundary(event_id)
-        size = sum(part.size for part in parts)
+    async def _put(
+        self, name: ObjectName, size: int, encode: Callable[[], EncodedObject]
+    ) -> tuple[EncodedPart, ...]:
+        metadata = ObjectMetadata(name.day.project_id, name.event_id, clock.now().isoformat())
         async with _bounded(self._limits.put):
-            encoded = await self._backend.put(
-                name.key, metadata, size, lambda: codec.encode(parts, boundary)
-            )
+            encoded = await self._backend.put(name.key, metadata, size, encode)
         return encoded.parts
 
     def _reference(self, name: ObjectName, part: EncodedPart) -> BlobReference:
         metrics.BLOB_BYTES.observe(part.size)
         if part.compressed_here:
             metrics.BLOB_COMPRESSION.observe(part.stored_size / part.size)
+        return self._at(name, part)
+
+    def _at(self, name: ObjectName, part: EncodedPart) -> BlobReference:
         return BlobReference(
             name=part.name,
             url=keys.blob_url(self.scheme, self.bucket, name, part.start, part.end),

@@ -87,10 +87,17 @@ def show(
     members = json_text.members(text)
     properties = json_text.members(members.pop("properties"))
     blobs: list[dict[str, Any]] = json.loads(members.pop("blobs"))
+    packed: list[dict[str, Any]] = json.loads(members.pop("packed", "[]"))
+    missing = [value for value in packed if value["state"] != "inlined"]
     show_table(("event", ""), ((name, _value(value)) for name, value in members.items()))
     show_table(("property", "value"), ((name, _value(value)) for name, value in properties.items()))
     if blobs:
         show_table(("blob", "type", "bytes", "state"), (_blob_row(blob) for blob in blobs))
+    if missing:
+        columns = ("property", "bytes", "state")
+        show_table(
+            columns, ((value["property"], value["size"], value["state"]) for value in missing)
+        )
 
 
 def _row(event: dict[str, Any]) -> tuple[object, ...]:

@@ -18,3 +18,8 @@ def expires_at(accepted_on: date, days: int) -> datetime:
         return datetime.combine(accepted_on, time(), tzinfo=UTC) + timedelta(days=days + 1)
     except OverflowError:
         return datetime.max.replace(tzinfo=UTC)
+
+
+def days(accepted_on: date, expires_at: datetime) -> int:
+    """The retention in days of what was accepted on this date and expires at this instant."""
+    return (expires_at.date() - accepted_on).days - 1

@@ -51,6 +51,18 @@ BLOB_UPLOADS = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
+PACK_UPLOADS = Counter(
+    "nilometer_pack_uploads_total",
+    "Objects of large values that the pipeline wrote, by outcome (`stored` or `failed`).",
+    ("outcome",),
+    registry=REGISTRY,
+)
+PACKED_BYTES = Counter(
+    "nilometer_packed_bytes_total",
+    "Bytes of the large values in them: as they were sent (`received`) and as `stored`.",
+    ("form",),
+    registry=REGISTRY,
+)
 BLOB_UPLOAD_SECONDS = Histogram(
     "nilometer_blob_upload_seconds",
     "Time to make one blob object durable.",
@@ -152,7 +164,7 @@ PIPELINE_EVENTS = Counter(
 )
 PIPELINE_WAITING = Gauge(
     "nilometer_pipeline_waiting",
-    "1 while the pipeline waits, by reason (`store`, `database`, `log`, "
+    "1 while the pipeline waits, by reason (`store`, `database`, `log`, `blobs`, "
     "`newer_version`, `bad_release`, `error`).",
     ("reason",),
     registry=REGISTRY,

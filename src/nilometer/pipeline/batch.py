@@ -27,6 +27,7 @@ from nilometer.pipeline.mapping import (
     excerpt,
     map_record,
 )
+from nilometer.pipeline.packing import Pack, once, unpacked
 from nilometer.pipeline.writer import write
 
 # How many events are mapped between two pauses: about a millisecond's work.
@@ -131,17 +132,24 @@ def drop_tombstoned(batch: Sequence[Carried], tombstoned: Tombstoned) -> list[Ca
 
 
 def write_batch(
-    store: Store, batch: Sequence[Carried], *, most_bad: int, written: Written
+    store: Store,
+    batch: Sequence[Carried],
+    *,
+    most_bad: int,
+    written: Written,
+    pack: Pack = unpacked,
 ) -> list[Carried]:
-    """Store the good events. When the store rejects the batch, halve it until what it rejects is
-    found: those come back bad.
+    """Store the good events, their large values where `pack` puts them. When the store rejects the
+    batch, halve it until what it rejects is found: those come back bad.
 
     Stops looking after more than `most_bad` were found, at the end of a record, and returns the
     records up to there: a store that rejects everything would be asked twice for every event. Calls
-    `written` for each event as soon as it has had its effect. Raises StoreUnavailable.
+    `written` for each event as soon as it has had its effect. Raises StoreUnavailable, and
+    BlobsUnavailable from `pack`.
     """
     good = [outcome for each in batch for outcome in each.outcomes if isinstance(outcome, Good)]
-    settled, rejected = _write(store, good, most_bad, written)
+    into = _Into(store, once(pack), written)
+    settled, rejected = _write(into, good, most_bad)
     if settled < len(good):
         batch = batch[: _place_of(batch, good[settled].record)]
     return [_without(each, rejected) for each in batch] if rejected else list(batch)
@@ -203,24 +211,31 @@ _Rejected = dict[tuple[int, int], StoreRejected]
 """By the identity of the record's object and the event's place in it."""
 
 
-def _write(
-    store: Store, good: Sequence[Good], most_bad: int, written: Written
-) -> tuple[int, _Rejected]:
+@dataclass(frozen=True, slots=True)
+class _Into:
+    """Where a batch is written, and who hears of it."""
+
+    store: Store
+    pack: Pack
+    written: Written
+
+
+def _write(into: _Into, good: Sequence[Good], most_bad: int) -> tuple[int, _Rejected]:
     """How many of these are settled, from the first on, and which of them the store rejects."""
     try:
-        stored = write(store, [each.rows for each in good])
+        stored = write(into.store, [each.rows for each in good], into.pack)
     except StoreRejected as rejected:
         if len(good) == 1:
             return 1, {_key(good[0]): rejected}
     else:
         for each, new in zip(good, stored, strict=True):
-            written(each, new)
+            into.written(each, new)
         return len(good), {}
     middle, within_record = _middle(good)
-    settled, bad = _write(store, good[:middle], most_bad, written)
+    settled, bad = _write(into, good[:middle], most_bad)
     if settled < middle or (len(bad) > most_bad and not within_record):
         return settled, bad
-    more, worse = _write(store, good[middle:], most_bad - len(bad), written)
+    more, worse = _write(into, good[middle:], most_bad - len(bad))
     return settled + more, bad | worse
 
 

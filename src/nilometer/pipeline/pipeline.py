@@ -15,6 +15,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from nilometer import failpoints
+from nilometer.blobs.types import BlobsUnavailable
 from nilometer.clickhouse.store import Store, StoreUnavailable
 from nilometer.database.engine import DatabaseUnavailable
 from nilometer.errors import NilometerError, Unavailable
@@ -31,6 +32,7 @@ from nilometer.pipeline.batch import (
 )
 from nilometer.pipeline.call_cost import OverridesOf, book_prices
 from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
+from nilometer.pipeline.packing import Pack, unpacked
 from nilometer.pipeline.share import DeadLetterShare
 from nilometer.pipeline.tally import Tally
 from nilometer.pipeline.turns import Turns
@@ -47,8 +49,8 @@ class PipelineState:
     """What the pipeline does, for readiness and `/metrics`.
 
     `reason` is "" while it runs, else `not_started`, `stopped`, `store`, `database`, `log`,
-    `newer_version`, `bad_release` or `error`; `detail` is a sentence that says what to do. In the
-    last three nothing changes by itself: mend the cause, then restart or `resume()`.
+    `blobs`, `newer_version`, `bad_release` or `error`; `detail` is a sentence that says what to
+    do. In the last three nothing changes by itself: mend the cause, then restart or `resume()`.
     """
 
     running: bool
@@ -91,6 +93,7 @@ class Pipeline:
         group: str = "store",
         tombstoned: Tombstoned = lambda _: (),
         overrides_of: OverridesOf = book_prices,
+        pack: Pack = unpacked,
         courtesy: float = 0,
         patience: float = 60,
     ) -> None:
@@ -99,7 +102,7 @@ class Pipeline:
         of the last `dead_letter_window` events may be dead-lettered before the pipeline stops.
         The records of `tombstoned` projects are dropped; it is asked anew for every batch.
         `overrides_of` gives a project's price overrides; asked for every call, it must answer from
-        memory.
+        memory. `pack` keeps large values beside the rows, as `Packer.lines` does.
 
         `courtesy` is for a process that also answers clients: seconds to pause in every
         millisecond or so of mapping. Two threads that both want the interpreter change places all
@@ -117,6 +120,7 @@ class Pipeline:
         self._most_bad = dead_letter_window
         self._tombstoned = tombstoned
         self._overrides_of = overrides_of
+        self._pack = pack
         self._turns = Turns()
         self._group = group
         self._courtesy = courtesy
@@ -260,7 +264,11 @@ class Pipeline:
         wanted = drop_tombstoned(mapped, self._tombstoned)
         with self._asking("store"):
             settled = write_batch(
-                self._store, wanted, most_bad=self._most_bad, written=self._tally.written
+                self._store,
+                wanted,
+                most_bad=self._most_bad,
+                written=self._tally.written,
+                pack=self._pack,
             )
         bad = [[isinstance(outcome, Bad) for outcome in each.outcomes] for each in settled]
         admitted = self._share.admitted(bad)
@@ -359,6 +367,7 @@ _WAITS: dict[type[Unavailable], str] = {
     DatabaseUnavailable: "database",
     LogUnavailable: "log",
     LogUnreadable: "log",
+    BlobsUnavailable: "blobs",
 }
 _WAITING_REASONS = frozenset({*_WAITS.values(), "newer_version", "bad_release", "error"})
 

@@ -4,7 +4,8 @@ Order makes it so. An event's row goes first, then its call, then its id; the lo
 committed after all three. What a stop at any instant leaves behind is therefore a prefix of that
 order, and the same records, handed out again, find what is there and add what is not. Rows follow
 from the record alone, so even a row that was written twice (two processes, a lost look-up) is
-equal to the first under one key, and FINAL reads one.
+equal to the first under one key, and FINAL reads one. Where a large value is packed follows from
+the batch: such rows are equal once it is put back.
 
 First accepted wins, in the order of the log: within a batch the first of a uuid is kept, and a
 uuid that is stored is skipped. A later record of that uuid cannot come before the first one's
@@ -24,6 +25,7 @@ from nilometer import failpoints
 from nilometer.clickhouse.store import Store, StoreRejected, StoreUnavailable
 from nilometer.domain import clock
 from nilometer.pipeline.event_rows import Rows
+from nilometer.pipeline.packing import Pack, unpacked
 
 # What is stored of these events, and when each row's record was accepted. event_ids knows all
 # events ever. events is asked only about this batch's time of acceptance, where a redelivered
@@ -91,16 +93,17 @@ class _Write:
         return self.id_is_missing or self.event_is_missing or self.call_is_missing
 
 
-def write(store: Store, batch: Sequence[Rows]) -> list[bool]:
+def write(store: Store, batch: Sequence[Rows], pack: Pack = unpacked) -> list[bool]:
     """Store what is new of a batch, in the order of the log; durable when it returns. Says of each
     record whether it was stored: False is for a repeat of what is there.
 
-    Raises StoreUnavailable (write the same batch again later) and StoreRejected (a row of it
-    cannot be stored). The events row holds every value of the two others, under equal types, so
-    what events takes they take: nothing of a rejected record is left behind.
+    `pack` makes the lines of the events that are new. Raises what it raises, StoreUnavailable
+    (write the same batch again later) and StoreRejected (a row of it cannot be stored). The events
+    row holds every value of the two others, under equal types, so what events takes they take:
+    nothing of a rejected record is left behind.
     """
     writes = [each for each in _writes(store, batch) if each.is_new]
-    store.insert_lines("events", [each.rows.event for each in writes if each.event_is_missing])
+    store.insert_lines("events", pack([each.rows for each in writes if each.event_is_missing]))
     failpoints.hit("after_insert")
     calls = [each.rows.call for each in writes if each.call_is_missing]
     store.insert_lines("calls", [call for call in calls if call])

@@ -11,8 +11,10 @@ from uuid import UUID
 import orjson
 
 from nilometer.clickhouse.store import Store
+from nilometer.domain import packed
 from nilometer.domain.ai_record import BlobReference
 from nilometer.domain.identity import canonical_uuid
+from nilometer.domain.packed import PackedValue
 from nilometer.errors import NotFound
 from nilometer.query import costs, paging
 from nilometer.query.costs import CallCost
@@ -32,7 +34,12 @@ _COLUMNS = (
     "toUnixTimestamp64Micro(timestamp) AS timestamp_us, "
     "toUnixTimestamp64Micro(accepted_at) AS accepted_at_us, "
     "toUnixTimestamp64Micro(expires_at) AS expires_at_us, "
-    "properties, blobs"
+    "properties, blobs, packed"
+)
+# What the properties take once large values are put back. A converter's source is not read.
+_SIZE = (
+    "length(properties) + arraySum(arrayMap(value -> if(value.1 = 'source', 0, value.2), "
+    "JSONExtract(packed, 'Array(Tuple(column String, size UInt64))')))"
 )
 
 
@@ -52,8 +59,9 @@ class EventFilters:
 @dataclass(frozen=True, slots=True)
 class Event:
     """One stored event. Moments are microseconds since the epoch; `properties` is the exact JSON
-    text; `expires_at` is the instant from which its blobs cannot be read (`domain.retention`);
-    `cost` is that of the call that it describes, None when it describes none."""
+    text, with URLs in place of the values that are `packed`; `expires_at` is the instant from which
+    its blobs cannot be read (`domain.retention`); `cost` is that of the call that it describes,
+    None when it describes none."""
 
     uuid: str
     event: str
@@ -68,6 +76,7 @@ class Event:
     session_id: str | None
     properties: str
     blobs: tuple[BlobReference, ...]
+    packed: tuple[PackedValue, ...] = ()
     cost: CallCost | None = None
 
 
@@ -85,7 +94,8 @@ class Events:
         limit: int = paging.DEFAULT_LIMIT,
         cursor: str | None = None,
     ) -> Page[Event]:
-        """A page, newest first: at most `limit` events and 16 MiB of properties.
+        """A page, newest first: at most `limit` events and 16 MiB of properties, those that are
+        packed included.
 
         Raises InvalidInput for a cursor of another list, and the store's errors.
         """
@@ -146,7 +156,7 @@ class Events:
         """The first places whose properties fit one page together; at least one."""
         if len(places) < 2:
             return places
-        columns = "toUnixTimestamp64Micro(timestamp) AS timestamp_us, uuid, length(properties) AS n"
+        columns = f"toUnixTimestamp64Micro(timestamp) AS timestamp_us, uuid, {_SIZE} AS n"
         select = Select(columns, "events", _at(places))
         sizes = {_place(row): row["n"] for row in self._reader.rows(project_id, select)}
         totals = accumulate(sizes.get(place, 0) for place in places)
@@ -220,6 +230,9 @@ def _event(row: Mapping[str, Any], cost: CallCost | None) -> Event:
         session_id=row["session_id"],
         properties=row["properties"],
         blobs=tuple(BlobReference(**blob) for blob in orjson.loads(row["blobs"] or "[]")),
+        packed=tuple(
+            value for value in packed.from_json(row["packed"]) if value.property is not None
+        ),
         cost=cost,
     )
 

@@ -50,6 +50,13 @@ class Budget:
 
     left: int = MAX_BYTES
 
+    def take(self, size: int) -> bool:
+        """Take so many bytes, if there are as many left."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Hydrated:
@@ -82,8 +89,17 @@ async def _fetch(
 ) -> str | Outcome:
     if blob.size > left:
         return Outcome.TOO_LARGE
+    content = await read_all(project_id, blob.url, blobs, left)
+    if isinstance(content, Outcome):
+        return content
+    text = await asyncio.to_thread(_json_of, content)
+    return text if len(text) <= left else Outcome.TOO_LARGE
+
+
+async def read_all(project_id: int, url: str, blobs: BlobStore, left: int) -> BlobContent | Outcome:
+    """A blob of at most `left` bytes, decoded, or why it cannot be had."""
     try:
-        content = await blobs.read_all(project_id, blob.url, limit=left)
+        content = await blobs.read_all(project_id, url, limit=left)
     except BlobExpired:
         return Outcome.EXPIRED
     except BlobNotFound:
@@ -94,10 +110,7 @@ async def _fetch(
         return Outcome.UNAVAILABLE
     except InvalidInput:
         return Outcome.UNREADABLE
-    if content.content_encoding is not None:
-        return Outcome.UNREADABLE
-    text = await asyncio.to_thread(_json_of, content)
-    return text if len(text) <= left else Outcome.TOO_LARGE
+    return content if content.content_encoding is None else Outcome.UNREADABLE
 
 
 def _json_of(content: BlobContent) -> str:

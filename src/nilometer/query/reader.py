@@ -31,7 +31,8 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class Select:
     """A read of one table within one project. `tail` is what follows WHERE (GROUP BY, ORDER BY).
-    `summed` is what a SELECT around it shows, and what follows its FROM; these rows are `best`."""
+    `summed` is what a SELECT around it shows, and what follows its FROM; these rows are `best`.
+    `every_copy` also reads rows whose place an equal one has taken."""
 
     columns: str
     table: Table
@@ -39,6 +40,7 @@ class Select:
     tail: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     summed: tuple[str, str] | None = None
+    every_copy: bool = False
 
 
 class Reader:
@@ -52,7 +54,8 @@ class Reader:
         conditions = [Condition("project_id = {project_id:Int64}", {"project_id": project_id})]
         conditions += select.where
         sql = (
-            f"SELECT {select.columns} FROM {select.table} FINAL "  # noqa: S608  (our own texts)
+            f"SELECT {select.columns} "  # noqa: S608  (our own texts)
+            f"FROM {select.table} {'' if select.every_copy else 'FINAL'} "
             f"WHERE {' AND '.join(condition.sql for condition in conditions)} {select.tail}"
         )
         if select.summed is not None:

@@ -17,10 +17,12 @@ from nilometer.api.routing import QueryModel, private_router, route
 from nilometer.api.services import Context, Ctx
 from nilometer.domain import clock
 from nilometer.domain.ai_record import BlobReference
+from nilometer.domain.packed import PackedValue
 from nilometer.query import paging, times
 from nilometer.query.costs import CallCost, money, with_costs
 from nilometer.query.events import Event, EventFilters
 from nilometer.query.hydration import Budget, Hydrated, Outcome, hydrate
+from nilometer.query.unpacking import Unpacked, unpack
 
 router = private_router("events")
 
@@ -39,6 +41,17 @@ class BlobAnswer(BaseModel):
     stored_size: int
     expired: bool
     hydration: Outcome | None = None
+
+
+class PackedAnswer(BaseModel):
+    """One large value that was sent inside the event and is kept beside it."""
+
+    property: str
+    url: str
+    size: int = Field(description="Bytes of its JSON text.")
+    state: Outcome = Field(
+        description="`inlined`: it stands in the properties. Otherwise why its URL stands there."
+    )
 
 
 class CostAnswer(BaseModel):
@@ -75,6 +88,7 @@ class EventAnswer(BaseModel):
     session_id: str | None
     properties: dict[str, Any]
     blobs: list[BlobAnswer]
+    packed: list[PackedAnswer]
     cost: CostAnswer | None = Field(description="Of the call that it describes; null for none.")
 
 
@@ -121,7 +135,10 @@ class EventQuery(QueryModel):
 async def list_events(
     request: Request, caller: Reader, ctx: Ctx, query: Annotated[EventsQuery, Query()]
 ) -> Response:
-    """Events, newest first: a page ends at `limit` events or 16 MiB of properties."""
+    """Events, newest first: a page ends at `limit` events or 16 MiB of properties.
+
+    Large values that were sent inside an event stand where they were sent; `packed` lists them.
+    """
     filters = query.filters()
     async with _room(ctx, hydrated=query.hydrate):
         page = await ctx.store_workers.run(
@@ -153,15 +170,17 @@ def _room(ctx: Context, *, hydrated: bool) -> AbstractAsyncContextManager[None]:
 async def _shown(
     events: tuple[Event, ...], ctx: Context, *, hydrated: bool
 ) -> list[dict[str, Any]]:
-    if not hydrated:
-        return [event_json(event) for event in events]
     budget, blobs = Budget(), ctx.services.blobs
-    return [event_json(event, await hydrate(event, blobs, budget)) for event in events]
+    unpacked = await unpack(events, blobs, budget)
+    if not hydrated:
+        return [event_json(each) for each in unpacked]
+    return [event_json(each, await hydrate(each.event, blobs, budget)) for each in unpacked]
 
 
-def event_json(event: Event, hydrated: Hydrated | None = None) -> dict[str, Any]:
-    """An event for orjson; its properties keep the exact text that is stored, and get the computed
+def event_json(unpacked: Unpacked, hydrated: Hydrated | None = None) -> dict[str, Any]:
+    """An event for orjson; its properties keep the exact text that was sent, and get the computed
     costs that the source did not report."""
+    event = unpacked.event
     now = clock.to_micros(clock.now())
     outcomes = hydrated.outcomes if hydrated else None
     properties = hydrated.properties if hydrated else event.properties
@@ -182,6 +201,7 @@ def event_json(event: Event, hydrated: Hydrated | None = None) -> dict[str, Any]
             _blob_json(blob, expired=event.expires_at <= now, outcomes=outcomes)
             for blob in event.blobs
         ],
+        "packed": [_packed_json(value, unpacked.outcomes) for value in event.packed],
         "cost": None if event.cost is None else _cost_json(event.cost),
     }
 
@@ -202,6 +222,11 @@ def _cost_json(cost: CallCost) -> dict[str, Any]:
         "priced_model": cost.priced_model,
         "priced_provider": cost.priced_provider,
     }
+
+
+def _packed_json(value: PackedValue, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    name = value.property or ""
+    return {"property": name, "url": value.url, "size": value.size, "state": outcomes[name]}
 
 
 def _blob_json(

@@ -17,19 +17,23 @@ from uuid import UUID
 
 import orjson
 
+from nilometer.blobs.store import BlobStore
 from nilometer.clickhouse.store import Store
 from nilometer.domain import clock
 from nilometer.pipeline.call_cost import COST_COLUMNS, OverridesOf
 from nilometer.pipeline.event_rows import rows_of
+from nilometer.pipeline.packing import Packer
 from nilometer.pipeline.rewriting.findings import Findings
 from nilometer.pipeline.rewriting.jobs import Key, PageResult, Rewrite
 from nilometer.pipeline.rewriting.reprice import FIRST_MAPPING, insertable
 from nilometer.pipeline.rewriting.stored_events import canonical
+from nilometer.pipeline.rewriting.unpacking import NotUnpacked, unpack
 from nilometer.pipeline.rewriting.worker import Page
 
 PAGE_ROWS = 500
 PAGE_BYTES = 16 << 20
 UNMAPPABLE = "(cannot be mapped)"
+NOT_READABLE = "(its large values cannot be read)"
 
 Row = dict[str, Any]
 
@@ -46,7 +50,10 @@ _UP_TO = """
   AND timestamp <= {last:DateTime64(6, 'UTC')}
   AND (timestamp < {last:DateTime64(6, 'UTC')} OR uuid <= {uuid_last:UUID})
 """
-_PLACES = "SELECT timestamp, uuid, length(properties) + length(source)"
+_PLACES = """
+SELECT timestamp, uuid, length(properties) + length(source)
+    + arraySum(JSONExtract(packed, 'Array(Tuple(size UInt64))').1)
+"""
 _ORDER = "ORDER BY project_id, timestamp, uuid LIMIT {rows:UInt32}"
 _CALLS = """
 SELECT * FROM calls FINAL
@@ -75,9 +82,19 @@ class _Work:
 class Remap:
     """The pass. `overrides_of` gives the price overrides of a project."""
 
-    def __init__(self, store: Store, overrides_of: OverridesOf, page_rows: int = PAGE_ROWS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        overrides_of: OverridesOf,
+        blobs: BlobStore,
+        packer: Packer,
+        page_rows: int = PAGE_ROWS,
+    ) -> None:
+        """`blobs` has what `packer` and the pipeline's keep of large values."""
         self._store = store
         self._overrides_of = overrides_of
+        self._blobs = blobs
+        self._packer = packer
         self._page_rows = page_rows
 
     def total(self, rewrite: Rewrite) -> int:
@@ -92,7 +109,12 @@ class Remap:
             return None
         calls = self._calls(rewrite.project_id, events)
         work, findings, changed, skipped = _Work(), Findings(), 0, 0
-        for event in events:
+        last = events[-1]
+        for event in unpack(events, self._blobs):
+            if isinstance(event, NotUnpacked):
+                skipped += 1
+                findings.add(("events", NOT_READABLE), rows=1)
+                continue
             stored = calls.get(event["uuid"], [])
             try:
                 mapped = rows_of(canonical(event), self._overrides_of)
@@ -102,7 +124,6 @@ class Remap:
                 continue
             call = None if mapped.call is None else orjson.loads(mapped.call)
             changed += _compare(event, stored, orjson.loads(mapped.event), call, work, findings)
-        last = events[-1]
         end = (clock.to_micros(last["timestamp"]), str(last["uuid"]))
         result = PageResult(
             end=end, seen=len(events), changed=changed, skipped=skipped, findings=findings
@@ -112,7 +133,7 @@ class Remap:
     def write(self, rewrite: Rewrite, page: Page) -> None:
         """Write what changed, in the order in which the pipeline does; then delete what is left."""
         work: _Work = page.work
-        self._store.insert("events", work.events)
+        self._store.insert("events", self._packer.rows(work.events))
         self._store.insert("calls", work.calls)
         self._store.insert("event_ids", work.event_ids)
         project = rewrite.project_id

@@ -14,7 +14,14 @@ import orjson
 
 from nilometer.conventions import litellm, spans
 from nilometer.conventions.converted import Converted
-from nilometer.domain import ai_record, clock, litellm_record, otlp_record, posthog_record
+from nilometer.domain import (
+    ai_record,
+    clock,
+    litellm_record,
+    otlp_record,
+    posthog_record,
+    retention,
+)
 from nilometer.domain.span import Span
 from nilometer.log.envelope import Envelope
 from nilometer.pipeline import map_ai, map_litellm, map_otlp, map_posthog
@@ -89,5 +96,4 @@ def _as_sent(row: Mapping[str, Any]) -> CanonicalEvent:
 
 
 def _retention_days(row: Mapping[str, Any]) -> int:
-    """The inverse of `nilometer.domain.retention`."""
-    return (row["expires_at"].date() - row["accepted_at"].date()).days - 1
+    return retention.days(row["accepted_at"].date(), row["expires_at"])
