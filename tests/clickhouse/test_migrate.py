@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nilometer.clickhouse import engine, migrate
+from nilometer.clickhouse import embedded, migrate
+from nilometer.clickhouse.engine import Reader
+from nilometer.clickhouse.migrate import file_lock
 from nilometer.clickhouse.store import Store
 from nilometer.conventions.ai_event import COLUMNS
 from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS
@@ -22,9 +24,9 @@ TYPES = {
 
 
 @pytest.fixture
-def empty(store: Store) -> Iterator[engine.Reader]:
+def empty(store: Store) -> Iterator[Reader]:
     """A reader whose database has nothing in it."""
-    reader = engine.open_reader(store.directory / "engine")
+    reader = embedded.open_reader(store._engine._path)
     reader.command("DROP DATABASE IF EXISTS migrations_test")
     reader.command("CREATE DATABASE migrations_test ENGINE = Atomic")
     reader.command("USE migrations_test")
@@ -33,34 +35,32 @@ def empty(store: Store) -> Iterator[engine.Reader]:
     reader.close()
 
 
-def test_every_migration_runs_once(empty: engine.Reader, tmp_path: Path):
+def test_every_migration_runs_once(empty: Reader, tmp_path: Path):
     numbers = [migration.version for migration in migrate.migrations()]
     assert numbers == list(range(1, len(numbers) + 1))
-    assert migrate.migrate(empty, lock=tmp_path / "lock") == numbers
-    assert migrate.migrate(empty, lock=tmp_path / "lock") == []
+    assert migrate.migrate(empty, lock=file_lock(tmp_path / "lock")) == numbers
+    assert migrate.migrate(empty, lock=file_lock(tmp_path / "lock")) == []
     assert _recorded(empty) == numbers
 
 
-def test_a_migration_cut_short_runs_again(empty: engine.Reader, tmp_path: Path):
+def test_a_migration_cut_short_runs_again(empty: Reader, tmp_path: Path):
     """A crash may come after any statement: what is not recorded runs from its start."""
-    migrate.migrate(empty, lock=tmp_path / "lock")
+    migrate.migrate(empty, lock=file_lock(tmp_path / "lock"))
     empty.command("TRUNCATE TABLE schema_migrations")
     empty.command("DROP TABLE calls")
-    assert migrate.migrate(empty, lock=tmp_path / "lock") != []
+    assert migrate.migrate(empty, lock=file_lock(tmp_path / "lock")) != []
     assert empty.query("SELECT count() FROM calls").result_rows == [(0,)]
 
 
-def test_starting_at_once_runs_each_migration_once(
-    store: Store, empty: engine.Reader, tmp_path: Path
-):
+def test_starting_at_once_runs_each_migration_once(store: Store, empty: Reader, tmp_path: Path):
     together = threading.Barrier(4)
     ran: list[list[int]] = []
 
     def start() -> None:
-        reader = engine.open_reader(store.directory / "engine")
+        reader = embedded.open_reader(store._engine._path)
         reader.command("USE migrations_test")
         together.wait(10)
-        ran.append(migrate.migrate(reader, lock=tmp_path / "lock"))
+        ran.append(migrate.migrate(reader, lock=file_lock(tmp_path / "lock")))
         reader.close()
 
     threads = [threading.Thread(target=start) for _ in range(4)]
@@ -74,23 +74,23 @@ def test_starting_at_once_runs_each_migration_once(
 
 
 def test_a_migration_that_was_changed_after_it_ran_is_refused(
-    empty: engine.Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    migrate.migrate(empty, lock=tmp_path / "lock")
+    migrate.migrate(empty, lock=file_lock(tmp_path / "lock"))
     changed = [
         migrate.Migration(each.version, each.name, each.text, "another checksum")
         for each in migrate.migrations()
     ]
     monkeypatch.setattr(migrate, "migrations", lambda: changed)
     with pytest.raises(ConfigurationError, match="another text"):
-        migrate.migrate(empty, lock=tmp_path / "lock")
+        migrate.migrate(empty, lock=file_lock(tmp_path / "lock"))
 
 
-def test_a_schema_newer_than_this_process_is_fine(empty: engine.Reader, tmp_path: Path):
+def test_a_schema_newer_than_this_process_is_fine(empty: Reader, tmp_path: Path):
     """A rolling upgrade has two versions running; migrations only add."""
-    migrate.migrate(empty, lock=tmp_path / "lock")
+    migrate.migrate(empty, lock=file_lock(tmp_path / "lock"))
     empty.command("INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'x', 'y')")
-    assert migrate.migrate(empty, lock=tmp_path / "lock") == []
+    assert migrate.migrate(empty, lock=file_lock(tmp_path / "lock")) == []
 
 
 def test_the_typed_columns_are_those_of_the_conventions(store: Store):
@@ -114,12 +114,12 @@ def test_what_events_takes_calls_takes(store: Store):
 
 
 def test_a_filled_store_of_the_first_release_is_migrated_and_goes_on(
-    empty: engine.Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     every = migrate.migrations()
     with monkeypatch.context() as first_release:
         first_release.setattr(migrate, "migrations", lambda: every[:1])
-        migrate.migrate(empty, lock=tmp_path / "lock")
+        migrate.migrate(empty, lock=file_lock(tmp_path / "lock"))
     fill = (
         "INSERT INTO events (project_id, uuid, event, timestamp, accepted_at, properties) "
         "SELECT 1, generateUUIDv4(), '$ai_span', now64(6), now64(6), '{\"a\":1}' FROM numbers(1000)"
@@ -130,7 +130,7 @@ def test_a_filled_store_of_the_first_release_is_migrated_and_goes_on(
     )
     empty.command(fill)
     empty.command(call)
-    migrate.migrate(empty, lock=tmp_path / "lock")
+    migrate.migrate(empty, lock=file_lock(tmp_path / "lock"))
     empty.command(fill)  # a process of the release before, while the upgrade rolls
     empty.command(call)
     for table, defaults in (
@@ -170,6 +170,6 @@ def _columns(store: Store, table: str) -> dict[str, str]:
     return dict(store.query(sql, {"table": table}).rows)
 
 
-def _recorded(reader: engine.Reader) -> list[int]:
+def _recorded(reader: Reader) -> list[int]:
     rows = reader.query("SELECT version FROM schema_migrations ORDER BY version").result_rows
     return [version for (version,) in rows]

@@ -1,23 +1,16 @@
-"""ClickHouse's engine in this process: how its handles are opened, and the parts of them in use.
+"""What the store asks of ClickHouse, wherever it runs: in this process or behind an address.
 
-Reads go through clickhouse-connect's client (the same client reads from a server). Inserts go
-through chDB's own connection, which says how many rows it took; see `spool` for how they get there.
+`embedded` and `network` each have one engine of this form.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, cast
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
-import chdb
-import clickhouse_connect
-
-from nilometer.clickhouse.pool import Pool
-
-_IDLE_HANDLES = 16
+from nilometer.clickhouse.layout import Layout
+from nilometer.clickhouse.sandbox import Sandbox
 
 
 class QueryResult(Protocol):
@@ -55,65 +48,44 @@ class Reader(Protocol):
         ...
 
 
-class WriteResult(Protocol):
-    """`chdb`'s query result."""
+class Engine(Protocol):
+    """ClickHouse's engine with our tables. Thread-safe.
 
-    def rows_read(self) -> int:
-        """Rows that the statement read: for an insert from a file, those it wrote."""
-        ...
-
-
-class Writer(Protocol):
-    """`chdb.state.sqlitelike.Connection`."""
-
-    def query(self, query: str) -> WriteResult:
-        """Run a statement."""
-        ...
-
-    def close(self) -> None:
-        """Close the handle."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """An open engine: handles that read and handles that write, one a thread at a time.
-
-    The engine itself starts with the first handle and ends with the last.
+    Its methods raise StoreUnavailable where they know the reason, and else what `faults` lists: the
+    engine's and the driver's own errors.
     """
 
-    readers: Pool[Reader]
-    writers: Pool[Writer]
+    @property
+    def faults(self) -> tuple[type[Exception], ...]:
+        """What its methods raise of others' errors."""
+        ...
+
+    @property
+    def longest_value(self) -> int | None:
+        """The most bytes of one bound value, if there is such a limit."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """How the tables lie."""
+        ...
+
+    def open(self) -> None:
+        """Connect, make the databases and run the migrations that are missing."""
+        ...
+
+    def reading(self) -> AbstractContextManager[Reader]:
+        """A client for statements, for the length of the block."""
+        ...
+
+    def insert(self, table: str, body: bytes, settings: Mapping[str, Any]) -> int:
+        """Insert JSON lines and return how many rows the engine took; they are on disk then."""
+        ...
+
+    def sandbox(self, settings: Mapping[str, object]) -> AbstractContextManager[Sandbox]:
+        """A read-only handle in an empty database. It raises EngineFault and StoreUnavailable."""
+        ...
 
     def close(self) -> None:
         """Close every handle, those in use when their calls end."""
-        self.readers.close()
-        self.writers.close()
-
-
-def engine(path: Path, database: str) -> Engine:
-    """An engine over a data directory, with `database` as the default of every handle."""
-    return Engine(
-        Pool(
-            lambda: open_reader(path, database), lambda reader: reader.close(), keep=_IDLE_HANDLES
-        ),
-        Pool(
-            lambda: open_writer(path, database), lambda writer: writer.close(), keep=_IDLE_HANDLES
-        ),
-    )
-
-
-def open_reader(path: Path, database: str | None = None) -> Reader:
-    """A client, whose times are aware. Without a database: the engine's default one."""
-    options: Mapping[str, Any] = {"database": database} if database else {}
-    return cast("Any", clickhouse_connect).get_client(
-        interface="chdb", path=str(path), tz_mode="aware", **options
-    )
-
-
-def open_writer(path: Path, database: str) -> Writer:
-    """A connection for inserts. The path is resolved as clickhouse-connect does: chDB compares
-    paths as text."""
-    writer = cast("Writer", cast("Any", chdb).connect(os.path.realpath(path)))
-    writer.query(f"USE {database}")
-    return writer
+        ...

@@ -2,7 +2,7 @@
 
 `ALTER TABLE … DELETE` rewrites the parts that hold such rows and passes over the others. The
 engine keeps the statement on disk and goes on with it after a crash; the files of the old parts
-are unlinked by the engine some minutes after they were replaced.
+are unlinked by the engine some minutes after they were replaced. On a cluster each host does it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WHERE database = {database:String} AND engine LIKE '%MergeTree'
 ORDER BY name != 'events', name
 """
 _UNDONE = """
-SELECT count(), any(latest_fail_reason) != '' FROM system.mutations
+SELECT count(), any(latest_fail_reason) != '' FROM {mutations}
 WHERE database = {database:String} AND table = {table:String} AND NOT is_done
 """
 _POLL_SECONDS = 0.1
@@ -47,8 +47,11 @@ def _erase(store: Store, table: str, project_id: int, stopping: threading.Event)
 
 
 def _await(store: Store, table: str, stopping: threading.Event) -> None:
+    undone_mutations = _UNDONE.replace("{mutations}", store.everywhere("system.mutations"))
     while True:
-        undone, failing = store.query(_UNDONE, {"database": DATABASE, "table": table}).rows[0]
+        undone, failing = store.query(
+            undone_mutations, {"database": DATABASE, "table": table}
+        ).rows[0]
         if not undone:
             return
         if failing:

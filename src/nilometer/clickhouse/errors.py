@@ -147,11 +147,15 @@ class StoreRejected(NilometerError):
 
 
 def engine_error(error: Exception) -> tuple[int, str]:
-    """ClickHouse's number and name of an engine error; (0, "") when it carries none."""
+    """ClickHouse's number and name of an engine error; (0, "") when it carries none.
+
+    A driver's error has them as attributes, where a server told them apart from its text.
+    """
     text = str(error)
     code = _CODE.search(text)
     name = _NAME.search(text)
-    return int(code[1]) if code else 0, name[1] if name else ""
+    number: int | None = getattr(error, "code", None) or (int(code[1]) if code else 0)
+    return number or 0, (name[1] if name else getattr(error, "name", None)) or ""
 
 
 def of_insert(error: Exception, table: str) -> StoreUnavailable | StoreRejected:

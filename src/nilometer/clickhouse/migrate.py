@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import re
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,9 +21,10 @@ from string import Template
 from typing import cast
 
 from nilometer.clickhouse.engine import Reader
+from nilometer.clickhouse.layout import SINGLE, Layout
 from nilometer.errors import ConfigurationError
 
-# The replicated variant of the distributed profile differs by this name only.
+# A cluster's variants of them are made of these: see `layout`.
 ENGINES = {"replacing": "ReplacingMergeTree", "plain": "MergeTree"}
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _RECORD = """
@@ -61,19 +63,20 @@ def migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.version)
 
 
-def migrate(client: Reader, *, lock: Path) -> list[int]:
+def migrate(
+    client: Reader, *, lock: AbstractContextManager[None], layout: Layout = SINGLE
+) -> list[int]:
     """Run what is missing in the client's default database; return the versions that were run.
 
-    Safe when several threads or processes start at once: one runs, the others wait for it. Raises
-    ConfigurationError when a migration that was run has another text now.
+    Safe when several threads or processes start at once: one has the lock and runs, the others wait
+    for it. Raises ConfigurationError when a migration that was run has another text now.
     """
-    with _held(lock):
-        client.command(Template(_RECORD).substitute(ENGINES))
-        recorded = _recorded(client)
-        missing = [each for each in migrations() if not _is_run(each, recorded)]
+    with lock:
+        client.command(layout.rendered(Template(_RECORD).substitute(ENGINES)))
+        missing = pending(client)
         for migration in missing:
             for statement in migration.statements():
-                client.command(statement)
+                client.command(layout.rendered(statement))
             client.command(
                 "INSERT INTO schema_migrations (version, name, checksum) "
                 "VALUES ({version:UInt32}, {name:String}, {checksum:String})",
@@ -84,6 +87,23 @@ def migrate(client: Reader, *, lock: Path) -> list[int]:
                 },
             )
         return [migration.version for migration in missing]
+
+
+def pending(client: Reader) -> list[Migration]:
+    """The migrations that are still to run, of a database that has the table of those that were.
+
+    Raises ConfigurationError when one that was run has another text now.
+    """
+    recorded = _recorded(client)
+    return [each for each in migrations() if not _is_run(each, recorded)]
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Generator[None]:
+    """The lock of a store that is on this machine."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _recorded(client: Reader) -> dict[int, str]:
@@ -99,10 +119,3 @@ def _is_run(migration: Migration, recorded: dict[int, str]) -> bool:
             "another text than this release has; restore the file, or start on an empty store"
         )
     return checksum is not None
-
-
-@contextlib.contextmanager
-def _held(path: Path) -> Generator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,30 +1,21 @@
 """Where an untrusted query runs: a handle of its own that may only read, in an empty database.
 
-A handle is opened for each query and closed after it (2 ms together), because `readonly` also
-forbids to change the settings that differ by query.
+Whoever opens one (`embedded`, `network`) fixes its settings; nothing can change them after that.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, cast
-
-import chdb
+from typing import Any, Protocol
 
 from nilometer.clickhouse.binding import bound
 from nilometer.clickhouse.errors import StoreUnavailable, engine_error
 
 # A database that never has a table: a name that slipped past every check leads nowhere.
 EMPTY_DATABASE = "nothing"
-
-# The niceness of the engine's threads while they run such a query: everything else goes first. The
-# engine leaves it as it is where the process may not set it back (without CAP_SYS_NICE).
-_NICENESS = 10
 
 # The machine is at fault, whatever was asked. Any other code is said to be the query's: an author
 # must not be able to make the store look unwell.
@@ -98,81 +89,78 @@ class EngineFault(Exception):
         self.kind = kind
 
 
-class _Result(Protocol):
-    def bytes(self) -> bytes: ...
+class Result(Protocol):
+    """An answer, or a block of one."""
+
+    def bytes(self) -> bytes:
+        """It, in the format that was asked for."""
+        ...
 
 
-class _Stream(Protocol):
-    def __iter__(self) -> Iterator[_Result]: ...
+class Stream(Protocol):
+    """The blocks of an answer."""
 
-    def close(self) -> None: ...
+    def __iter__(self) -> Iterator[Result]:
+        """Each begins with the lines that its format has first, if it has such."""
+        ...
+
+    def close(self) -> None:
+        """Stop the query."""
+        ...
 
 
-class _Connection(Protocol):
-    def query(self, query: str, output: str = ..., /, *, params: dict[str, str]) -> _Result: ...
+class Connection(Protocol):
+    """`chdb.state.sqlitelike.Connection`, and what is like it for a server."""
 
-    def send_query(self, query: str, output: str, /, *, params: dict[str, str]) -> _Stream: ...
+    def query(self, query: str, output: str = ..., /, *, params: dict[str, str]) -> Result:
+        """A whole answer."""
+        ...
 
-    def close(self) -> None: ...
+    def send_query(self, query: str, output: str, /, *, params: dict[str, str]) -> Stream:
+        """An answer in blocks."""
+        ...
+
+    def close(self) -> None:
+        """Close the handle."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """An open handle. Used by one thread at a time."""
 
-    _connection: _Connection
+    _connection: Connection
+    _faults: tuple[type[Exception], ...]
 
     def read(self, sql: str, output: str, parameters: Mapping[str, Any] | None = None) -> bytes:
         """A whole answer in a format of ClickHouse's. Raises EngineFault and StoreUnavailable."""
-        with _translated():
+        with translated(self._faults):
             return self._connection.query(sql, output, params=_texts(parameters)).bytes()
 
     def stream(
         self, sql: str, output: str, parameters: Mapping[str, Any] | None = None
     ) -> Generator[bytes]:
-        """An answer, one block at a time: each is a whole document of its format, with its header.
+        """An answer, one block at a time: each begins with the header of its format.
 
         Raises as `read` does, at any block. Close the generator to stop the query.
         """
-        with _translated():
+        with translated(self._faults):
             stream = self._connection.send_query(sql, output, params=_texts(parameters))
             with contextlib.closing(stream):
                 for block in stream:
                     yield block.bytes()
 
 
-@contextlib.contextmanager
-def sandbox(path: Path, settings: Mapping[str, object]) -> Generator[Sandbox]:
-    """A handle with these settings, which nothing can change for as long as it is open.
-
-    Raises StoreUnavailable when the engine cannot be opened.
-    """
-    with _translated():
-        connection = cast("_Connection", cast("Any", chdb).connect(os.path.realpath(path)))
-    with contextlib.closing(connection):
-        with _translated():
-            connection.query(f"USE {EMPTY_DATABASE}", params={})
-            fixed = {**settings, "os_thread_priority": _NICENESS}
-            values = ", ".join(f"{name} = {_literal(value)}" for name, value in fixed.items())
-            connection.query(f"SET {values}, readonly = 1", params={})
-        yield Sandbox(connection)
-
-
 def _texts(parameters: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: str(value) for name, value in (bound(parameters) or {}).items()}
 
 
-def _literal(value: object) -> str:
-    escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
 @contextlib.contextmanager
-def _translated() -> Generator[None]:
+def translated(faults: tuple[type[Exception], ...]) -> Generator[None]:
     """Engine errors as ours, unchained from the one that has the engine's text."""
     try:
         yield
-    except (chdb.ChdbError, RuntimeError, OSError) as error:
+    except faults as error:
         translated = _fault(error)
     else:
         return

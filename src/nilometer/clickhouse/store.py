@@ -1,34 +1,31 @@
-"""The store: ClickHouse's engine in this process (chDB), behind one class."""
+"""The store: ClickHouse, in this process or on a server, behind one class."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import chdb
 import orjson
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from nilometer import failpoints
-from nilometer.clickhouse import engine, errors, migrate
-from nilometer.clickhouse.binding import bound
+from nilometer.clickhouse import errors
+from nilometer.clickhouse.address import DATABASE, Server
+from nilometer.clickhouse.binding import bound, divided
+from nilometer.clickhouse.engine import Engine, Reader
 from nilometer.clickhouse.errors import StoreRejected, StoreUnavailable
-from nilometer.clickhouse.sandbox import EMPTY_DATABASE, Sandbox, sandbox
-from nilometer.clickhouse.spool import spooled
+from nilometer.clickhouse.names import identifier
+from nilometer.clickhouse.sandbox import Sandbox
 from nilometer.observability import metrics
 
 __all__ = ["DATABASE", "QueryRows", "Store", "StoreRejected", "StoreState", "StoreUnavailable"]
 
-DATABASE = "nilometer"
 _log = logging.getLogger(__name__)
 
 # A read may take so long and so much unless it says otherwise.
@@ -44,7 +41,6 @@ _INSERT_SETTINGS: Mapping[str, Any] = {
     "input_format_parallel_parsing": 0,
     "max_threads": 1,
 }
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,35 +76,35 @@ class _Meters:
     seconds: Any
 
 
-@dataclass(slots=True)
 class Store:
-    """The engine's data directory, and every way Nilometer talks to it.
+    """ClickHouse with our tables, and every way Nilometer talks to it.
 
-    Thread-safe: each call has a handle of its own. One process and, within it, one directory at a
-    time (chDB's rule). The process must not fork after `open`; subprocesses are fine. Queries and
-    inserts release the interpreter lock while the engine works.
+    Thread-safe: each call has a handle of its own. A directory is opened by one process at a time
+    and, within it, no other directory beside it (chDB's rule); that process must not fork after
+    `open`; subprocesses are fine. A server takes any number of both. Queries and inserts release
+    the interpreter lock while the engine works.
     """
 
-    directory: Path
-    _engine: engine.Engine | None = field(default=None, init=False)
-    _trouble: str = field(default="", init=False)
-    _opening: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _meters: dict[str, _Meters] = field(default_factory=dict[str, _Meters], init=False)
+    def __init__(self, where: Path | Server) -> None:
+        self._engine = _engine_of(where)
+        self._is_open = False
+        self._trouble = ""
+        self._opening = threading.Lock()
+        self._meters: dict[str, _Meters] = {}
 
     def open(self) -> None:
         """Open the engine, create the database and run the migrations that are missing.
 
-        Does nothing when it is open. Files that a killed process left in the temporary
-        directories (they may hold prompts) are deleted first. Raises StoreUnavailable when the
-        engine cannot be opened, and ConfigurationError when its schema is not ours.
+        Does nothing when it is open. Raises StoreUnavailable when the engine cannot be opened, and
+        ConfigurationError when its schema is not ours.
         """
         with self._opening:
-            if self._engine is not None:
+            if self._is_open:
                 return
             with self._translated(errors.of_open):
-                self._sweep()
-                self._create()
-            self._engine = engine.engine(self._path, DATABASE)
+                failpoints.hit("store")
+                self._engine.open()
+            self._is_open = True
 
     def query(
         self,
@@ -123,6 +119,7 @@ class Store:
         microseconds. `settings` are ClickHouse's, over a limit of 30 s and 1 GiB. Raises
         StoreUnavailable and StoreRejected.
         """
+        sql, parameters = divided(sql, parameters or {}, self._engine.longest_value)
         with self._reading() as client:
             result = client.query(
                 sql, parameters=bound(parameters), settings={**_QUERY_LIMITS, **(settings or {})}
@@ -141,10 +138,13 @@ class Store:
         Nothing that it raises changes the store's state: a query that fails is no sign that others
         do. Raises StoreUnavailable.
         """
-        with self._reading():
-            pass  # leaves an idle handle: without any other, the engine starts and ends with ours
-        with sandbox(self._path, settings) as opened:
+        self._require_open()
+        with self._engine.sandbox(settings) as opened:
             yield opened
+
+    def everywhere(self, table: str) -> str:
+        """A system table for a FROM: of all hosts, where the store is on a cluster."""
+        return self._engine.layout.everywhere(table)
 
     def insert(
         self,
@@ -176,7 +176,7 @@ class Store:
 
     def state(self) -> StoreState:
         """The last known state; does not ask the engine."""
-        if self._engine is None:
+        if not self._is_open:
             return StoreState(ready=False, reason=self._trouble or "the store is not open")
         return StoreState(ready=not self._trouble, reason=self._trouble)
 
@@ -188,45 +188,18 @@ class Store:
         """Close the engine once the calls under way have ended. Calls after it raise
         StoreUnavailable."""
         with self._opening:
-            opened, self._engine = self._engine, None
-            if opened is not None:
-                opened.close()
+            was_open, self._is_open = self._is_open, False
+            if was_open:
+                self._engine.close()
 
-    @property
-    def _path(self) -> Path:
-        return self.directory / "engine"
-
-    @property
-    def _temporary(self) -> Path:
-        return self.directory / "tmp"
-
-    def _sweep(self) -> None:
-        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for temporary in (self._temporary, self._path / "tmp"):
-            if temporary.exists():
-                shutil.rmtree(temporary)
-        self._temporary.mkdir(mode=0o700)
-
-    def _create(self) -> None:
-        reader = engine.open_reader(self._path)
-        try:
-            failpoints.hit("store")
-            reader.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
-            reader.command(f"CREATE DATABASE IF NOT EXISTS {EMPTY_DATABASE} ENGINE = Atomic")
-            reader.command(f"USE {DATABASE}")
-            migrate.migrate(reader, lock=self.directory / "migrations.lock")
-        finally:
-            reader.close()
-
-    def _opened(self) -> engine.Engine:
-        if self._engine is None:
+    def _require_open(self) -> None:
+        if not self._is_open:
             raise StoreUnavailable("the store is not open")
-        return self._engine
 
     @contextlib.contextmanager
-    def _reading(self) -> Generator[engine.Reader]:
-        opened = self._opened()
-        with self._translated(errors.of_statement), opened.readers.lend() as client:
+    def _reading(self) -> Generator[Reader]:
+        self._require_open()
+        with self._translated(errors.of_statement), self._engine.reading() as client:
             failpoints.hit("store")
             yield client
 
@@ -237,19 +210,15 @@ class Store:
         count: int,
         settings: Mapping[str, Any] | None,
     ) -> None:
-        opened = self._opened()
-        statement = _insert_statement(table, {**_INSERT_SETTINGS, **(settings or {})})
-        meters = self._meters_of(table)
+        self._require_open()
+        meters = self._meters_of(identifier(table))
+        fixed = {identifier(name): value for name, value in (settings or {}).items()}
         started = time.perf_counter()
         try:
-            with (
-                self._translated(lambda error: errors.of_insert(error, table)),
-                opened.writers.lend() as writer,
-            ):
+            with self._translated(lambda error: errors.of_insert(error, table)):
                 failpoints.hit("store")
-                with spooled(body, self._temporary) as path:
-                    result = writer.query(statement(path))
-                _require(result.rows_read(), count, table)
+                taken = self._engine.insert(table, body, {**_INSERT_SETTINGS, **fixed})
+                _require(taken, count, table)
         except (StoreUnavailable, StoreRejected):
             meters.failed.inc()
             raise
@@ -266,10 +235,10 @@ class Store:
             yield
         except failpoints.Fault as fault:
             translated: StoreUnavailable | StoreRejected = StoreUnavailable(f"the store: {fault}")
-        except (ClickHouseError, chdb.ChdbError, RuntimeError, OSError) as error:
-            translated = translate(error)
         except StoreUnavailable as unavailable:
             translated = unavailable
+        except self._engine.faults as error:
+            translated = translate(error)
         else:
             self._trouble = ""
             return
@@ -298,24 +267,15 @@ def _require(taken: int, given: int, table: str) -> None:
         raise StoreUnavailable(f"the store took {taken} of {given} rows of {table}")
 
 
-def _insert_statement(table: str, settings: Mapping[str, Any]) -> Callable[[str], str]:
-    """The statement that inserts a file, by the file's path."""
-    name = _identifier(table)
-    values = ", ".join(f"{_identifier(name)} = {_literal(v)}" for name, v in settings.items())
-    return lambda path: (
-        f"INSERT INTO {name} FROM INFILE {_literal(path)} SETTINGS {values} FORMAT JSONEachRow"
-    )
+def _engine_of(where: Path | Server) -> Engine:
+    """The engine; only its own driver is loaded (chDB's library is 200 MB)."""
+    if isinstance(where, Server):
+        from nilometer.clickhouse.network import Network
 
+        return Network(where)
+    from nilometer.clickhouse.embedded import Embedded
 
-def _identifier(name: str) -> str:
-    if not _IDENTIFIER.fullmatch(name):
-        raise ValueError(f"{name!r} is not a table, column or setting name")
-    return name
-
-
-def _literal(value: object) -> str:
-    escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return Embedded(where)
 
 
 def _json_default(value: object) -> str:
