@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from nilometer.clickhouse import embedded, migrate
+from nilometer.clickhouse import embedded, migrate, migration_lock
 from nilometer.clickhouse.engine import Reader
+from nilometer.clickhouse.layout import SINGLE
 from nilometer.clickhouse.migrate import file_lock
+from nilometer.clickhouse.network import Network
 from nilometer.clickhouse.store import Store
 from nilometer.conventions.ai_event import COLUMNS
 from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS
@@ -23,16 +25,23 @@ TYPES = {
 }
 
 
+def opened(store: Store) -> Reader:
+    """A reader of the test's database."""
+    engine = store._engine
+    if isinstance(engine, Network):
+        return engine._connected(engine._pool, "migrations_test", 30)
+    return embedded.open_reader(engine._path, "migrations_test")
+
+
 @pytest.fixture
 def empty(store: Store) -> Iterator[Reader]:
     """A reader whose database has nothing in it."""
-    reader = embedded.open_reader(store._engine._path)
-    reader.command("DROP DATABASE IF EXISTS migrations_test")
-    reader.command("CREATE DATABASE migrations_test ENGINE = Atomic")
-    reader.command("USE migrations_test")
+    store.command("DROP DATABASE IF EXISTS migrations_test")
+    store.command("CREATE DATABASE migrations_test ENGINE = Atomic")
+    reader = opened(store)
     yield reader
-    reader.command("DROP DATABASE migrations_test")
     reader.close()
+    store.command("DROP DATABASE migrations_test")
 
 
 def test_every_migration_runs_once(empty: Reader, tmp_path: Path):
@@ -57,10 +66,14 @@ def test_starting_at_once_runs_each_migration_once(store: Store, empty: Reader, 
     ran: list[list[int]] = []
 
     def start() -> None:
-        reader = embedded.open_reader(store._engine._path)
-        reader.command("USE migrations_test")
+        reader = opened(store)
         together.wait(10)
-        ran.append(migrate.migrate(reader, lock=file_lock(tmp_path / "lock")))
+        lock = (
+            migration_lock.held(reader, SINGLE)
+            if isinstance(store._engine, Network)
+            else file_lock(tmp_path / "lock")
+        )
+        ran.append(migrate.migrate(reader, lock=lock))
         reader.close()
 
     threads = [threading.Thread(target=start) for _ in range(4)]

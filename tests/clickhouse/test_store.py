@@ -255,7 +255,8 @@ def test_a_store_that_is_not_open_is_unavailable(tmp_path: Path):
         closed.insert("events", [event(1)])
 
 
-def test_a_second_directory_in_one_process_is_refused(store: Store, tmp_path: Path):
+def test_a_second_directory_in_one_process_is_refused(embedded_store: Store, tmp_path: Path):
+    store = embedded_store
     second = Store(tmp_path)
     assert store.query("SELECT 1").rows == [(1,)]  # the engine lives as long as a handle does
     with pytest.raises(StoreUnavailable):

@@ -37,6 +37,11 @@ class Layout:
 
     cluster: str = ""
 
+    @property
+    def on_cluster(self) -> str:
+        """What follows a name, so that every host has the statement."""
+        return f" ON CLUSTER '{self.cluster}'" if self.cluster else ""
+
     def rendered(self, statement: str) -> str:
         """A statement of a migration for this layout.
 
@@ -56,7 +61,7 @@ class Layout:
         rest = _ENGINE.sub(
             lambda engine: _replicated(engine, head["name"]), statement[head.end() :]
         )
-        return f"{head['before']}{head['verb']} {name} ON CLUSTER '{self.cluster}'{rest}"
+        return f"{head['before']}{head['verb']} {name}{self.on_cluster}{rest}"
 
     def everywhere(self, table: str) -> str:
         """A system table of all hosts, for a FROM."""

@@ -81,4 +81,4 @@ def _age(client: Reader, layout: Layout) -> float:
 
 
 def _drop(client: Reader, layout: Layout) -> None:
-    client.command(layout.rendered(f"DROP TABLE IF EXISTS {_TABLE}") + " SYNC")
+    client.command(f"DROP TABLE IF EXISTS {DATABASE}.{_TABLE}{layout.on_cluster} SYNC")
