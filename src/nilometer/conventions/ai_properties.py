@@ -376,4 +376,7 @@ PROPERTIES: tuple[Property, ...] = (
 )
 """Every known property, in the order of the documentation."""
 
+STANDARD: frozenset[str] = frozenset(known.name for known in _STANDARD)
+"""Those that clients put on any event, of AI or not."""
+
 BY_NAME: Mapping[str, Property] = {known.name: known for known in PROPERTIES}

@@ -6,12 +6,14 @@ One line of JSON that says what follows, then the bytes of the `event` part and 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import orjson
 
 from nilometer.domain import json_text
+from nilometer.domain.redaction.marks import redacted_of, redaction_marks
 from nilometer.errors import NilometerError
 
 DOOR = "ai"
@@ -48,7 +50,8 @@ class AiRecord:
     """An accepted event: the raw JSON texts of its parts, its blobs, and what the door knew.
 
     `properties` is None when the event part embeds them. `ip` is the client's address.
-    `retention_days` is the project's at acceptance: a row's expiry is computed from it.
+    `retention_days` is the project's at acceptance: a row's expiry is computed from it. `redacted`
+    is how often each redaction rule was applied.
     """
 
     event: bytes
@@ -56,6 +59,7 @@ class AiRecord:
     blobs: tuple[BlobReference, ...]
     ip: str
     retention_days: int
+    redacted: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def encode(self) -> bytes:
         """The payload."""
@@ -65,6 +69,7 @@ class AiRecord:
             "blobs": [asdict(blob) for blob in self.blobs],
             "ip": self.ip,
             "retention_days": self.retention_days,
+            **redaction_marks({0: self.redacted}),
         }
         return b"".join((orjson.dumps(head), b"\n", self.event, self.properties or b""))
 
@@ -95,6 +100,7 @@ def decode(payload: bytes) -> AiRecord:
             blobs=blobs,
             ip=str(head["ip"]),
             retention_days=int(head["retention_days"]),
+            redacted=redacted_of(head).get(0, {}),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise RecordBroken(

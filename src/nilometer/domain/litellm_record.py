@@ -7,12 +7,14 @@ line, and in the place of its text a note without content: it could hold a key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import orjson
 
 from nilometer.domain.ai_record import RecordBroken
+from nilometer.domain.redaction.marks import Marks, redacted_of, redaction_marks
 
 DOOR = "litellm"
 DOOR_VERSION = 1
@@ -27,10 +29,12 @@ class NotAPayload(RecordBroken):
 @dataclass(frozen=True, slots=True)
 class LiteLLMItem:
     """One payload: `text` is a JSON object, in UTF-8. `fault` is "" or a code that says why the
-    item is none; `text` then says no more than its kind and size."""
+    item is none; `text` then says no more than its kind and size. `redacted` is how often each
+    redaction rule was applied."""
 
     text: bytes
     fault: str = ""
+    redacted: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,7 @@ class LiteLLMRecord:
             "ip": self.ip,
             "retention_days": self.retention_days,
             "items": [[len(each.text), each.fault] for each in self.items],
+            **redaction_marks({n: each.redacted for n, each in enumerate(self.items)}),
         }
         return b"".join((orjson.dumps(head), b"\n", *(each.text for each in self.items)))
 
@@ -62,7 +67,7 @@ def decode(payload: bytes) -> LiteLLMRecord:
     try:
         head = cast("dict[str, Any]", orjson.loads(line))
         record = LiteLLMRecord(
-            items=_items(head["items"], rest),
+            items=_items(head["items"], rest, redacted_of(head)),
             ip=_text(head["ip"]),
             retention_days=int(head["retention_days"]),
         )
@@ -75,13 +80,14 @@ def decode(payload: bytes) -> LiteLLMRecord:
     return record
 
 
-def _items(listed: list[tuple[int, str]], texts: bytes) -> tuple[LiteLLMItem, ...]:
+def _items(listed: list[tuple[int, str]], texts: bytes, marks: Marks) -> tuple[LiteLLMItem, ...]:
     found: list[LiteLLMItem] = []
     start = 0
-    for size, fault in listed:
+    for place, (size, fault) in enumerate(listed):
         if size < 0:
             raise ValueError("an item has a negative size")
-        found.append(LiteLLMItem(texts[start : start + size], _text(fault)))
+        text = texts[start : start + size]
+        found.append(LiteLLMItem(text, _text(fault), marks.get(place, {})))
         start += size
     if start != len(texts):
         raise ValueError("the record's length is not what its first line says")

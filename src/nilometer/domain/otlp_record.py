@@ -6,7 +6,8 @@ that were accepted, as protobuf, each as its client sent it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import orjson
@@ -15,6 +16,7 @@ from nilometer.domain import otlp_request
 from nilometer.domain.ai_record import RecordBroken
 from nilometer.domain.otlp_request import ResourceGroup, ScopeGroup
 from nilometer.domain.protobuf_wire import MalformedMessage
+from nilometer.domain.redaction.marks import Marks, redacted_of, redaction_marks
 
 DOOR = "otlp"
 DOOR_VERSION = 1
@@ -25,17 +27,23 @@ class OtlpRecord:
     """An accepted export request.
 
     `protocol` is `http`, `grpc` or `posthog`: how it came. `retention_days` is the project's at
-    acceptance.
+    acceptance. `redacted` is how often each redaction rule was applied, by a span's place.
     """
 
     request: bytes
     protocol: str
     ip: str
     retention_days: int
+    redacted: Marks = field(default_factory=dict[int, Mapping[str, int]])
 
     def encode(self) -> bytes:
         """The payload."""
-        head = {"protocol": self.protocol, "ip": self.ip, "retention_days": self.retention_days}
+        head = {
+            "protocol": self.protocol,
+            "ip": self.ip,
+            "retention_days": self.retention_days,
+            **redaction_marks(self.redacted),
+        }
         return b"".join((orjson.dumps(head), b"\n", self.request))
 
     def groups(self) -> list[ResourceGroup]:
@@ -50,7 +58,8 @@ class OtlpRecord:
         for position, (group, scope, span) in enumerate(otlp_request.single_spans(self.groups())):
             if position == index:
                 alone = ResourceGroup(group.head, [ScopeGroup(scope.head, [span])])
-                return replace(self, request=otlp_request.joined([alone]))
+                marks = {0: self.redacted.get(index, {})}
+                return replace(self, request=otlp_request.joined([alone]), redacted=marks)
         raise IndexError("the record has no such span")
 
 
@@ -64,6 +73,7 @@ def decode(payload: bytes) -> OtlpRecord:
             protocol=str(head["protocol"]),
             ip=str(head["ip"]),
             retention_days=int(head["retention_days"]),
+            redacted=redacted_of(head),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise RecordBroken(

@@ -7,12 +7,14 @@ it came with, or the one that the door made for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import orjson
 
 from nilometer.domain.ai_record import RecordBroken
+from nilometer.domain.redaction.marks import Marks, redacted_of, redaction_marks
 
 DOOR = "posthog"
 DOOR_VERSION = 1
@@ -21,11 +23,12 @@ DOOR_VERSION = 1
 @dataclass(frozen=True, slots=True)
 class PostHogEvent:
     """One event: `uuid` is canonical, `text` a JSON object without a key, `internal` says that
-    its client's address is not kept."""
+    its client's address is not kept, `redacted` how often each redaction rule was applied."""
 
     uuid: str
     text: bytes
     internal: bool = False
+    redacted: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class PostHogRecord:
             "ip": self.ip,
             "retention_days": self.retention_days,
             "events": [[each.uuid, len(each.text), each.internal] for each in self.events],
+            **redaction_marks({n: each.redacted for n, each in enumerate(self.events)}),
         }
         return b"".join((orjson.dumps(head), b"\n", *(each.text for each in self.events)))
 
@@ -72,7 +76,7 @@ def decode(payload: bytes) -> PostHogRecord:
     try:
         head = cast("dict[str, Any]", orjson.loads(line))
         record = PostHogRecord(
-            events=_events(head["events"], rest),
+            events=_events(head["events"], rest, redacted_of(head)),
             protocol=_text(head["protocol"]),
             engage=bool(head["engage"]),
             sent_at=_optional_text(head["sent_at"]),
@@ -90,13 +94,16 @@ def decode(payload: bytes) -> PostHogRecord:
     return record
 
 
-def _events(listed: list[tuple[str, int, bool]], texts: bytes) -> tuple[PostHogEvent, ...]:
+def _events(
+    listed: list[tuple[str, int, bool]], texts: bytes, marks: Marks
+) -> tuple[PostHogEvent, ...]:
     found: list[PostHogEvent] = []
     start = 0
-    for uuid, size, internal in listed:
+    for place, (uuid, size, internal) in enumerate(listed):
         if size < 0:
             raise ValueError("an event has a negative size")
-        found.append(PostHogEvent(_text(uuid), texts[start : start + size], bool(internal)))
+        text = texts[start : start + size]
+        found.append(PostHogEvent(_text(uuid), text, bool(internal), marks.get(place, {})))
         start += size
     if start != len(texts):
         raise ValueError("the record's length is not what its first line says")

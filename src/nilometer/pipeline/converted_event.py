@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import orjson
 
 from nilometer.conventions import event_time
@@ -19,6 +21,7 @@ def canonical_event(
     source_rank: int,
     source: str,
     converter: str,
+    redacted: Mapping[str, int],
 ) -> CanonicalEvent:
     """The event. `source` is the JSON text that `converter` (name and version) made it from."""
     return CanonicalEvent(
@@ -40,4 +43,5 @@ def canonical_event(
         converter=converter,
         counts_usage=converted.counts_usage,
         usage_convention=converted.usage_convention,
+        redacted=redacted,
     )

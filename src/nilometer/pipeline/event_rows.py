@@ -7,7 +7,7 @@ knows of it (`CanonicalEvent`); everything in a row is computed from that alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -67,7 +67,8 @@ class CanonicalEvent:
     converter made it from, and `converter` its name and version; both "" when the properties are
     what was sent. `source_rank` is less for a source that is nearer to the call. `counts_usage` is
     false for what tells of consumption that is another's, or an answer from a cache: it is no call.
-    `usage_convention` names how the raw usage counts, "" to recognise it.
+    `usage_convention` names how the raw usage counts, "" to recognise it. `redacted` is how often
+    each redaction rule was applied before the event was kept.
     """
 
     project_id: int
@@ -87,14 +88,14 @@ class CanonicalEvent:
     converter: str = ""
     counts_usage: bool = True
     usage_convention: str = ""
+    redacted: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def rows_of(event: CanonicalEvent, overrides_of: OverridesOf = book_prices) -> Rows:
     """The rows of an event, its call priced by the book and the project's overrides."""
     accepted_at = clock.from_micros(event.accepted_at)
-    columns = ai_event.columns(event.name, event.properties)
     # A null is left out of a row: the same, and shorter.
-    known = {column: value for column, value in columns.items() if value is not None}
+    known = ai_event.known_columns(event.properties)
     identity = {
         "project_id": event.project_id,
         "uuid": event.uuid,
@@ -109,16 +110,18 @@ def rows_of(event: CanonicalEvent, overrides_of: OverridesOf = book_prices) -> R
         "distinct_id": event.distinct_id,
         "ip": event.ip,
         "properties": event.properties_text,
-        "blobs": orjson.dumps(event.blobs).decode(),
+        "blobs": orjson.dumps(event.blobs).decode() if event.blobs else "[]",
         "door": event.door,
         "mapping_version": MAPPING_VERSION,
         **known,
     }
     if event.source:
         row |= {"source": event.source, "converter": event.converter}
+    if event.redacted:
+        row["redacted"] = orjson.dumps(event.redacted, option=orjson.OPT_SORT_KEYS).decode()
     call, call_id = None, ""
     if event.name in _OPERATIONS and event.counts_usage:
-        kind, call_id = ai_event.call_id(event.uuid, columns, event.properties)
+        kind, call_id = ai_event.call_id(event.uuid, known, event.properties)
         cost = usage_and_cost(
             event.name,
             event.properties,
@@ -129,7 +132,7 @@ def rows_of(event: CanonicalEvent, overrides_of: OverridesOf = book_prices) -> R
             overrides=overrides_of(event.project_id),
         )
         identified = {"identity": kind, "call_id": call_id}
-        call = _line(_call(event, row, known) | identified | cost)
+        call = _line({**_call(event, row, known), **identified, **cost})
     return Rows(
         project_id=event.project_id,
         uuid=event.uuid,

@@ -39,6 +39,7 @@ def canonical(envelope: Envelope) -> CanonicalEvent:
         properties=properties,
         properties_text=record.properties_text(),
         blobs=record.blobs,
+        redacted=record.redacted,
     )
 
 

@@ -32,6 +32,7 @@ def canonical(envelope: Envelope, record: LiteLLMRecord, item: LiteLLMItem) -> C
         source_rank=SOURCE_RANK,
         source=item.text.decode(),
         converter=CONVERTER,
+        redacted=item.redacted,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import UUID, uuid5
 
@@ -21,12 +21,14 @@ from nilometer.pipeline.event_rows import CanonicalEvent
 SOURCE_RANK = 20
 CONVERTER = f"spans/{spans.MAPPING_VERSION}"
 
-Item = tuple[ResourceGroup, ScopeGroup, bytes]
+Item = tuple[ResourceGroup, ScopeGroup, bytes, Mapping[str, int]]
 
 
 def items(record: OtlpRecord) -> list[Item]:
-    """The spans of a record, each with its resource and scope, undecoded. Raises RecordBroken."""
-    return list(single_spans(record.groups()))
+    """The spans of a record, undecoded, each with its resource and scope and what was redacted in
+    it. Raises RecordBroken."""
+    spans = enumerate(single_spans(record.groups()))
+    return [(*span, record.redacted.get(place, {})) for place, span in spans]
 
 
 def mapper(envelope: Envelope, record: OtlpRecord) -> Callable[[Item], CanonicalEvent]:
@@ -44,6 +46,7 @@ def mapper(envelope: Envelope, record: OtlpRecord) -> Callable[[Item], Canonical
             source_rank=SOURCE_RANK,
             source=spans.kept(span).to_json(),
             converter=CONVERTER,
+            redacted=item[3],
         )
 
     return canonical
@@ -64,5 +67,5 @@ def excerpt(envelope: Envelope, index: int) -> Envelope:
 
 
 def _span(decoder: SpanDecoder, item: Item) -> Span:
-    group, scope, data = item
+    group, scope, data, _ = item
     return decoder.span(group.head, scope.head, span_message(data))

@@ -58,6 +58,7 @@ def canonical(envelope: Envelope, record: PostHogRecord, event: PostHogEvent) ->
         properties_text=json_text.with_members(
             text or "{}", {name: _text(event, name, value) for name, value in added.items()}
         ),
+        redacted=event.redacted,
     )
 
 

@@ -63,7 +63,17 @@ WHERE project_id = {project:Int64} AND event_uuid IN {uuids:Array(UUID)}
 _SETTINGS = {"max_threads": 2}
 
 # What no mapping changes, and what alone is no change.
-_KEPT = ("project_id", "uuid", "accepted_at", "expires_at", "first_wins", "ip", "door", "blobs")
+_KEPT = (
+    "project_id",
+    "uuid",
+    "accepted_at",
+    "expires_at",
+    "first_wins",
+    "ip",
+    "door",
+    "blobs",
+    "redacted",
+)
 _NO_CHANGE = frozenset((*_KEPT, "event_uuid", "mapping_version", "converter", "revision"))
 _DELETED_AT_ONCE = 50
 

@@ -69,6 +69,7 @@ def _converted(row: Mapping[str, Any]) -> CanonicalEvent:
         source_rank=_RANKS[row["door"]],
         source=row["source"],
         converter=converter,
+        redacted=orjson.loads(row["redacted"] or "{}"),
     )
 
 
@@ -92,6 +93,7 @@ def _as_sent(row: Mapping[str, Any]) -> CanonicalEvent:
         properties=properties,
         properties_text=text,
         blobs=blobs,
+        redacted=orjson.loads(row["redacted"] or "{}"),
     )
 
 
