@@ -52,6 +52,14 @@ def blobs(tmp_path: Path) -> Iterator[BlobStore]:
 
 
 @pytest.fixture
+def unexpired(blobs: BlobStore, tmp_path: Path) -> Iterator[BlobStore]:
+    """The same objects, kept for a hundred years."""
+    url = (tmp_path / "blobs").as_uri()
+    with closing(open_store(url, bucket="nilometer", default_retention_days=36500)) as store:
+        yield store
+
+
+@pytest.fixture
 def packer(blobs: BlobStore) -> Packer:
     return Packer(blobs, above=1000)
 

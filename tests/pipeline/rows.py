@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from nilometer.blobs.store import BlobStore
 from nilometer.clickhouse.store import Store
+from nilometer.pipeline.rewriting.unpacking import NotUnpacked, unpack
 
 _KEYS = {"events": "uuid", "event_ids": "uuid", "calls": "call_id, event_uuid"}
 
@@ -18,6 +20,14 @@ def final(store: Store, table: str, project_id: int) -> list[dict[str, Any]]:
 
 def everything(store: Store, project_id: int) -> dict[str, list[dict[str, Any]]]:
     return {table: final(store, table, project_id) for table in _KEYS}
+
+
+def put_back(store: Store, project_id: int, blobs: BlobStore) -> dict[str, list[dict[str, Any]]]:
+    """As `everything`, large values in their places."""
+    found = everything(store, project_id)
+    whole = unpack([row | {"project_id": project_id} for row in found["events"]], blobs)
+    assert not [row for row in whole if isinstance(row, NotUnpacked)]
+    return found | {"events": whole}
 
 
 def uuids(store: Store, project_id: int) -> list[str]:
