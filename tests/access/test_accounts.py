@@ -12,6 +12,7 @@ from sqlalchemy import text
 from nilometer.access.bounds import checked_ids, checked_name
 from nilometer.access.keyring import Keyring
 from nilometer.access.types import ALL_SCOPES, CaptureMode, KeyKind, Scope, UnknownKey
+from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import InvalidInput, NotFound
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -25,7 +26,7 @@ def keyring(database):
 
 
 def rows(database, table):
-    with database.read() as session:
+    with database.read(EVERY_ROW) as session:
         return session.scalar(text(f"select count(*) from {table}"))
 
 
@@ -198,7 +199,7 @@ def test_a_rotation_that_fails_ends_nothing(accounts, issued, keyring, monkeypat
 
 def test_project_ids_are_never_used_again(accounts, issued, database):
     second = accounts.create_project("second")
-    with database.session() as session:
+    with database.session(EVERY_ROW) as session:
         session.execute(text("delete from projects where id = :id"), {"id": second.project_id})
     assert accounts.create_project("third").project_id == second.project_id + 1
 

@@ -21,6 +21,7 @@ from nilometer.access.types import (
     UnknownKey,
 )
 from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import NotFound
 from tests.running import wait_until
 
@@ -46,10 +47,10 @@ class WatchedDatabase(Database):
         self.open.set()
 
     @contextmanager
-    def read(self):
+    def read(self, rows):
         self.reads += 1
         assert self.open.wait(30)
-        with super().read() as session:
+        with super().read(rows) as session:
             yield session
 
 
@@ -136,7 +137,7 @@ def test_wrong_revoked_and_deleted_are_refused_alike(keyring, accounts, issued, 
     of_deleted = accounts.keys.create(
         kind=KeyKind.PROJECT, project_id=deleted.project_id, name="n", scopes=()
     )
-    with database.session() as session:
+    with database.session(EVERY_ROW) as session:
         session.execute(text("update projects set tombstoned_at = '2026-01-01' where id = 2"))
     accounts.keys.revoke(issued.project_key.key_id)
     said = set()
@@ -417,7 +418,7 @@ def test_a_broken_database_is_the_same_as_one_away(keyring, token, watched, cloc
 
 def test_a_bug_in_one_look_up_is_no_outage_for_others(keyring, issued, database, clock):
     keyring.authenticate_blocking(issued.personal_key.token)
-    with database.session() as session:
+    with database.session(EVERY_ROW) as session:
         session.execute(
             text("update api_keys set kind = 'of a newer version' where id = :id"),
             {"id": issued.project_key.key_id.replace("-", "")},
@@ -430,14 +431,14 @@ def test_a_bug_in_one_look_up_is_no_outage_for_others(keyring, issued, database,
 
 
 def test_a_scope_of_a_newer_version_grants_nothing(keyring, issued, database):
-    with database.session() as session:
+    with database.session(EVERY_ROW) as session:
         session.execute(text("""update api_keys set scopes = '["read", "fly"]'"""))
     assert keyring.authenticate_blocking(issued.personal_key.token).scopes == {Scope.READ}
 
 
 def test_a_personal_key_acts_on_its_organization_only(keyring, accounts, issued, database):
     other = "11111111-1111-4111-8111-111111111111"
-    with database.session() as session:
+    with database.session(EVERY_ROW) as session:
         session.execute(
             text(
                 "insert into organizations (id, name, slug, created_at) "

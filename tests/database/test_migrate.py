@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from nilometer.database.engine import Base, Database, DatabaseUnavailable
+from nilometer.database.fence import EVERY_ROW
 from nilometer.database.migrate import (
     MigrationBroken,
     configuration,
@@ -36,7 +37,7 @@ def empty(tmp_path):
 def test_an_empty_place_gets_every_table(empty):
     migrate(empty)
     assert current(empty) == HEAD
-    with empty.read() as session:
+    with empty.read(EVERY_ROW) as session:
         tables = set(inspect(session.connection()).get_table_names())
     assert tables == set(Base.metadata.tables) | {"alembic_version"}
 
@@ -67,14 +68,14 @@ def test_what_an_older_version_wrote_is_kept_and_older_processes_go_on_writing(e
     )
 
     def write(identity):
-        with empty.session() as session:
+        with empty.session(EVERY_ROW) as session:
             for statement in older:
                 session.execute(text(statement), {"id": identity})
 
     write("before")
     migrate(empty)
     write("after")
-    with empty.read() as session:
+    with empty.read(EVERY_ROW) as session:
         assert session.execute(text("select id, name from projects")).all() == [
             (1, "before"),
             (2, "after"),
@@ -126,7 +127,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(empty):
 
     with pytest.raises(RuntimeError):
         fail_half_way()
-    with empty.read() as session:
+    with empty.read(EVERY_ROW) as session:
         inspector = inspect(session.connection())
         assert "half" not in inspector.get_table_names()
         assert "half" not in {column["name"] for column in inspector.get_columns("projects")}
@@ -149,13 +150,13 @@ def test_a_migration_may_rebuild_a_table_but_not_break_references(empty):
         connection.exec_driver_sql("create unique index pk on organizations (id)")
     with pytest.raises(MigrationBroken), migrating(empty) as connection:
         connection.exec_driver_sql("delete from organizations")
-    with empty.read() as session:
+    with empty.read(EVERY_ROW) as session:
         assert session.scalar(text("select count(*) from organizations")) == 1
 
 
 def test_a_database_of_a_newer_version_is_used_as_it_is(empty, caplog):
     migrate(empty)
-    with empty.session() as session:
+    with empty.session(EVERY_ROW) as session:
         session.execute(text("update alembic_version set version_num = '9999'"))
     with caplog.at_level(logging.WARNING):
         migrate(empty)

@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import StatementError
 
 from nilometer.access.tables import Organization
+from nilometer.database.fence import EVERY_ROW
 from nilometer.database.types import UtcDateTime
 
 MOMENTS = st.datetimes(
@@ -41,7 +42,7 @@ def test_a_server_gets_the_zone_too(moment):
 
 
 def test_a_naive_moment_is_refused(database):
-    with pytest.raises(StatementError, match="time zone"), database.session() as session:
+    with pytest.raises(StatementError, match="time zone"), database.session(EVERY_ROW) as session:
         session.add(
             Organization(id="0" * 32, name="n", slug="s", created_at=datetime(2026, 1, 1))  # noqa: DTZ001
         )

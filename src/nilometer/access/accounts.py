@@ -13,6 +13,7 @@ from nilometer.access.tables import Organization
 from nilometer.access.types import OPERATOR, Authority
 from nilometer.access.views import IssuedKey, IssuedKeys, KeyInfo, ProjectInfo
 from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
 
 __all__ = ["Accounts", "IssuedKey", "IssuedKeys", "KeyInfo", "ProjectInfo"]
 
@@ -44,7 +45,7 @@ class Accounts:
         Only in a database that never had an organization; else, and for all but one of several
         processes at once, None. `personal_key` is the personal key's token if given.
         """
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             if session.scalar(select(Organization.id).limit(1)) is not None:
                 return None
             return add_organization(session, _FIRST_START, DEFAULT_NAME, personal_key)[1]

@@ -61,7 +61,7 @@ class AuditLog:
             query = query.where(AuditEntry.organization_id == self._authority.organization_id)
         page = query if before is None else query.where(AuditEntry.id < before)
         page = page.order_by(AuditEntry.id.desc()).limit(limit + 1)
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             count = session.scalar(select(func.count()).select_from(query.subquery())) or 0
             found = [_info(entry) for entry in session.scalars(page)]
         more = len(found) > limit

@@ -24,6 +24,7 @@ from nilometer.access import audit
 from nilometer.access.tables import MAX_PROJECT_ID, ApiKey, Project, ProjectDeletion
 from nilometer.access.types import Action, Authority, DeletionState
 from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
 from nilometer.domain import clock
 from nilometer.errors import NilometerError
 
@@ -49,7 +50,7 @@ class Tombstones:
         query = select(Project.id).where(
             Project.id.in_(possible), Project.tombstoned_at.is_not(None)
         )
-        with self._database.read() as session:
+        with self._database.read(EVERY_ROW) as session:
             return set(session.scalars(query))
 
 
@@ -128,7 +129,7 @@ class DeletionWorker:
         query = select(ProjectDeletion.project_id).where(
             or_(ProjectDeletion.state != DeletionState.DELETED, unverified & ripe)
         )
-        with self._database.read() as session:
+        with self._database.read(EVERY_ROW) as session:
             return list(session.scalars(query.order_by(ProjectDeletion.requested_at)))
 
     def _try(self, project_id: int) -> bool:
@@ -147,7 +148,7 @@ class DeletionWorker:
         return True
 
     def _begin(self, project_id: int) -> None:
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             deletion = session.get_one(ProjectDeletion, project_id)
             deletion.attempts += 1
             if deletion.state is DeletionState.PENDING:
@@ -157,7 +158,7 @@ class DeletionWorker:
         if not deleted:
             return
         column = getattr(ProjectDeletion, step)
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             session.execute(
                 update(ProjectDeletion)
                 .where(ProjectDeletion.project_id == project_id)
@@ -165,12 +166,12 @@ class DeletionWorker:
             )
 
     def _note(self, project_id: int, code: str) -> None:
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             session.get_one(ProjectDeletion, project_id).last_error = code
 
     def _finish(self, project_id: int) -> None:
         """Delete the keys, forget the people, and write that it is done: in one transaction."""
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             deletion = session.get_one(ProjectDeletion, project_id)
             project = session.get_one(Project, project_id)
             keys = delete(ApiKey).where(ApiKey.project_id == project_id).returning(ApiKey.id)

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 
@@ -41,6 +41,9 @@ from nilometer.access.types import (
     UnknownKey,
 )
 from nilometer.database.engine import Database, DatabaseUnavailable
+from nilometer.database.fence import EVERY_ROW, rows_of_organization
+from nilometer.domain.redaction.reading import InvalidRules, read_rules
+from nilometer.domain.redaction.rules import UNREADABLE, RedactionRules
 from nilometer.errors import NotFound
 
 MAX_KNOWN = 100_000
@@ -212,7 +215,7 @@ class Keyring:
             Project.tombstoned_at.is_(None),
         )
         try:
-            with self._database.read() as session:
+            with self._database.read(rows_of_organization(principal.organization_id)) as session:
                 project = session.scalar(query)
         except DatabaseUnavailable as error:
             raise _unavailable() from error
@@ -321,7 +324,7 @@ class Keyring:
                 Project.tombstoned_at.is_(None),
             )
         )
-        with self._database.read() as session:
+        with self._database.read(EVERY_ROW) as session:
             row = session.execute(query).one_or_none()
         if row is None or not hmac.compare_digest(row[0].token_hash, digest):
             return None
@@ -344,7 +347,17 @@ class Keyring:
             dropped_distinct_ids=frozenset(project.dropped_distinct_ids),
             retention_days=project.retention_days or self._default_retention_days,
             keep_other_spans=project.keep_other_spans is not False,
+            redaction=_rules(project.redaction),
         )
+
+
+def _rules(stored: dict[str, Any] | None) -> RedactionRules | None:
+    """What this release cannot read, a later one wrote: until it is upgraded, the project's events
+    are refused rather than kept as they are."""
+    try:
+        return None if stored is None else read_rules(stored)
+    except InvalidRules:
+        return UNREADABLE
 
 
 def _put(cache: dict[str, _V], key: str, value: _V, limit: int) -> None:

@@ -47,7 +47,7 @@ class Keys:
         Raises InvalidInput for the name or scopes, and when a project has too many keys.
         """
         name, granted = checked_name(name), checked_scopes(kind, scopes)
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             project = live_project(session, self._authority, project_id)
             return issue(session, self._authority, project, kind, name, granted)
 
@@ -57,7 +57,7 @@ class Keys:
         query = within(select(ApiKey), ApiKey.organization_id, self._authority)
         query = query.join(Project, Project.id == ApiKey.project_id)
         query = query.where(Project.tombstoned_at.is_(None))
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             if project_id is not None:
                 live_project(session, self._authority, project_id)
                 query = query.where(ApiKey.project_id == project_id)
@@ -66,13 +66,13 @@ class Keys:
 
     def get(self, key_id: str, project_id: int | None = None) -> KeyInfo:
         """One key; of this project, where one is given."""
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             return key_info(self._find(session, key_id, project_id))
 
     def rename(self, key_id: str, name: str, project_id: int | None = None) -> KeyInfo:
         """Give the key another name. Raises InvalidInput."""
         name = checked_name(name)
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             key = self._find(session, key_id, project_id)
             change = {"name": [key.name, name]}
             key.name = name
@@ -82,7 +82,7 @@ class Keys:
     def rotate(self, key_id: str, project_id: int | None = None) -> IssuedKey:
         """Put a new token in place of the key's; id, name and scopes stay. Raises InvalidInput for
         a key that was revoked."""
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             key = self._find(session, key_id, project_id)
             if key.revoked_at is not None:
                 raise InvalidInput("this key was revoked; create another", code="revoked")
@@ -99,13 +99,13 @@ class Keys:
         Raises as `create` does.
         """
         name, granted = checked_name(name), checked_scopes(kind, scopes)
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             project = live_project(session, self._authority, project_id)
             return reissue(session, self._authority, project, kind, name, granted)
 
     def revoke(self, key_id: str, project_id: int | None = None) -> KeyInfo:
         """End a key for good; one already revoked keeps its time."""
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             key = self._find(session, key_id, project_id)
             if key.revoked_at is None:
                 key.revoked_at = clock.now()

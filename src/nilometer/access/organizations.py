@@ -24,6 +24,7 @@ from nilometer.access.views import (
     organization_info,
 )
 from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
 from nilometer.domain import clock
 from nilometer.errors import InvalidInput
 
@@ -45,7 +46,7 @@ class Organizations:
         Its own log names the operator as its maker; the maker's log has who it was.
         """
         name = checked_name(name)
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             count = select(func.count()).where(Organization.tombstoned_at.is_(None))
             check_room(session.scalar(count) or 0, MAX_ORGANIZATIONS, "organizations")
             home = self._authority.organization_id
@@ -61,24 +62,24 @@ class Organizations:
         query = within(select(Organization), Organization.id, self._authority)
         query = query.where(Organization.tombstoned_at.is_(None))
         query = query.order_by(Organization.created_at, Organization.id)
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             return [organization_info(organization) for organization in session.scalars(query)]
 
     def get(self, organization_id: str) -> OrganizationInfo:
         """One organization."""
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             return organization_info(live_organization(session, self._authority, organization_id))
 
     def is_first(self, organization_id: str) -> bool:
         """Whether it is the one that the deployment's first project was made in, and so the one of
         who runs it. It cannot be deleted, and no other ever takes its place."""
-        with self._database.read() as session:
+        with self._database.read(EVERY_ROW) as session:
             return _first(session) == organization_id
 
     def rename(self, organization_id: str, name: str) -> OrganizationInfo:
         """Give it another name; its slug stays. Raises InvalidInput."""
         name = checked_name(name)
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             organization = live_organization(session, self._authority, organization_id)
             change = {"name": [organization.name, name]}
             organization.name, organization.updated_at = name, clock.now()
@@ -91,7 +92,7 @@ class Organizations:
 
         Raises InvalidInput for the first: nobody could operate the deployment any more.
         """
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             organization = live_organization(session, self._authority, organization_id)
             if organization.id == _first(session):
                 raise InvalidInput(

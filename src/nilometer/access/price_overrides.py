@@ -18,6 +18,7 @@ from nilometer.access.lookup import live_organization, live_project, new_id
 from nilometer.access.tables import PriceOverride
 from nilometer.access.types import OPERATOR, Action, Authority
 from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
 from nilometer.domain import clock
 from nilometer.domain.identity import canonical_uuid
 from nilometer.errors import NotFound, Unavailable
@@ -41,14 +42,14 @@ class PriceOverrides:
 
     def list(self, project_id: int | None) -> list[Override]:
         """The overrides of a project, or of all projects, by provider, model and date."""
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             if project_id is not None:
                 live_project(session, self._authority, project_id)
             return _read(session, project_id)
 
     def everything(self) -> list[Override]:
         """Every project's and the operator's; for who prices."""
-        with self._database.read() as session:
+        with self._database.read(EVERY_ROW) as session:
             return [_override(row) for row in session.scalars(select(PriceOverride))]
 
     def add(
@@ -75,7 +76,7 @@ class PriceOverrides:
             scope=_scope(project_id),
             **prices,
         )
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             self._record(session, Action.PRICE_OVERRIDE_ADD, override)
             others = _read(session, project_id)
             check_room(len(others), MAX_OVERRIDES, "price overrides")
@@ -88,7 +89,7 @@ class PriceOverrides:
 
         Raises NotFound, the same for another project's and none.
         """
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             if project_id is not None:
                 live_project(session, self._authority, project_id)
             query = _of(project_id).where(PriceOverride.id == _canonical(override_id))

@@ -7,7 +7,7 @@ What it had is deleted afterwards, by `deletion`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from sqlalchemy import func, select
@@ -21,6 +21,8 @@ from nilometer.access.bounds import (
     check_room,
     checked_ids,
     checked_name,
+    checked_redaction,
+    rule_names,
 )
 from nilometer.access.keys import DEFAULT_NAME, issue_default, reissue
 from nilometer.access.lookup import live_organization, live_project, within
@@ -60,7 +62,7 @@ class Projects:
         """A new project without a key, by default of the authority's organization, or for the
         operator of the oldest. Raises InvalidInput."""
         name = checked_name(name)
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             return project_info(self._add(session, name, organization_id))
 
     def create_with_key(
@@ -68,7 +70,7 @@ class Projects:
     ) -> tuple[ProjectInfo, IssuedKey]:
         """As `create`, and its project key."""
         name = checked_name(name)
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             project = self._add(session, name, organization_id)
             key = issue_default(session, self._authority, project)
             return project_info(project), key
@@ -79,12 +81,12 @@ class Projects:
         query = query.where(Project.tombstoned_at.is_(None)).order_by(Project.id)
         if organization_id is not None:
             query = query.where(Project.organization_id == organization_id)
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             return [project_info(project) for project in session.scalars(query)]
 
     def get(self, project_id: int) -> ProjectInfo:
         """One project and its rules."""
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             return project_info(live_project(session, self._authority, project_id))
 
     def change(
@@ -96,11 +98,13 @@ class Projects:
         dropped_distinct_ids: Collection[str] | None = None,
         retention_days: int | Literal["default"] | None = None,
         keep_other_spans: bool | None = None,
+        redaction: Mapping[str, Any] | Literal["off"] | None = None,
     ) -> ProjectInfo:
         """Change a project's name or rules and raise their version. None leaves what it is, and
         nothing but None changes nothing.
 
         `dropped_distinct_ids` replaces the list; retention "default" follows the setting again.
+        `redaction` replaces the rules, "off" removes them (`nilometer.domain.redaction.reading`).
         Raises InvalidInput for what is out of bounds.
         """
         check_retention(retention_days)
@@ -115,7 +119,9 @@ class Projects:
         changes = {field: value for field, value in given.items() if value is not None}
         if retention_days is not None:
             changes["retention_days"] = None if retention_days == "default" else retention_days
-        with self._database.session() as session:
+        if redaction is not None:
+            changes["redaction"] = None if redaction == "off" else checked_redaction(redaction)
+        with self._database.session(self._authority.rows) as session:
             project = live_project(session, self._authority, project_id)
             if changes:
                 self._apply(session, project, changes)
@@ -123,7 +129,7 @@ class Projects:
 
     def rotate(self, project_id: int) -> IssuedKey:
         """A new project key in place of those named "default"; keys of other names stay."""
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             project = live_project(session, self._authority, project_id)
             detail = {"name": DEFAULT_NAME}
             audit.record_of_project(
@@ -135,7 +141,7 @@ class Projects:
 
     def delete(self, project_id: int) -> DeletionInfo:
         """Tombstone a project. There is no way back; what it had is deleted soon after."""
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             project = live_project(session, self._authority, project_id)
             return deletion_info(tombstone(session, self._authority, project))
 
@@ -144,7 +150,7 @@ class Projects:
         query = select(ProjectDeletion).join(Project, Project.id == ProjectDeletion.project_id)
         query = within(query, Project.organization_id, self._authority)
         query = query.where(Project.id == project_id)
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             found = session.scalar(query) if 1 <= project_id <= MAX_PROJECT_ID else None
             if found is None:
                 raise NotFound(f"no project {project_id} is being deleted", attr="project_id")
@@ -163,6 +169,8 @@ class Projects:
         # Distinct ids are the names of people; the log, which keeps them for ever, has the count.
         if "dropped_distinct_ids" in detail:
             detail["dropped_distinct_ids"] = [len(ids) for ids in detail["dropped_distinct_ids"]]
+        if "redaction" in detail:
+            detail["redaction"] = [rule_names(rules) for rules in detail["redaction"]]
         for field, value in changes.items():
             setattr(project, field, value)
         project.config_version += 1

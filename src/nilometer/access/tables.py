@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Uuid
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nilometer.access.types import Action, CaptureMode, DeletionState, KeyKind
@@ -39,7 +39,8 @@ class Organization(Base):
 class Project(Base):
     """A tenant. Its id is never used again (AUTOINCREMENT), and its rules have a version.
 
-    `retention_days` None follows the setting; `keep_other_spans` None is true. `tombstoned_at` is
+    `retention_days` None follows the setting; `keep_other_spans` None is true; `redaction` is as
+    `nilometer.domain.redaction.reading` takes it, None for none. `tombstoned_at` is
     set once the project is being deleted; its keys then stop working. The row stays for ever: it is
     what tells the pipeline to drop a late record of the project.
     """
@@ -58,6 +59,7 @@ class Project(Base):
     dropped_distinct_ids: Mapped[list[str]] = mapped_column(JSON, default=list)
     retention_days: Mapped[int | None]
     keep_other_spans: Mapped[bool | None]
+    redaction: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     updated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     tombstoned_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -95,9 +97,9 @@ class ProjectDeletion(Base):
     state: Mapped[DeletionState] = mapped_column(stored_as_text(DeletionState))
     attempts: Mapped[int] = mapped_column(default=0)
     last_error: Mapped[str | None] = mapped_column(String(100))
-    rows: Mapped[int] = mapped_column(default=0)
-    blobs: Mapped[int] = mapped_column(default=0)
-    dead_letters: Mapped[int] = mapped_column(default=0)
+    rows: Mapped[int] = mapped_column(BigInteger, default=0)
+    blobs: Mapped[int] = mapped_column(BigInteger, default=0)
+    dead_letters: Mapped[int] = mapped_column(BigInteger, default=0)
     keys: Mapped[int] = mapped_column(default=0)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     verified_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

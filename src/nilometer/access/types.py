@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nilometer.database.fence import EVERY_ROW, RowScope, rows_of_organization
+from nilometer.domain.redaction.rules import RedactionRules
 from nilometer.errors import NilometerError, Unavailable
 
 
@@ -95,6 +97,13 @@ class Authority:
     address: str | None
     organization_id: str | None
 
+    @property
+    def rows(self) -> RowScope:
+        """Whose rows its transactions may touch."""
+        if self.organization_id is None:
+            return EVERY_ROW
+        return rows_of_organization(self.organization_id)
+
 
 OPERATOR = Authority("operator", None, None)
 """Whoever has the data directory."""
@@ -104,7 +113,8 @@ OPERATOR = Authority("operator", None, None)
 class ProjectConfig:
     """One project's rules, as a snapshot. `version` grows with every change.
 
-    `keep_other_spans` says whether OpenTelemetry's spans that are not of AI are kept.
+    `keep_other_spans` says whether OpenTelemetry's spans that are not of AI are kept. `redaction`
+    is what is kept out of everything that is stored, None for nothing.
     """
 
     project_id: int
@@ -113,6 +123,7 @@ class ProjectConfig:
     dropped_distinct_ids: frozenset[str]
     retention_days: int
     keep_other_spans: bool
+    redaction: RedactionRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The relational engine: one class that opens transactions, and the base of every table.
 
-SQLite keeps the embedded profile's organizations, projects, keys and dead letters. What it is told
-(WAL, a full sync at every commit, `BEGIN IMMEDIATE`) makes a commit durable and keeps two writers
-from a deadlock; see https://www.sqlite.org/wal.html and https://www.sqlite.org/lang_transaction.html.
+Organizations, projects, keys and dead letters are kept in SQLite (the embedded profile) or in
+PostgreSQL (the distributed one). What SQLite is told (WAL, a full sync at every commit, `BEGIN
+IMMEDIATE`) makes a commit durable and keeps two writers from a deadlock; see
+https://www.sqlite.org/wal.html and https://www.sqlite.org/lang_transaction.html.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, MetaData, exc, make_url
+from sqlalchemy import URL, Engine, MetaData, exc, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from nilometer.database import sqlite
+from nilometer.database import postgres, sqlite
+from nilometer.database.fence import RowScope
+from nilometer.database.transactions import Transaction
 from nilometer.errors import ConfigurationError, Unavailable
 
 
@@ -22,6 +25,9 @@ class DatabaseUnavailable(Unavailable):
     """The database cannot be read or written now. Nothing of the transaction took effect."""
 
     code = "database_unavailable"
+
+
+_BACKENDS = {"sqlite": sqlite, "postgresql": postgres}
 
 
 class Base(DeclarativeBase):
@@ -47,30 +53,31 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        """`url` is `sqlite:///` and the path of the file. Raises ConfigurationError for others."""
-        try:
-            parsed = make_url(url)
-        except exc.ArgumentError:
-            raise ConfigurationError("the database URL cannot be read", attr="url") from None
-        if parsed.get_backend_name() != "sqlite" or not parsed.database:
-            raise ConfigurationError(
-                "the database URL must be sqlite:///path/of/the/file", attr="url"
-            )
-        self.engine: Engine = sqlite.make_engine(parsed.database)
-        self.path = Path(parsed.database)
-        self._readers = self.engine.execution_options(transaction=sqlite.Transaction.READ)
+        """`url` is `sqlite:///` and the path of the file, or
+        `postgresql://user:password@host:port/database`. Raises ConfigurationError for others."""
+        parsed = _parsed(url)
+        self.backend = _BACKENDS[parsed.get_backend_name()]
+        self.engine: Engine = self.backend.make_engine(parsed)
+        self.url = parsed
+        self._readers = self.engine.execution_options(transaction=Transaction.READ)
+
+    @property
+    def path(self) -> Path | None:
+        """SQLite's file; None for a server."""
+        return Path(self.url.database or "") if self.backend is sqlite else None
 
     @contextmanager
-    def session(self) -> Generator[Session]:
+    def session(self, rows: RowScope) -> Generator[Session]:
         """One transaction that may write: durable when the block ends, undone when it raises.
 
         The write lock is taken at the start, so what the block reads is still true when it
-        commits. Waits up to `sqlite.BUSY_SECONDS` for another writer, then DatabaseUnavailable.
+        commits. Waits up to `BUSY_SECONDS` for another writer, then DatabaseUnavailable.
         Objects stay readable after the block.
         """
+        engine = self.engine.execution_options(rows=rows.text)
         with (
-            translated(),
-            Session(self.engine, expire_on_commit=False) as session,
+            self.translated(),
+            Session(engine, expire_on_commit=False) as session,
             session.begin(),
         ):
             # A session begins late; the lock must be held before the caller reads.
@@ -78,35 +85,44 @@ class Database:
             yield session
 
     @contextmanager
-    def read(self) -> Generator[Session]:
+    def read(self, rows: RowScope) -> Generator[Session]:
         """One consistent snapshot. A write inside it is refused by the database."""
-        with translated(), Session(self._readers, expire_on_commit=False) as session:
+        engine = self._readers.execution_options(rows=rows.text)
+        with self.translated(), Session(engine, expire_on_commit=False) as session:
             yield session
+
+    @contextmanager
+    def translated(self) -> Generator[None]:
+        """Turn a database that does not answer into DatabaseUnavailable: the one place that does.
+
+        What it says names no value of a statement.
+        """
+        try:
+            yield
+        except exc.DBAPIError as error:
+            if self.backend.is_outage(error):
+                reason = self.backend.reason(error)
+                raise DatabaseUnavailable(f"the database does not answer: {reason}") from error
+            raise
+        except exc.TimeoutError as error:
+            raise DatabaseUnavailable(
+                "the database does not answer: every connection is taken"
+            ) from error
 
     def close(self) -> None:
         """Close every connection. A later transaction would open new ones."""
         self.engine.dispose()
 
 
-@contextmanager
-def translated() -> Generator[None]:
-    """Turn a database that does not answer into DatabaseUnavailable: the one place that does.
-
-    The engine's own short text is kept ("database is locked"); it names no value of a statement.
-    """
+def _parsed(url: str) -> URL:
     try:
-        yield
-    except exc.DBAPIError as error:
-        if _is_outage(error):
-            raise DatabaseUnavailable(f"the database does not answer: {error.orig}") from error
-        raise
-    except exc.TimeoutError as error:
-        raise DatabaseUnavailable(
-            "the database does not answer: every connection is taken"
-        ) from error
-
-
-def _is_outage(error: exc.DBAPIError) -> bool:
-    # A bare DatabaseError is SQLite's "file is not a database" and "disk image is malformed".
-    outages = (exc.OperationalError, exc.InterfaceError, exc.InternalError)
-    return isinstance(error, outages) or type(error) is exc.DatabaseError
+        parsed = make_url(url)
+    except exc.ArgumentError:
+        raise ConfigurationError("the database URL cannot be read", attr="database_url") from None
+    if parsed.get_backend_name() not in _BACKENDS or not parsed.database:
+        raise ConfigurationError(
+            "the database URL must be sqlite:///path/of/the/file or "
+            "postgresql://user:password@host:port/database",
+            attr="database_url",
+        )
+    return parsed

@@ -21,7 +21,9 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from nilometer.database import sqlite
-from nilometer.database.engine import Database, DatabaseUnavailable, translated
+from nilometer.database.engine import Database, DatabaseUnavailable
+from nilometer.database.fence import EVERY_ROW
+from nilometer.database.transactions import Transaction
 from nilometer.errors import NilometerError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -58,7 +60,7 @@ def migrate(database: Database) -> None:
 
 def current(database: Database) -> str:
     """The revision that the database is at; empty before the first. Raises DatabaseUnavailable."""
-    with database.read() as session:
+    with database.read(EVERY_ROW) as session:
         return MigrationContext.configure(session.connection()).get_current_revision() or ""
 
 
@@ -70,7 +72,10 @@ def configuration() -> Config:
 
 
 def create(database: Database) -> None:
-    """Create the file of an empty database, if there is none. Raises DatabaseUnavailable."""
+    """Create the file of an empty database, if there is none; on a server, the database is made by
+    who runs it. Raises DatabaseUnavailable."""
+    if database.path is None:
+        return
     try:
         sqlite.create(database.path)
     except OSError as error:
@@ -80,10 +85,10 @@ def create(database: Database) -> None:
 @contextmanager
 def migrating(database: Database) -> Generator[Connection]:
     """The transaction that migrations run in: alone, undone when it raises."""
-    engine = database.engine.execution_options(transaction=sqlite.Transaction.MIGRATE)
-    with translated(), engine.connect() as connection, connection.begin():
+    engine = database.engine.execution_options(transaction=Transaction.MIGRATE, rows=EVERY_ROW.text)
+    with database.translated(), engine.connect() as connection, connection.begin():
         yield connection
-        if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+        if not database.backend.check_migrated(connection):
             raise MigrationBroken("a migration left rows that refer to nothing; it was undone")
 
 

@@ -7,31 +7,21 @@ import sqlite3
 import tempfile
 from collections.abc import Callable
 from contextlib import closing, suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import cast
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, exc
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-
-class Transaction(StrEnum):
-    """What a transaction is for; the execution option of the same name on its connection."""
-
-    READ = "read"
-    WRITE = "write"
-    MIGRATE = "migrate"
-
-
-BUSY_SECONDS = 5
-"""How long a transaction waits for another's lock, or a thread for a connection."""
-
-MIGRATION_SECONDS = 300
-"""How long a migration waits for another one to end."""
-
-_CONNECTIONS = 16
+from nilometer.database.transactions import (
+    BUSY_SECONDS,
+    CONNECTIONS,
+    MIGRATION_SECONDS,
+    Transaction,
+)
+from nilometer.errors import ConfigurationError
 
 # Said to the connection before it begins. A migration may rebuild a table that others refer to,
 # which foreign keys forbid; it checks them at its end instead.
@@ -47,13 +37,19 @@ _PRAGMAS = {
 }
 
 
-def make_engine(path: str) -> Engine:
-    """An engine on one file, which need not exist yet. Opens nothing."""
+def make_engine(url: URL) -> Engine:
+    """An engine on one file, which need not exist yet. Opens nothing. Raises ConfigurationError
+    for a URL without a file."""
+    if not url.database:
+        raise ConfigurationError(
+            "the database URL must be sqlite:///path/of/the/file", attr="database_url"
+        )
+    path = url.database
     engine = create_engine(
         "sqlite://",
         creator=lambda: _connect(path),
         poolclass=QueuePool,
-        pool_size=_CONNECTIONS,
+        pool_size=CONNECTIONS,
         max_overflow=0,
         pool_timeout=BUSY_SECONDS,
         hide_parameters=True,
@@ -62,6 +58,23 @@ def make_engine(path: str) -> Engine:
     event.listen(engine, "checkout", _file_checker(path))
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def is_outage(error: exc.DBAPIError) -> bool:
+    """Whether the file, and not the statement, is at fault."""
+    # A bare DatabaseError is SQLite's "file is not a database" and "disk image is malformed".
+    outages = (exc.OperationalError, exc.InterfaceError, exc.InternalError)
+    return isinstance(error, outages) or type(error) is exc.DatabaseError
+
+
+def reason(error: exc.DBAPIError) -> str:
+    """SQLite's own short text ("database is locked"), which names no value."""
+    return str(error.orig)
+
+
+def check_migrated(connection: Connection) -> bool:
+    """Whether every row still refers to one that there is; not checked while tables change."""
+    return connection.exec_driver_sql("PRAGMA foreign_key_check").first() is None
 
 
 def create(path: Path) -> None:

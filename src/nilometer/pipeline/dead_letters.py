@@ -33,6 +33,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from nilometer.access.tables import MAX_PROJECT_ID, Project
 from nilometer.database.engine import Base, Database
+from nilometer.database.fence import EVERY_ROW, RowScope, rows_of_project
 from nilometer.database.types import UtcDateTime, stored_as_text
 from nilometer.domain import clock
 from nilometer.domain.identity import canonical_uuid
@@ -206,7 +207,7 @@ class DeadLetters:
             },
             where=DeadLetterRow.state == State.OPEN,
         )
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             session.execute(statement, rows)
 
     def list(
@@ -234,14 +235,14 @@ class DeadLetters:
         if cursor is not None:
             query = query.where(tuple_(*order) < tuple_(*_decode_cursor(cursor)))
         query = query.order_by(*(column.desc() for column in order)).limit(limit + 1)
-        with self._database.read() as session:
+        with self._database.read(_rows_of(owner)) as session:
             found = [DeadLetterSummary(**row) for row in session.execute(query).mappings()]
         more = len(found) > limit
         return Page(found[:limit], _encode_cursor(found[limit - 1]) if more else None)
 
     def get(self, owner: Owner, letter_id: str) -> DeadLetter:
         """One letter with its record. Raises NotFound, for another project's letter too."""
-        with self._database.read() as session:
+        with self._database.read(_rows_of(owner)) as session:
             return _letter(_find(session, owner, letter_id))
 
     def replay(self, owner: Owner, letter_id: str, *, actor: str, log: Log) -> DeadLetter:
@@ -254,7 +255,7 @@ class DeadLetters:
         letter = self.get(owner, letter_id)
         _require_open(letter.state)
         log.append_blocking(_record(letter))
-        with self._database.session() as session:
+        with self._database.session(_rows_of(owner)) as session:
             # Marked whatever was decided meanwhile: the record is in the log again, and a letter
             # that said "discarded" would be wrong about it.
             row = _find(session, owner, letter_id)
@@ -268,7 +269,7 @@ class DeadLetters:
         note = reason.strip()
         if not 1 <= len(note) <= MAX_NOTE:
             raise InvalidInput(f"give a reason of 1 to {MAX_NOTE} characters", attr="reason")
-        with self._database.session() as session:
+        with self._database.session(_rows_of(owner)) as session:
             row = _find(session, owner, letter_id)
             _require_open(row.state)
             return _close(row, State.DISCARDED, actor=actor, note=note)
@@ -276,7 +277,7 @@ class DeadLetters:
     def delete_project(self, project_id: int) -> int:
         """Delete every letter of a project that is being deleted, and return how many."""
         every = delete(DeadLetterRow).where(DeadLetterRow.project_id == project_id)
-        with self._database.session() as session:
+        with self._database.session(rows_of_project(project_id)) as session:
             return len(session.scalars(every.returning(DeadLetterRow.id)).all())
 
     def open_counts(self) -> dict[str, int]:
@@ -286,7 +287,7 @@ class DeadLetters:
             .where(DeadLetterRow.state == State.OPEN)
             .group_by(DeadLetterRow.reason)
         )
-        with self._database.read() as session:
+        with self._database.read(EVERY_ROW) as session:
             return {row[0]: row[1] for row in session.execute(query)}
 
     def live_uuids(self, project_id: int, uuids: Collection[str]) -> set[str]:
@@ -294,7 +295,7 @@ class DeadLetters:
         is open or was replayed: their blobs must be kept."""
         wanted = list(uuids)
         found: set[str] = set()
-        with self._database.read() as session:
+        with self._database.read(rows_of_project(project_id)) as session:
             for start in range(0, len(wanted), _LOOKUP_CHUNK):
                 query = select(DeadLetterRow.uuid).where(
                     DeadLetterRow.project_id == project_id,
@@ -320,6 +321,10 @@ def _storable(letter: NewDeadLetter) -> NewDeadLetter:
 def _text(value: str) -> str:
     """Without halves of surrogate pairs, which have no UTF-8, and NUL, which PostgreSQL refuses."""
     return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _rows_of(owner: Owner) -> RowScope:
+    return EVERY_ROW if isinstance(owner, Unowned) else rows_of_project(owner)
 
 
 def _of(owner: Owner) -> ColumnElement[bool]:

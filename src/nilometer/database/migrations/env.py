@@ -7,9 +7,10 @@ from nilometer.access import tables as access_tables
 from nilometer.database.engine import Base, Database
 from nilometer.database.migrate import create, migrating
 from nilometer.pipeline import dead_letters
+from nilometer.pipeline.rewriting import jobs
 
 # Every module that declares tables.
-TABLES = (access_tables, dead_letters)
+TABLES = (access_tables, dead_letters, jobs)
 
 
 def run() -> None:

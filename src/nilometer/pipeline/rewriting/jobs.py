@@ -22,6 +22,7 @@ from nilometer.access.lookup import live_project
 from nilometer.access.tables import Project
 from nilometer.access.types import OPERATOR, Action, Authority
 from nilometer.database.engine import Base, Database
+from nilometer.database.fence import EVERY_ROW, rows_of_project
 from nilometer.database.types import UtcDateTime, stored_as_text
 from nilometer.domain import clock
 from nilometer.domain.identity import canonical_uuid
@@ -168,7 +169,7 @@ class Rewrites:
             created_at=now,
             updated_at=now,
         )
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             project = live_project(session, self._authority, project_id)
             if other := _unfinished(session, project_id):
                 raise InProgress(
@@ -189,20 +190,20 @@ class Rewrites:
         """A project's last passes, newest first."""
         order = (RewriteRow.created_at.desc(), RewriteRow.id)
         query = select(RewriteRow).where(RewriteRow.project_id == project_id)
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             live_project(session, self._authority, project_id)
             found = session.scalars(query.order_by(*order).limit(MOST_LISTED))
             return [_rewrite(row) for row in found]
 
     def get(self, project_id: int, rewrite_id: str) -> Rewrite:
         """One pass. Raises NotFound, the same for another project's and none."""
-        with self._database.read() as session:
+        with self._database.read(self._authority.rows) as session:
             live_project(session, self._authority, project_id)
             return _rewrite(_row(session, project_id, rewrite_id))
 
     def cancel(self, project_id: int, rewrite_id: str) -> Rewrite:
         """End a pass after the page at hand. What it wrote stays, and so does a finished one."""
-        with self._database.session() as session:
+        with self._database.session(self._authority.rows) as session:
             project = live_project(session, self._authority, project_id)
             row = _row(session, project_id, rewrite_id)
             if row.finished_at is None:
@@ -216,13 +217,13 @@ class Rewrites:
         """Every project's passes that wait or run, in the order in which they were asked for; for
         who carries them out."""
         query = select(RewriteRow).where(RewriteRow.finished_at.is_(None))
-        with self._database.read() as session:
+        with self._database.read(EVERY_ROW) as session:
             found = session.scalars(query.order_by(RewriteRow.created_at, RewriteRow.id))
             return [_rewrite(row) for row in found]
 
     def begin(self, rewrite_id: str, total: int) -> bool:
         """It runs from now on, over so many rows. False when it was cancelled."""
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             row = session.get_one(RewriteRow, rewrite_id)
             if row.finished_at is None:
                 row.state, row.updated_at = State.RUNNING, clock.now()
@@ -232,7 +233,7 @@ class Rewrites:
     def plan(self, rewrite_id: str, start: Key | None, page: PageResult) -> bool:
         """Keep what was found up to the end of a page that is about to be written. False when the
         pass was cancelled, and the page must not be."""
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             row = session.get_one(RewriteRow, rewrite_id)
             if row.finished_at is not None:
                 return False
@@ -249,7 +250,7 @@ class Rewrites:
 
     def finish(self, rewrite_id: str, state: State, error: str | None = None) -> None:
         """It has ended; a cancelled one stays cancelled."""
-        with self._database.session() as session:
+        with self._database.session(EVERY_ROW) as session:
             row = session.get_one(RewriteRow, rewrite_id)
             if row.finished_at is None:
                 row.state, row.error = state, error
@@ -257,7 +258,7 @@ class Rewrites:
 
     def forget(self, project_id: int) -> None:
         """Delete every pass of a project: its findings hold names that senders chose."""
-        with self._database.session() as session:
+        with self._database.session(rows_of_project(project_id)) as session:
             session.execute(delete(RewriteRow).where(RewriteRow.project_id == project_id))
 
 

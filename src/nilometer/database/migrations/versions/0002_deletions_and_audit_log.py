@@ -30,6 +30,21 @@ _APPEND_ONLY = (
     """,
 )
 
+_APPEND_ONLY_POSTGRES = (
+    """
+    CREATE FUNCTION nilometer_audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'the audit log is append-only'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END
+    $$
+    """,
+    """
+    CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
+    FOR EACH STATEMENT EXECUTE FUNCTION nilometer_audit_log_is_append_only()
+    """,
+)
+
 
 def upgrade() -> None:
     """Add what is new; the version before does not notice."""
@@ -49,9 +64,9 @@ def _project_deletions() -> None:
         sa.Column("state", sa.String(32), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("last_error", sa.String(100), nullable=True),
-        sa.Column("rows", sa.Integer(), nullable=False),
-        sa.Column("blobs", sa.Integer(), nullable=False),
-        sa.Column("dead_letters", sa.Integer(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("blobs", sa.BigInteger(), nullable=False),
+        sa.Column("dead_letters", sa.BigInteger(), nullable=False),
         sa.Column("keys", sa.Integer(), nullable=False),
         sa.Column("finished_at", _MOMENT, nullable=True),
         sa.Column("verified_at", _MOMENT, nullable=True),
@@ -78,5 +93,6 @@ def _audit_log() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_audit_log_newest", "audit_log", ["organization_id", "id"])
-    for statement in _APPEND_ONLY:
+    postgres = op.get_bind().dialect.name == "postgresql"
+    for statement in _APPEND_ONLY_POSTGRES if postgres else _APPEND_ONLY:
         op.execute(statement)
