@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from nilometer import failpoints
 from nilometer.blobs.store import BlobStore, open_store
 from nilometer.blobs.sweeper import SweepCounts, Sweeper
 from nilometer.blobs.types import BlobPart
@@ -22,6 +23,7 @@ from nilometer.domain.ai_record import BlobReference
 from nilometer.live_blobs import LiveBlobs
 from nilometer.log.sqlite import SqliteLog
 from nilometer.pipeline.dead_letters import DeadLetters
+from nilometer.pipeline.packing import Packer
 from nilometer.pipeline.pipeline import Pipeline
 from tests.pipeline.records import envelope
 from tests.projects import new_project_id
@@ -29,6 +31,7 @@ from tests.query import rows
 
 AGE = timedelta(days=3)
 GROUP = "store"
+LARGE = f'{{"$ai_input":"{"How high is the river? " * 100}"}}'
 
 
 @dataclass
@@ -69,6 +72,21 @@ class River:
             )
         )
         return reference
+
+    def send_large(self, uuid: str = "", *, properties: str = LARGE) -> str:
+        """An event with a value that will be packed, waiting in the log. Returns its uuid."""
+        uuid = uuid or str(uuid4())
+        self.log.append_blocking(
+            envelope(self.project_id, uuid, accepted_at=ACCEPTED_AT, properties=properties)
+        )
+        return uuid
+
+    def packs(self) -> list[Path]:
+        """The packs, each as if it had been uploaded when its events were accepted."""
+        found = sorted((self.directory / "blobs").rglob("*.pack"))
+        for path in found:
+            os.utime(path, (ACCEPTED_AT / 1e6, ACCEPTED_AT / 1e6))
+        return found
 
     def settle(self) -> None:
         while self.log.state().groups[GROUP].records:
@@ -121,7 +139,12 @@ def river(store: Store, tmp_path: Path) -> Iterator[River]:
         )
         letters = DeadLetters(database)
         pipeline = Pipeline(
-            log=log, store=store, dead_letters=letters, linger=0, dead_letter_share=1
+            log=log,
+            store=store,
+            dead_letters=letters,
+            linger=0,
+            dead_letter_share=1,
+            pack=Packer(blobs, above=1000).lines,
         )
         stack.callback(pipeline.stop, 10)
         pipeline.run_once(0)
@@ -284,6 +307,102 @@ def test_a_lost_id_does_not_cost_the_blob_of_a_stored_event(river: River) -> Non
 
     assert river.sweep().complete
     assert river.exists(kept)
+
+
+def test_a_pack_that_any_stored_event_names_stays_and_one_that_none_names_goes(
+    river: River,
+) -> None:
+    first = river.send_large()
+    others = [river.send_large() for _ in range(3)]
+    river.settle()
+    [kept] = river.packs()
+    # The event that the pack is named after is gone; the others need it.
+    assert kept.name.startswith(first)
+    river.store.command(
+        f"DELETE FROM events WHERE project_id = {river.project_id} AND uuid = '{first}'"
+    )
+    orphan = kept.with_name(f"{others[0]}_{'0' * 32}.pack")
+    orphan.write_bytes(b"left by a batch that was cut off")
+    assert len(river.packs()) == 2
+
+    assert river.sweep() == SweepCounts(expired=0, orphans=1, temporaries=0, complete=True)
+
+    assert river.packs() == [kept]
+
+
+def test_a_pack_of_a_row_whose_place_an_equal_one_took_stays(river: River) -> None:
+    """Two processes with one batch: which row a reader sees is the engine's to choose."""
+    river.send_large()
+    river.settle()
+    [pack] = river.packs()
+    [row] = river.store.query(f"SELECT * FROM events WHERE project_id = {river.project_id}").dicts()
+    again = row["packed"].replace(pack.name, other := f"{uuid4()}_{'1' * 32}.pack")
+    river.store.insert("events", [row | {"packed": again}])
+    pack.with_name(other).write_bytes(pack.read_bytes())
+    assert len(river.packs()) == 2
+
+    assert river.sweep().orphans == 0
+
+
+def test_a_pack_that_another_project_or_another_day_names_goes(river: River) -> None:
+    river.send_large()
+    river.settle()
+    [pack] = river.packs()
+    foreign = river.directory / "blobs" / "llma" / str(new_project_id()) / pack.parent.name
+    foreign.mkdir(parents=True)
+    (foreign / pack.name).write_bytes(b"of nobody")
+    earlier = pack.parent.with_name((DAY - timedelta(days=1)).date().isoformat())
+    earlier.mkdir()
+    (earlier / pack.name).write_bytes(b"of nobody")
+    assert len(river.packs()) == 3
+
+    assert river.sweep().orphans == 2
+    assert river.packs() == [pack]
+
+
+def test_the_pack_of_a_waiting_event_stays(river: River) -> None:
+    """Its batch was packed and cut off before the insert; it comes again."""
+    river.send_large()
+    failpoints.configure("after_pack_put=error")
+    try:
+        with pytest.raises(failpoints.Fault):
+            river.settle()
+    finally:
+        failpoints.configure("")
+    [pack] = river.packs()
+
+    assert river.sweep().orphans == 0
+    river.settle()
+    assert river.packs() == [pack]
+    assert river.sweep().orphans == 0
+
+
+def test_a_pack_of_an_event_whose_letter_may_be_replayed_stays(river: River) -> None:
+    """It was packed alone, and then the store refused its row: a replay writes the same pack, and a
+    sweep at that instant must not take it."""
+    uuid = river.send_large(properties=BROKEN)
+    river.settle()
+    pack = river.directory / "blobs" / "llma" / str(river.project_id)
+    pack = pack / DAY.date().isoformat() / f"{uuid}_{'0' * 32}.pack"
+    pack.parent.mkdir(parents=True)
+    pack.write_bytes(b"its value")
+    assert river.packs() == [pack]
+
+    assert river.sweep() == SweepCounts(expired=0, orphans=0, temporaries=0, complete=True)
+    river.letters.discard(river.project_id, only_letter(river), actor="ada", reason="a test")
+    assert river.sweep().orphans == 1
+
+
+def test_many_packs_are_judged_at_once(river: River) -> None:
+    river.send_large()
+    river.settle()
+    [kept] = river.packs()
+    for _ in range(2500):
+        kept.with_name(f"{uuid4()}_{uuid4().hex}.pack").touch()
+    assert len(river.packs()) == 2501
+
+    assert river.sweep().orphans == 2500
+    assert river.packs() == [kept]
 
 
 def test_progress_is_unknown_for_a_group_that_has_never_read(river: River) -> None:
