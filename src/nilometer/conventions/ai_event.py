@@ -16,7 +16,15 @@ from nilometer.conventions.event_time import timestamp
 from nilometer.conventions.kinds import ColumnType, ColumnValue
 from nilometer.conventions.typed_values import normalise_id
 
-__all__ = ["COLUMNS", "call_id", "columns", "normalise_error", "normalise_id", "timestamp"]
+__all__ = [
+    "COLUMNS",
+    "call_id",
+    "columns",
+    "known_columns",
+    "normalise_error",
+    "normalise_id",
+    "timestamp",
+]
 
 COLUMNS: Mapping[str, ColumnType] = {
     known.column: known.kind.column_type
@@ -43,13 +51,18 @@ def columns(event: str, properties: Mapping[str, Any]) -> dict[str, ColumnValue]
     name; the columns mean the same on all of them, so it changes nothing so far.
     """
     del event
-    row = dict(_ABSENT)
+    return {**_ABSENT, **known_columns(properties)}
+
+
+def known_columns(properties: Mapping[str, Any]) -> dict[str, ColumnValue]:
+    """The columns of an event that have a value, as in `columns`."""
+    row: dict[str, ColumnValue] = {"is_error": False}
     for name, value in properties.items():
         reader = _READERS.get(name)
-        if reader is not None:
-            row[reader[0]] = reader[1](value)
-    if row["is_error"] and row["error_normalized"] is None:
-        row["error_normalized"] = normalise_error(str(row["error"] or "")) or UNKNOWN
+        if reader is not None and (read := reader[1](value)) is not None:
+            row[reader[0]] = read
+    if row["is_error"] and "error_normalized" not in row:
+        row["error_normalized"] = normalise_error(str(row.get("error") or "")) or UNKNOWN
     return row
 
 
@@ -75,5 +88,10 @@ def call_id(
         return "litellm", litellm
     trace, span = columns.get("trace_id"), columns.get("span_id")
     if trace and span:
-        return "span", f"{quote(str(trace), safe='')}/{quote(str(span), safe='')}"
+        return "span", f"{_quoted(str(trace))}/{_quoted(str(span))}"
     return "event", uuid
+
+
+def _quoted(text: str) -> str:
+    # Most ids are hexadecimal digits and need nothing.
+    return text if text.isalnum() and text.isascii() else quote(text, safe="")

@@ -11,6 +11,8 @@ import orjson
 
 from nilometer.pipeline.event_rows import COST_PROPERTIES
 
+_COSTS = frozenset(COST_PROPERTIES)
+
 
 def json_object(text: bytes | str) -> dict[str, Any]:
     """The object that a JSON text holds, numbers as Python's json reads them. Raises TypeError
@@ -27,7 +29,7 @@ def json_object(text: bytes | str) -> dict[str, Any]:
 
 def has_inexact_costs(properties: Mapping[str, Any]) -> bool:
     """Whether a cost was read as a double."""
-    return any(type(properties.get(name)) is float for name in COST_PROPERTIES)
+    return any(type(properties[name]) is float for name in _COSTS.intersection(properties))
 
 
 def with_exact_costs(properties: dict[str, Any], text: bytes | str) -> dict[str, Any]:
