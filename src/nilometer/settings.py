@@ -169,6 +169,32 @@ class Settings(BaseSettings):
         200, gt=0, description="Recent events over which that share is taken."
     )
 
+    # clickhouse
+    clickhouse_url: SecretStr | None = Field(
+        None,
+        description="The ClickHouse server of the distributed profile: "
+        "clickhouse://user:password@host:8123/nilometer, with ?secure=true for TLS.",
+    )
+    clickhouse_reader_url: SecretStr | None = Field(
+        None,
+        description="The same server for SQL of users: a user that may only SELECT; see "
+        "deploy/clickhouse/users.sql.",
+    )
+    clickhouse_cluster: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$",
+        description="The cluster of that server, each of whose hosts has a replica of every table.",
+    )
+    clickhouse_insert_quorum: str | None = Field(
+        None,
+        pattern=r"^(auto|[1-9][0-9]?)$",
+        description="Replicas that must have an insert before it counts: a number, or auto for "
+        "the majority; by default one.",
+    )
+    clickhouse_timeout: float = Field(
+        60, ge=1, description="For how long the ClickHouse server may send nothing."
+    )
+
     # prices
     prices_file: Path | None = Field(
         None, description="Own prices for all projects, TOML or JSON; see docs/prices.md."
@@ -204,6 +230,15 @@ class Settings(BaseSettings):
             raise ValueError("give an absolute path: file:///directory")
         if parts.scheme not in ("file", "s3"):
             raise ValueError("give file:///directory or s3://bucket")
+        return url
+
+    @field_validator("clickhouse_url", "clickhouse_reader_url")
+    @classmethod
+    def _check_clickhouse_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            parts = urlsplit(url.get_secret_value())
+            if parts.scheme != "clickhouse" or not parts.hostname:
+                raise ValueError("give clickhouse://user:password@host:8123/nilometer")
         return url
 
     @property

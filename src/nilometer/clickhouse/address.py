@@ -80,6 +80,25 @@ class Server:
     insert_quorum: str = ""
     timeout: float = 60
 
+    @classmethod
+    def parse(
+        cls,
+        url: str,
+        *,
+        reader_url: str | None = None,
+        cluster: str | None = None,
+        insert_quorum: str | None = None,
+        timeout: float = 60,
+    ) -> Server:
+        """A server from settings. Raises ConfigurationError, which repeats no URL."""
+        return cls(
+            Address.parse(url),
+            Address.parse(reader_url) if reader_url else None,
+            cluster or "",
+            insert_quorum or "",
+            timeout,
+        )
+
     def __post_init__(self) -> None:
         if self.cluster and not _CLUSTER.fullmatch(self.cluster):
             raise ConfigurationError("the name of the ClickHouse cluster is not a name")
