@@ -3,7 +3,7 @@
 BIN := .venv/bin
 WORKERS ?= auto
 
-.PHONY: help setup run test phase broken lint format bench soak fuzz coverage lock clean
+.PHONY: help setup run test services phase broken lint format bench soak fuzz coverage lock clean
 
 help: ## Show this help
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -16,7 +16,19 @@ run: setup ## Start Nilometer with sample traffic, and print where to look
 
 test: setup ## Run everything, every real part included
 	@scripts/setup-clients
-	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
+	@scripts/services run -- $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
+
+# `make services status`: the second word is no target of its own.
+ifeq (services,$(firstword $(MAKECMDGOALS)))
+DO ?= $(or $(word 2,$(MAKECMDGOALS)),start)
+ifneq (,$(word 2,$(MAKECMDGOALS)))
+.PHONY: $(word 2,$(MAKECMDGOALS))
+$(word 2,$(MAKECMDGOALS)): ; @:
+endif
+endif
+
+services: setup ## Start Kafka, PostgreSQL and S3 for tests: make services [stop|status]
+	@scripts/services $(DO)
 
 # `make phase 3`: the second word is no target of its own.
 ifeq (phase,$(firstword $(MAKECMDGOALS)))
@@ -38,7 +50,7 @@ lint: setup ## Format, style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	for script in scripts/setup scripts/setup-clients scripts/lock scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
+	for script in scripts/setup scripts/setup-clients scripts/setup-services scripts/services scripts/lock scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
 
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff format .
@@ -56,7 +68,7 @@ fuzz: setup ## Fuzz the parsers for a minute each (FUZZ_SECONDS=60)
 coverage: setup ## Lines and branches that the tests run
 	@mkdir -p .build/coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
+	scripts/services run -- $(BIN)/coverage run -m pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage xml -q -o coverage.xml
 	$(BIN)/coverage report
@@ -65,5 +77,6 @@ lock: setup ## Pin the newest versions that pyproject.toml allows
 	scripts/lock --upgrade
 
 clean: ## Remove what the other targets made, but for the data of `make run`
+	@[ ! -d .build/services ] || scripts/services stop
 	rm -rf .venv .build dist .pytest_cache .ruff_cache .hypothesis .coverage* coverage.xml
 	find . -name __pycache__ -prune -exec rm -rf {} +

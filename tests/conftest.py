@@ -12,6 +12,8 @@ from tests.projects import new_project_id
 if TYPE_CHECKING:
     from tests.api.world import World
 
+pytest_plugins = ["tests.services"]
+
 # Slow machines are not wrong examples: the suite runs in parallel on two cores.
 settings.register_profile(
     "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -66,22 +68,22 @@ def status(names: Names = None) -> None:
         raise typer.Exit(3)
 
 
-@app.command("run", context_settings={"ignore_unknown_options": True})
+@app.command(context_settings={"ignore_unknown_options": True})
 def run(
-    command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
+    command: Annotated[list[str], typer.Argument(help="The program and its arguments.")],
 ) -> None:
-    """Run a command with all of them up: those that do not run are started empty, and stopped
-    after it. A port that another program has is replaced by a free one."""
+    """Run a command with all of them up. Those that do not run are started empty, on a free port
+    where another program has theirs, and stopped when the last such command has ended."""
     shared.end_orphans()
-    ours = [name for name in shared.KINDS if not shared.server(name).running]
-    try:
-        if ours:
-            _each(shared.start_empty, ours)
-        code = subprocess.run(command, check=False).returncode
-    finally:
-        if ours:
-            _each(shared.stop, ours)
-    raise typer.Exit(code)
+    with shared.in_use(), contextlib.ExitStack() as after:
+        _each(shared.start_empty, list(shared.KINDS))
+        child = subprocess.Popen(command)
+        # A terminal sends its interrupt to the command too, whose end is then waited for.
+        after.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, lambda *_: None))
+        passed_on = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        after.callback(signal.signal, signal.SIGTERM, passed_on)
+        code = child.wait()
+    raise typer.Exit(code if code >= 0 else 128 - code)
 
 
 def main() -> None:

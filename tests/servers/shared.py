@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import MappingProxyType
 
 from tests.servers.kafka import KafkaServer
@@ -26,19 +29,44 @@ def server(name: str) -> Server:
 
 
 def start(name: str) -> Server:
-    """Start it on its documented port, or leave it as it runs."""
-    return _started(server(name))
+    """Start it on its documented port, or leave it as it runs; it stays until `stop`."""
+    started = _started(server(name))
+    _temporary(started).unlink(missing_ok=True)
+    return started
 
 
 def start_empty(name: str) -> Server:
-    """Start it without what it stored before, on a free port when another program has its own."""
+    """For a while: without what it stored before, and on a free port when another program has its
+    own. Leave it as it is when it runs."""
     found = server(name)
     if found.running:
         return found.start()
     if not all(map(is_free, found.ports())):
-        found = KINDS[name](found.folder, free_port())
+        found = KINDS[name](found.folder, free_port(22_000))
     found.wipe()
+    _temporary(found).touch()
     return _started(found)
+
+
+def _temporary(found: Server) -> Path:
+    """Marks a server that is stopped when nobody uses it any more."""
+    return found.folder / "temporary"
+
+
+@contextmanager
+def in_use() -> Iterator[None]:
+    """The block uses the servers; the last user stops the temporary ones."""
+    SERVICES.mkdir(parents=True, exist_ok=True)
+    with (SERVICES / "users").open("w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            with suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for name in KINDS:
+                    if _temporary(server(name)).exists():
+                        stop(name)
 
 
 def _started(found: Server) -> Server:
