@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 from nilometer.access.tables import NAME_LENGTH
 from nilometer.access.types import ALL_SCOPES, KeyKind, Scope
+from nilometer.domain.redaction.reading import InvalidRules, read_rules
 from nilometer.errors import InvalidInput
 
 MAX_DROPPED_IDS = 1000
@@ -70,6 +71,21 @@ def check_retention(days: int | Literal["default"] | None) -> None:
         raise InvalidInput(
             f"retention is 1 to {MAX_RETENTION_DAYS} days, or the default", attr="retention_days"
         )
+
+
+def checked_redaction(rules: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Redaction rules as they are stored, None where they say nothing. Raises InvalidRules."""
+    read = read_rules(rules)
+    return None if read is None else read.to_json()
+
+
+def rule_names(stored: Mapping[str, Any] | None) -> list[str]:
+    """The rules' names: what the audit log tells of them. A pattern may show what it hides."""
+    try:
+        read = None if stored is None else read_rules(stored)
+    except InvalidRules:  # of a later release
+        return ["unreadable"]
+    return [] if read is None else list(read.names)
 
 
 def check_room(count: int, limit: int, what: str) -> None:

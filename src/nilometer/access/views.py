@@ -3,8 +3,10 @@ issued, and no hash."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID, uuid5
 
 from nilometer.access.tables import ApiKey, Organization, Project, ProjectDeletion
@@ -63,7 +65,8 @@ class OrganizationInfo:
 
 @dataclass(frozen=True, slots=True)
 class ProjectInfo:
-    """A project and its rules. `retention_days` None follows the setting."""
+    """A project and its rules. `retention_days` None follows the setting. `redaction` is as it is
+    set, None for none."""
 
     project_id: int
     organization_id: str
@@ -75,6 +78,7 @@ class ProjectInfo:
     dropped_distinct_ids: frozenset[str]
     retention_days: int | None
     keep_other_spans: bool
+    redaction: Mapping[str, Any] | None
 
     @property
     def uuid(self) -> str:
@@ -150,6 +154,7 @@ def project_info(project: Project) -> ProjectInfo:
         dropped_distinct_ids=frozenset(project.dropped_distinct_ids),
         retention_days=project.retention_days,
         keep_other_spans=project.keep_other_spans is not False,
+        redaction=project.redaction,
     )
 
 

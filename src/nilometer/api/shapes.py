@@ -105,6 +105,7 @@ def project(project: ProjectInfo, token: str | None = None) -> Json:
         "dropped_distinct_ids": sorted(project.dropped_distinct_ids),
         "retention_days": project.retention_days,
         "keep_other_spans": project.keep_other_spans,
+        "redaction": project.redaction,
         "config_version": project.config_version,
         "created_at": moment(project.created_at),
         "updated_at": moment(project.updated_at),

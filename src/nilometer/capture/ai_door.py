@@ -21,9 +21,11 @@ from nilometer.capture.content_type import form_boundary
 from nilometer.capture.decompression import Gunzip
 from nilometer.capture.gate import Gate, check_declared, check_mode
 from nilometer.capture.provenance import UNKNOWN_ADDRESS, trace_context
+from nilometer.capture.redaction import kept_address, redacted_ai_event, redactor_for
 from nilometer.capture.refusals import DecodingFault, Dropped, ParsingFault, TooBig
 from nilometer.capture.request_head import RequestHead, read_head
 from nilometer.domain.ai_record import DOOR
+from nilometer.domain.redaction.redactor import Redactor
 
 
 class AiDoor:
@@ -55,7 +57,10 @@ class AiDoor:
         room = self._gate.admission.reserve(project.project_id, request.declared or 0)
         with room as reservation:
             event = await self._read_event(request, receive, project, reservation)
-            await self._keep(request, event, project)
+            redactor = redactor_for(project)
+            if redactor is not None:
+                event = await self._redacted(event, redactor, reservation)
+            await self._keep(request, event, project, redactor)
         return answers.success(event.accepted)
 
     def dropped(self) -> Answer:
@@ -113,12 +118,26 @@ class AiDoor:
             return fault
         return AiFormReader(boundary, self._form_limits, lambda who: _admit(project, who))
 
-    async def _keep(self, request: RequestHead, event: AiEvent, project: ProjectConfig) -> None:
+    async def _redacted(
+        self, event: AiEvent, redactor: Redactor, reservation: Reservation
+    ) -> AiEvent:
+        reservation.grow(reservation.size + event.size)  # what is redacted stands beside it
+        work = lambda: redacted_ai_event(event, redactor, self._form_limits.parts)  # noqa: E731
+        return await self._gate.off_loop.run(event.size, work)
+
+    async def _keep(
+        self,
+        request: RequestHead,
+        event: AiEvent,
+        project: ProjectConfig,
+        redactor: Redactor | None,
+    ) -> None:
+        address = UNKNOWN_ADDRESS if event.internal else self._gate.address(request.scope)
         await self._gate.recorder.record(
             event,
             project,
             accepted_at=self._gate.clock(),
-            ip=UNKNOWN_ADDRESS if event.internal else self._gate.address(request.scope),
+            ip=kept_address(redactor, address),
             trace_context=trace_context(request.headers.get(b"traceparent")),
         )
 

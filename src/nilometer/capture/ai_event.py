@@ -6,7 +6,8 @@ Step 13 of section 2; then the JSON Schema of the event type, so that the contra
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from nilometer.blobs.types import BlobPart
@@ -35,7 +36,8 @@ class AiEvent:
 
     `uuid` is canonical; `internal` says that its address is not kept. `text` and `properties_text`
     are the parts as they came, the latter None when the event embeds its properties. `accepted`
-    describes every part in arrival order, for the answer.
+    describes every part in arrival order, for the answer. `redacted` is how often each redaction
+    rule was applied.
     """
 
     uuid: str
@@ -44,6 +46,12 @@ class AiEvent:
     properties_text: bytes | None
     blobs: tuple[BlobPart, ...]
     accepted: list[dict[str, str | int | None]]
+    redacted: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def size(self) -> int:
+        """Bytes of its texts and blobs."""
+        return len(self.text) + len(self.properties_text or b"") + sum(b.size for b in self.blobs)
 
 
 def identify(form: AiForm, *, strict: bool) -> AiEvent:

@@ -7,6 +7,8 @@ before anything is written.
 
 from __future__ import annotations
 
+from functools import partial
+
 from nilometer.access.types import ProjectConfig
 from nilometer.capture import answers
 from nilometer.capture.admission import Reservation
@@ -18,10 +20,12 @@ from nilometer.capture.gate import Gate, check_declared, check_mode
 from nilometer.capture.litellm_payloads import PayloadRules, read_payloads
 from nilometer.capture.part_body import PartBody
 from nilometer.capture.provenance import trace_context
+from nilometer.capture.redaction import kept_address, redacted_payloads, redactor_for
 from nilometer.capture.refusals import Dropped
 from nilometer.capture.request_head import RequestHead, read_head
 from nilometer.domain.identity import uuid7
 from nilometer.domain.litellm_record import DOOR, DOOR_VERSION, LiteLLMItem, LiteLLMRecord
+from nilometer.domain.redaction.redactor import Redactor
 from nilometer.log.envelope import Envelope
 
 _PATH = "/integrations/litellm"
@@ -55,7 +59,11 @@ class LiteLLMDoor:
             payloads = await self._gate.off_loop.run(len(body), work)
             if not payloads.items:
                 raise Dropped
-            await self._append(request, project, payloads.items)
+            items, redactor = payloads.items, redactor_for(project)
+            if redactor is not None:
+                redact = partial(redacted_payloads, items, redactor)
+                items = await self._gate.off_loop.run(len(body), redact)
+            await self._append(request, project, items, redactor)
         return answers.counted(payloads.accepted, payloads.faults)
 
     def dropped(self) -> Answer:
@@ -76,12 +84,16 @@ class LiteLLMDoor:
         return body.joined()
 
     async def _append(
-        self, request: RequestHead, project: ProjectConfig, items: tuple[LiteLLMItem, ...]
+        self,
+        request: RequestHead,
+        project: ProjectConfig,
+        items: tuple[LiteLLMItem, ...],
+        redactor: Redactor | None,
     ) -> None:
         accepted_at = self._gate.clock()
         record = LiteLLMRecord(
             items=items,
-            ip=self._gate.address(request.scope),
+            ip=kept_address(redactor, self._gate.address(request.scope)),
             retention_days=project.retention_days,
         )
         await self._gate.recorder.append(

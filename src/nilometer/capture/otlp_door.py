@@ -16,9 +16,11 @@ from nilometer.capture.otlp_credentials import read_credentials
 from nilometer.capture.otlp_export import Export, SpanRules, read_export, rejection_message
 from nilometer.capture.otlp_json import to_protobuf
 from nilometer.capture.otlp_keeping import Sender, keep, wanted_by
+from nilometer.capture.otlp_redaction import guard
 from nilometer.capture.otlp_signals import OTHER_SIGNALS, Signal, refuse_all
 from nilometer.capture.part_body import PartBody
 from nilometer.capture.provenance import trace_context
+from nilometer.capture.redaction import redactor_for
 from nilometer.capture.refusals import (
     ClientGone,
     Dropped,
@@ -134,15 +136,17 @@ class ExportReader:
         self._most_spans = most_spans
 
     def read(self, body: bytes, sender: Sender, *, json: bool) -> Export:
-        """The spans to keep. Raises ParsingFault, and TooBig for too many spans."""
+        """The spans to keep, without what may not be kept of them. Raises ParsingFault, and TooBig
+        for too many spans."""
         wanted = wanted_by(sender.project, ai_only=not sender.project.keep_other_spans)
         try:
             request = to_protobuf(body) if json else body
-            return read_export(request, self.rules, most_spans=self._most_spans, wanted=wanted)
+            export = read_export(request, self.rules, most_spans=self._most_spans, wanted=wanted)
         except MalformedMessage as error:
             raise ParsingFault(f"Invalid protobuf: {error}", code="invalid_protobuf") from None
         except TooManySpans:
             raise TooBig(f"more than {self._most_spans} spans in one request") from None
+        return guard(export, redactor_for(sender.project))
 
 
 async def sender_of(gate: Gate, request: RequestHead) -> Sender:

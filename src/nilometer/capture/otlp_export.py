@@ -22,6 +22,7 @@ from nilometer.domain import otlp_request
 from nilometer.domain.otlp_request import ResourceGroup, ScopeGroup
 from nilometer.domain.otlp_span import SpanDecoder, span_message
 from nilometer.domain.protobuf_wire import MalformedMessage
+from nilometer.domain.redaction.marks import Marks
 from nilometer.domain.span import Span
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -43,7 +44,8 @@ class Export:
     """What is left of a request. `request` is protobuf, with `kept` spans.
 
     `rejected` counts the others by reason, a key of `sentences`; `unwanted` those that the project
-    does not keep. `malformed` is what was wrong with the first one of that reason.
+    does not keep. `malformed` is what was wrong with the first one of that reason. `redacted` is
+    how often each redaction rule was applied, by the place of a span that is kept.
     """
 
     request: bytes = b""
@@ -51,6 +53,7 @@ class Export:
     unwanted: int = 0
     rejected: Counter[str] = field(default_factory=Counter[str])
     malformed: str = ""
+    redacted: Marks = field(default_factory=dict[int, Mapping[str, int]])
 
     @property
     def total(self) -> int:

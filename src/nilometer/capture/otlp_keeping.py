@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nilometer.access.types import ProjectConfig
 from nilometer.capture.gate import Gate
 from nilometer.capture.otlp_export import Export
+from nilometer.capture.redaction import kept_address, redactor_for
 from nilometer.conventions import spans
 from nilometer.conventions.spans.detection import is_ai
 from nilometer.domain.identity import uuid7
@@ -28,7 +29,8 @@ class Sender:
 
 
 async def keep(gate: Gate, sender: Sender, export: Export, *, protocol: str) -> None:
-    """Make the spans that were accepted durable, as one record. Raises LogUnavailable, LogFull."""
+    """Make the spans that were accepted, and guarded, durable, as one record. Raises
+    LogUnavailable and LogFull."""
     _count(export)
     if not export.kept:
         return
@@ -36,8 +38,9 @@ async def keep(gate: Gate, sender: Sender, export: Export, *, protocol: str) -> 
     record = OtlpRecord(
         request=_without_key(export.request, sender.token),
         protocol=protocol,
-        ip=sender.address,
+        ip=kept_address(redactor_for(sender.project), sender.address),
         retention_days=sender.project.retention_days,
+        redacted=export.redacted,
     )
     await gate.recorder.append(
         Envelope(

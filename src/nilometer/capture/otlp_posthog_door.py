@@ -15,8 +15,10 @@ from nilometer.capture.gate import Gate, check_declared
 from nilometer.capture.otlp_export import Export, SpanRules, read_export
 from nilometer.capture.otlp_json import to_protobuf
 from nilometer.capture.otlp_keeping import Sender, keep, wanted_by
+from nilometer.capture.otlp_redaction import guard
 from nilometer.capture.part_body import PartBody
 from nilometer.capture.provenance import trace_context
+from nilometer.capture.redaction import redactor_for
 from nilometer.capture.refusals import Dropped, EmptyPayload, ParsingFault
 from nilometer.capture.request_head import RequestHead, read_head
 from nilometer.domain import protobuf_wire
@@ -100,7 +102,7 @@ class OtlpPostHogDoor:
             raise _invalid(export.malformed)
         if export.kept > MAX_AI_SPANS:
             raise _too_many("AI spans", export.kept, MAX_AI_SPANS)
-        return export
+        return guard(export, redactor_for(project))
 
 
 def _decoder(headers: dict[bytes, bytes]) -> Gunzip | None:

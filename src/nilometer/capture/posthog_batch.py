@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from nilometer.access.types import ProjectConfig
 from nilometer.capture.gate import Gate
 from nilometer.capture.posthog_events import SentEvent
 from nilometer.capture.provenance import UNKNOWN_ADDRESS, trace_context
+from nilometer.capture.redaction import (
+    kept_address,
+    redacted_events,
+    redacted_texts,
+    redactor_for,
+)
 from nilometer.capture.request_head import RequestHead
 from nilometer.domain.identity import uuid7
 from nilometer.domain.posthog_record import DOOR, DOOR_VERSION, PostHogEvent, PostHogRecord
@@ -38,11 +45,18 @@ async def keep(
     if not wanted:
         return False
     internal = all(each.internal for each in wanted)
+    address = UNKNOWN_ADDRESS if internal else gate.address(request.scope)
+    kept = _events(wanted, token, accepted_at)
+    redactor = redactor_for(project)
+    if redactor is not None:
+        size = sum(len(each.text) for each in kept)
+        kept = await gate.off_loop.run(size, partial(redacted_events, kept, redactor))
+        sent_at, sdk = redacted_texts(redactor, sent_at, sdk)
     record = PostHogRecord(
-        events=_events(wanted, token, accepted_at),
+        events=kept,
         protocol=protocol,
         sent_at=sent_at,
-        ip=UNKNOWN_ADDRESS if internal else gate.address(request.scope),
+        ip=kept_address(redactor, address),
         retention_days=project.retention_days,
         engage=engage,
         historical=historical,

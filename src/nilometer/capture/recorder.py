@@ -48,6 +48,7 @@ class Recorder:
             blobs=references,
             ip=ip,
             retention_days=project.retention_days,
+            redacted=event.redacted,
         )
         envelope = Envelope(
             project_id=project.project_id,

@@ -227,6 +227,7 @@ class _InDataDirectory:
 
     def change_project(self, project_id: int, changes: Mapping[str, Any]) -> Json:
         days = "default" if changes.get("retention_days", 0) is None else None
+        rules = "off" if changes.get("redaction", 0) is None else changes.get("redaction")
         changed = self._accounts.projects.change(
             project_id,
             name=changes.get("name"),
@@ -234,6 +235,7 @@ class _InDataDirectory:
             dropped_distinct_ids=changes.get("dropped_distinct_ids"),
             retention_days=days or changes.get("retention_days"),
             keep_other_spans=changes.get("keep_other_spans"),
+            redaction=rules,
         )
         return self._shapes.project(changed)
 

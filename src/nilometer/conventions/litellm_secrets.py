@@ -42,6 +42,24 @@ _MAX_DEPTH = 8
 _SESSION_HEADER = re.compile(r"x-(?:[a-z0-9-]+-)?session-id")
 
 
+# Of every name above, in small letters, a part that it cannot do without.
+_MARKS = tuple(
+    mark.encode()
+    for mark in (
+        *("api_key", "header", "authorization", "requester_", "proxy_server_request"),
+        *("cache_key", "aws_", "vertex_credentials", "azure_ad_token", "secret_fields"),
+        *("litellm_credentials", "hidden_params", "client.address"),
+    )
+)
+
+
+def may_hold_secrets(data: bytes) -> bool:
+    """Whether a message or a text may have one of the names never kept: quick, and never wrongly
+    false."""
+    small = data.lower()
+    return any(mark in small for mark in _MARKS)
+
+
 def is_secret(name: str) -> bool:
     """Whether a member of LiteLLM's payload or metadata is one of those never kept."""
     if name.startswith("user_api_key"):
@@ -74,6 +92,17 @@ def scrubbed_text(text: str) -> str:
     if not isinstance(metadata, dict):
         return ""
     return json.dumps(_scrubbed("metadata", metadata, _MAX_DEPTH), ensure_ascii=False)
+
+
+def without_secrets(text: str) -> str:
+    """Metadata as JSON text without secrets; the text itself where there is none in it. What is no
+    JSON and speaks of a key's record is "": it was cut short."""
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):
+        return "" if "user_api_key" in text else text
+    told = _scrubbed("metadata", metadata, _MAX_DEPTH)
+    return text if told == metadata else json.dumps(told, ensure_ascii=False)
 
 
 def scrubbed(payload: Mapping[str, Any]) -> dict[str, Any]:

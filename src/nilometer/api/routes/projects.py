@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
 from pydantic import Field
@@ -40,6 +40,11 @@ class ProjectPatch(Body):
     retention_days: int | None = Field(None, description="null follows the server's setting.")
     keep_other_spans: Given[bool] = Field(
         None, description="Whether OpenTelemetry's spans that are not of AI are kept."
+    )
+    redaction: dict[str, Any] | None = Field(
+        None,
+        description="What is kept out of everything that is stored: `patterns`, `keys` and "
+        "`content`; null for nothing.",
     )
 
 
@@ -102,6 +107,7 @@ async def change_project(request: Request, caller: ProjectAdmin, ctx: Ctx) -> Re
             dropped_distinct_ids=body.dropped_distinct_ids,
             retention_days=_retention(body),
             keep_other_spans=body.keep_other_spans,
+            redaction=_redaction(body),
         )
     )
     return json_answer(shapes.project(project))
@@ -148,6 +154,11 @@ async def show_deletion(project_id: str, member: OrganizationReader, ctx: Ctx) -
         raise NotFound("This project is not being deleted.", attr="project_id")
 
     return json_answer(await ctx.database_workers.run(find))
+
+
+def _redaction(body: ProjectPatch) -> dict[str, Any] | Literal["off"] | None:
+    given = "redaction" in body.model_fields_set
+    return "off" if given and body.redaction is None else body.redaction
 
 
 def _retention(body: ProjectPatch) -> int | Literal["default"] | None:
