@@ -93,6 +93,21 @@ def test_one_event_is_shown_with_its_properties_and_blobs(project):
     assert '"price":1.10' in hydrated
 
 
+def test_a_large_value_is_shown_where_it_was_sent_and_told_of_when_it_cannot_be(project):
+    sent, expired = ({"$ai_model": "m", "$ai_input": f"{n} cubits " * 5000} for n in (16, 17))
+    uuid = project.store(sent)
+    assert "16 cubits" in run(project, "events", "show", uuid).stdout
+    shown = json.loads(run(project, "events", "show", uuid, "--json").stdout)
+    assert shown["properties"] == sent
+    uuid = project.store(expired, days_ago=40)
+    told = run(project, "events", "show", uuid).stdout
+    assert "file://nilometer/" in told
+    [line] = [line for line in told.splitlines() if "expired" in line]
+    assert "$ai_input" in line
+    listed = json.loads(run(project, "events", "--json").stdout)["results"]
+    assert sent in [event["properties"] for event in listed]
+
+
 def test_a_long_value_is_cut_for_people_only(project):
     uuid = project.store({"long": "x" * 9000})
     assert "… and 7,000 characters more" in run(project, "events", "show", uuid).stdout

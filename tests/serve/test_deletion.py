@@ -10,7 +10,7 @@ from tests.sending import generation, send
 
 
 def bucket(server):
-    return list((server.data_dir / "blobs").rglob("*.multipart"))
+    return [path for path in (server.data_dir / "blobs").rglob("*.*") if path.is_file()]
 
 
 def deletion(server, project):
@@ -37,13 +37,17 @@ def test_a_deletion_survives_the_process_and_takes_everything(tmp_path):
         project, key = made["id"], made["api_token"]
         kept, doomed = str(uuid.uuid4()), str(uuid.uuid4())
         blob = {"$ai_input": ("text/plain", b"hello" * 1000)}
-        assert send(server.url, generation(kept, blob)).status_code == 200
-        assert send(server.url, generation(doomed, blob), key=key).status_code == 200
+        large = {"note": "high water " * 3000}
+        assert send(server.url, generation(kept, blob, **large)).status_code == 200
+        assert send(server.url, generation(doomed, blob, **large), key=key).status_code == 200
         with server.client() as client:
             for number, event in ((1, kept), (project, doomed)):
                 path = f"/api/projects/{number}/events/{event}/"
                 wait_until(lambda path=path: client.get(path).status_code == 200)
-            assert len(bucket(server)) == 2
+            assert sorted(path.suffix for path in bucket(server)) == [
+                *(".multipart", ".multipart"),
+                *(".pack", ".pack"),
+            ]
 
             faults.write_text("store=error")
             assert client.delete(f"/api/projects/{project}/").status_code == 202
@@ -63,7 +67,7 @@ def test_a_deletion_survives_the_process_and_takes_everything(tmp_path):
         done = deletion(server, project)
         assert done["deleted"]["blobs"] >= 1
         assert done["deleted"]["rows"] >= 3
-        assert [str(project) in path.parts for path in bucket(server)] == [False]
+        assert [str(project) in path.parts for path in bucket(server)] == [False, False]
         for _ in range(2):  # each kill makes the pipeline read the last hour again
             server.kill()
             server.start().wait_ready()

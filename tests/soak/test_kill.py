@@ -25,6 +25,7 @@ class Load:
         self.server = server
         self.acknowledged = []
         self.blobs = {}
+        self.large = {}
         self.refused = []
         self._threads = [threading.Thread(target=self._send, daemon=True) for _ in range(clients)]
         for thread in self._threads:
@@ -35,13 +36,15 @@ class Load:
             identifier = str(uuid.uuid4())
             body = os.urandom(random.choice([100, 8000])) if random.random() < 0.3 else None
             blobs = {"$blob": ("application/octet-stream", body)} if body else None
+            large = random.randbytes(10_000).hex() if random.random() < 0.2 else "small"
             try:
-                answer = send(self.server.url, generation(identifier, blobs))
+                answer = send(self.server.url, generation(identifier, blobs, note=large))
             except requests.RequestException:
                 return
             if answer.status_code == 200:
                 self.acknowledged.append(identifier)
                 self.blobs[identifier] = body
+                self.large[identifier] = large
             else:
                 self.refused.append(answer.status_code)
 
@@ -57,6 +60,11 @@ def check_blobs(server, load, sample=5):
             url = client.get(f"/api/projects/1/events/{identifier}/").json()["properties"]["$blob"]
             answer = client.get("/api/projects/1/blobs/", params={"url": url})
             assert answer.content == load.blobs[identifier]
+        having = [each for each in load.acknowledged if len(load.large[each]) > 16_384]
+        for identifier in having[-sample:]:
+            event = client.get(f"/api/projects/1/events/{identifier}/").json()
+            assert event["properties"]["note"] == load.large[identifier]
+            assert event["packed"]
 
 
 @pytest.mark.soak
@@ -89,10 +97,15 @@ def test_a_kill_at_a_random_instant_loses_and_repeats_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "point", ["after_blob_put", "before_append", "after_append", "after_insert", "before_commit"]
+    "point",
+    [
+        *("after_blob_put", "before_append", "after_append"),
+        *("after_pack_put", "after_insert", "before_commit"),
+    ],
 )
 def test_a_kill_at_a_named_point_loses_and_repeats_nothing(tmp_path, point):
-    hits = random.randint(1, 3) if point in ("after_insert", "before_commit") else 25
+    by_batch = point in ("after_pack_put", "after_insert", "before_commit")
+    hits = random.randint(1, 3) if by_batch else 25
     server = Server(tmp_path, FAILPOINTS=f"{point}=kill@{hits}").start()
     try:
         load = Load(server)
