@@ -17,7 +17,7 @@ import chdb
 from nilometer.clickhouse.spool import spooled
 from tests.clickhouse_server.faults import EngineRefused, Refused
 from tests.clickhouse_server.requests import Asked
-from tests.clickhouse_server.users import Access, User
+from tests.clickhouse_server.users import User
 
 # `INSERT INTO t (a, b) FORMAT Native`, and data after it.
 _INSERT = re.compile(
@@ -73,7 +73,7 @@ class Engine:
         """The answer of a request. Raises Refused."""
         with self._handle(request, user) as handle:
             try:
-                self._prepare(handle, request, user)
+                self._prepare(handle, request)
                 insert = _INSERT.match(request.text)
                 if insert and not _VALUES.search(insert[1]):
                     return self._insert(handle, insert, request.text[insert.end() :])
@@ -81,16 +81,12 @@ class Engine:
             except (chdb.ChdbError, RuntimeError) as error:
                 raise EngineRefused(error) from None
 
-    def _prepare(self, handle: Any, request: Asked, user: User) -> None:
+    def _prepare(self, handle: Any, request: Asked) -> None:
         if database := request.values.get("database"):
             handle.query(f"USE `{database}`")
         # What a request sets is taken before its `readonly` holds, as a server does.
-        settings = dict(request.settings)
-        readonly = int(settings.pop("readonly", 0))
-        if user.access is Access.READ or request.is_get:
-            readonly = readonly or 2
-        values = [f"{_name(name)} = {_literal(value)}" for name, value in settings.items()]
-        if readonly:
+        values = [f"{name} = {_literal(value)}" for name, value in _settings(request).items()]
+        if readonly := _readonly(request):
             values.append(f"readonly = {readonly}")
         if values:
             handle.query(f"SET {', '.join(values)}")
@@ -106,7 +102,8 @@ class Engine:
     @contextlib.contextmanager
     def _handle(self, request: Asked, user: User) -> Generator[Any]:
         name = request.values.get("session_id")
-        if not name:
+        # `readonly` cannot be taken back, so what is read-only cannot see what is temporary.
+        if not name or _readonly(request):
             with contextlib.closing(chdb.connect(self._path)) as handle:
                 yield handle
             return
@@ -116,6 +113,8 @@ class Engine:
         try:
             yield session.handle
         finally:
+            if settings := ", ".join(f"{each} = DEFAULT" for each in _settings(request)):
+                session.handle.query(f"SET {settings}")
             session.used_at = time.monotonic()
             session.lock.release()
 
@@ -144,10 +143,18 @@ def _read(handle: Any, request: Asked) -> Answer:
     return Answer(body, "", result.rows_read() if text.lstrip()[:6].upper() == "INSERT" else 0)
 
 
-def _name(name: str) -> str:
-    if not re.fullmatch(r"\w+", name):
-        raise Refused(115, "UNKNOWN_SETTING", f"Unknown setting '{name}'")
-    return name
+def _settings(request: Asked) -> dict[str, str]:
+    """The request's settings but `readonly`. Those of users (`SQL_…`), which the engine in process
+    does not have, are known and without effect."""
+    settings = {name: value for name, value in request.settings.items() if name != "readonly"}
+    for name in settings:
+        if not re.fullmatch(r"\w+", name):
+            raise Refused(115, "UNKNOWN_SETTING", f"Unknown setting '{name}'")
+    return {name: value for name, value in settings.items() if not name.startswith("SQL_")}
+
+
+def _readonly(request: Asked) -> int:
+    return int(request.values.get("readonly", 0)) or (2 if request.is_get else 0)
 
 
 def _literal(value: str) -> str:
