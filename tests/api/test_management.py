@@ -207,7 +207,7 @@ def test_the_schema_of_a_change_has_null_where_it_means_something(world):
     schemas = world.http.get("/openapi.json").json()["paths"]["/api/projects/{project_id}/"]
     body = schemas["patch"]["requestBody"]["content"]["application/json"]["schema"]
     nullable = {name for name, each in body["properties"].items() if "null" in str(each)}
-    assert nullable == {"retention_days", "personal_api_key"}
+    assert nullable == {"retention_days", "redaction", "personal_api_key"}
 
 
 def test_a_rotated_project_key_ends_and_other_keys_do_not(ask, keyring):

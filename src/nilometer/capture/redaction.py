@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.message import Message
 from typing import Any
@@ -29,9 +29,11 @@ from nilometer.conventions.content_names import (
     PROPERTIES_WITHOUT_CONTENT,
 )
 from nilometer.domain import json_text
+from nilometer.domain.json_text import InvalidJson
 from nilometer.domain.litellm_record import LiteLLMItem
 from nilometer.domain.posthog_record import PostHogEvent
 from nilometer.domain.redaction.layout import Layout
+from nilometer.domain.redaction.reading import read_rules
 from nilometer.domain.redaction.redactor import Redactor, redactor_of
 from nilometer.domain.redaction.rules import CONTENT, replacement
 
@@ -85,6 +87,27 @@ def redacted_ai_event(event: AiEvent, redactor: Redactor, most: int) -> AiEvent:
     so. Raises ParsingFault and TooBig for a blob that cannot be looked into.
     """
     return _AiRedaction(redactor, most).event(event)
+
+
+def tried(text: str, rules: Mapping[str, Any]) -> tuple[str, dict[str, int]]:
+    """What rules make of a text, or of an event that is given as JSON, and how often each was
+    applied. Raises InvalidRules."""
+    read = read_rules(rules)
+    if read is None:
+        return text, {}
+    redactor, counts = redactor_of(read), Counter[str]()
+    if not _is_event(text):
+        return redactor.text(text, counts), dict(counts)
+    layout = EVENT_LAYOUT if redactor.keeps_content else EVENT_WITHOUT_CONTENT
+    return redactor.json(text, counts, layout), dict(counts)
+
+
+def _is_event(text: str) -> bool:
+    try:
+        value = json_text.loads(text.encode())
+    except (InvalidJson, UnicodeEncodeError):
+        return False
+    return isinstance(value, dict) and "properties" in value
 
 
 @dataclass(slots=True)

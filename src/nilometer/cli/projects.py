@@ -11,6 +11,7 @@ from nilometer.cli.administration import Administration
 from nilometer.cli.app import app
 from nilometer.cli.managing import Shown, managing, secrets, sentence, table
 from nilometer.cli.output import visible
+from nilometer.errors import NotFound
 
 projects = typer.Typer(
     no_args_is_help=True,
@@ -103,6 +104,55 @@ def set_rules(
     return sentence(project, f"Set the rules of project {_named(project)}.")
 
 
+@managing(projects, "redact")
+def redact(
+    way: Administration,
+    project_id: _Id,
+    pattern: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A built-in pattern, such as email. Repeat for several."),
+    ] = None,
+    regex: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=REGEX", help="A pattern of your own, in RE2's syntax."),
+    ] = None,
+    key_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key-name", metavar="NAME", help="A name whose values are not kept, at any depth."
+        ),
+    ] = None,
+    content: Annotated[
+        str | None,
+        typer.Option(help="none: keep no prompts, answers or other content at all. keep: do."),
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Remove the rules.")] = False,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Set nothing: show what the rules given, or else the project's, make of a text, "
+            "or of an event as JSON. `-` reads it from stdin.",
+        ),
+    ] = None,
+) -> Shown:
+    """Set what is kept out of everything that is stored. A running server follows within 5 seconds.
+
+    The rules given replace those before; with none, the project's are shown. What was stored
+    before stays as it is.
+    """
+    rules = _rules(pattern, regex, key_name, content)
+    if off and (rules or test is not None):
+        raise typer.BadParameter("--off goes with no other option")
+    if test is not None:
+        text = typer.get_text_stream("stdin").read() if test == "-" else test
+        return _tried(text, _set_rules(way, project_id) if rules is None else rules)
+    if rules is None and not off:
+        return _shown_rules(_set_rules(way, project_id))
+    project = way.change_project(project_id, {"redaction": rules})
+    return sentence(project, f"Set the redaction rules of project {_named(project)}.")
+
+
 @managing(projects, "rotate")
 def rotate(way: Administration, project_id: _Id) -> Shown:
     """Put a new project key in place of the one named default, and print it, once.
@@ -132,6 +182,56 @@ def delete(
 def deletion(way: Administration, project_id: _Id) -> Shown:
     """Show how far the deletion of a project has come."""
     return _progress(way.deletion(project_id))
+
+
+def _rules(
+    patterns: list[str] | None,
+    regexes: list[str] | None,
+    keys: list[str] | None,
+    content: str | None,
+) -> dict[str, Any] | None:
+    """The rules that the options give, None where they give none."""
+    if not (patterns or regexes or keys or content):
+        return None
+    own: list[dict[str, str]] = []
+    for given in regexes or []:
+        name, equals, regex = given.partition("=")
+        if not equals:
+            raise typer.BadParameter("--regex takes NAME=REGEX")
+        own.append({"name": name, "regex": regex})
+    return {"patterns": [*(patterns or []), *own], "keys": keys or [], "content": content or "keep"}
+
+
+def _set_rules(way: Administration, project_id: int) -> dict[str, Any]:
+    for project in way.projects():
+        if project["id"] == project_id:
+            return project["redaction"] or {}
+    raise NotFound(f"there is no project {project_id}", attr="project_id")
+
+
+def _shown_rules(rules: dict[str, Any]) -> Shown:
+    if not rules:
+        return sentence(None, "No redaction rules.")
+    rows = [
+        ("pattern", each, "built in") if isinstance(each, str) else ("pattern", *each.values())
+        for each in rules["patterns"]
+    ]
+    rows += [("key", key, "") for key in rules["keys"]]
+    return table(rules, ("rule", "name", "regex"), [*rows, ("content", rules["content"], "")])
+
+
+def _tried(text: str, rules: dict[str, Any]) -> Shown:
+    """What the rules make of a text; nothing is read or written."""
+    from nilometer.capture.redaction import tried
+
+    told, counts = tried(text, rules)
+    summary = ", ".join(f"{rule} {count}" for rule, count in sorted(counts.items()))
+
+    def tell() -> None:
+        typer.echo(visible(told))
+        typer.echo(f"redacted: {visible(summary) or 'nothing'}", err=True)
+
+    return Shown({"text": told, "redacted": counts}, tell)
 
 
 def _days(text: str) -> int | None:

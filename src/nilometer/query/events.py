@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
 from uuid import UUID
@@ -34,7 +34,7 @@ _COLUMNS = (
     "toUnixTimestamp64Micro(timestamp) AS timestamp_us, "
     "toUnixTimestamp64Micro(accepted_at) AS accepted_at_us, "
     "toUnixTimestamp64Micro(expires_at) AS expires_at_us, "
-    "properties, blobs, packed"
+    "properties, blobs, packed, redacted"
 )
 # What the properties take once large values are put back. A converter's source is not read.
 _SIZE = (
@@ -61,7 +61,8 @@ class Event:
     """One stored event. Moments are microseconds since the epoch; `properties` is the exact JSON
     text, with URLs in place of the values that are `packed`; `expires_at` is the instant from which
     its blobs cannot be read (`domain.retention`); `cost` is that of the call that it describes,
-    None when it describes none."""
+    None when it describes none; `redacted` is how often each of the project's redaction rules was
+    applied before it was stored."""
 
     uuid: str
     event: str
@@ -78,6 +79,7 @@ class Event:
     blobs: tuple[BlobReference, ...]
     packed: tuple[PackedValue, ...] = ()
     cost: CallCost | None = None
+    redacted: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class Events:
@@ -230,6 +232,7 @@ def _event(row: Mapping[str, Any], cost: CallCost | None) -> Event:
         session_id=row["session_id"],
         properties=row["properties"],
         blobs=tuple(BlobReference(**blob) for blob in orjson.loads(row["blobs"] or "[]")),
+        redacted=orjson.loads(row["redacted"] or "{}"),
         packed=tuple(
             value for value in packed.from_json(row["packed"]) if value.property is not None
         ),

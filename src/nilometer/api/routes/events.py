@@ -90,6 +90,9 @@ class EventAnswer(BaseModel):
     blobs: list[BlobAnswer]
     packed: list[PackedAnswer]
     cost: CostAnswer | None = Field(description="Of the call that it describes; null for none.")
+    redacted: dict[str, int] = Field(
+        description="How often each redaction rule was applied before the event was stored."
+    )
 
 
 class EventsAnswer(BaseModel):
@@ -203,6 +206,7 @@ def event_json(unpacked: Unpacked, hydrated: Hydrated | None = None) -> dict[str
         ],
         "packed": [_packed_json(value, unpacked.outcomes) for value in event.packed],
         "cost": None if event.cost is None else _cost_json(event.cost),
+        "redacted": event.redacted,
     }
 
 
