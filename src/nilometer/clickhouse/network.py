@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Generator, Mapping
 from typing import Any, Protocol, cast
 
@@ -36,8 +37,8 @@ CONNECTIONS = 16  # kept open, of each user; more are opened when more threads a
 CONNECT_SECONDS = 5
 # A definition that is sent to a cluster waits for its hosts: 180 s (distributed_ddl_task_timeout).
 _DEFINE_SECONDS = 200
-# A token counts for the whole statement only if the rows arrive as one block; the pipeline's do.
 _QUORUM_SECONDS = 30
+_PROJECT = re.compile(r"\bproject_id = (\d+)\b")
 
 
 class Client(Protocol):
@@ -128,7 +129,7 @@ class Network:
         address = self._server.reader or self._server.address
         if self._sandboxes is None:
             raise StoreUnavailable("the store is not open")
-        fixed = {**settings, "readonly": 1}
+        fixed = {**settings, **self._policy(settings), "readonly": 1}
         opened = ReadOnly(self._sandboxes, address, EMPTY_DATABASE, fixed, self._server.timeout)
         yield Sandbox(opened, self.faults)
 
@@ -143,6 +144,13 @@ class Network:
         if self._client is None:
             raise StoreUnavailable("the store is not open")
         return self._client
+
+    def _policy(self, settings: Mapping[str, object]) -> dict[str, object]:
+        """What the reader's row policies ask for: the project that the tables are filtered to."""
+        projects = set(_PROJECT.findall(str(settings.get("additional_table_filters", ""))))
+        if self._server.reader is None or len(projects) != 1:
+            return {}
+        return {"SQL_nilometer_project": projects.pop()}
 
     def _quorum(self) -> dict[str, Any]:
         if not self._server.insert_quorum:
