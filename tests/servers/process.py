@@ -11,6 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+# A server may outlive the object that launched it, and what `subprocess` keeps of a running process
+# must not be thrown away.
+_launched: list[subprocess.Popen[bytes]] = []
+
 
 class ServerError(Exception):
     """A server that cannot be started or stopped; the sentence says why and what to do."""
@@ -89,6 +93,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        _launched.append(self._child)
         self._record(self._child.pid)
 
     def _record(self, pid: int) -> None:

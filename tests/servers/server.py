@@ -98,7 +98,7 @@ class Server(ABC):
 
     def _check_ports(self) -> None:
         # Just after a kill the kernel may still be closing what the process listened on.
-        if not wait_for(lambda: all(map(is_free, self.ports())), 3):
+        if not wait_for(lambda: all(map(is_free, self.ports())), 1):
             taken = [port for port in self.ports() if not is_free(port)]
             raise ServerError(
                 f"{self.name} needs port {taken[0]}, and another program listens on it. "
