@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS
 
+MONEY = "Nullable(Decimal(76, 18))"
+"""How a query reads money, which is stored as Decimal(38, 18). The engine divides and multiplies
+two of those in 128 bits without a check: from 170.15 on the answer is another number (seen). In 256
+bits amounts up to 10 ** 40 are right."""
 _TOKENS = "Nullable(UInt64)"
-_MONEY = "Nullable(Decimal(38, 18))"
 _WORD = "LowCardinality(String)"
 _BUCKETS = {
     "uncached_input": "text input that no cache had",
@@ -37,11 +40,11 @@ USAGE: tuple[tuple[str, str, str], ...] = (
 """Name, type and description, in the order of the page."""
 
 COST: tuple[tuple[str, str, str], ...] = (
-    ("cost_total", _MONEY, "Computed cost, USD, exact; NULL when a price is not known."),
-    ("cost_input", _MONEY, "Computed cost of all input."),
-    ("cost_output", _MONEY, "Computed cost of all output."),
-    *((f"cost_{name}", _MONEY, f"Computed cost: {_BUCKETS[name]}.") for name in _ORDER),
-    ("cost_units", _MONEY, "Computed cost of what is not tokens: requests, searches, images."),
+    ("cost_total", MONEY, "Computed cost, USD, exact; NULL when a price is not known."),
+    ("cost_input", MONEY, "Computed cost of all input."),
+    ("cost_output", MONEY, "Computed cost of all output."),
+    *((f"cost_{name}", MONEY, f"Computed cost: {_BUCKETS[name]}.") for name in _ORDER),
+    ("cost_units", MONEY, "Computed cost of what is not tokens: requests, searches, images."),
     ("price_source", _WORD, "Where the price is from: genai-prices, or override:<id>."),
     ("price_version", _WORD, "The version of that source."),
     ("price_as_of", _WORD, "The date of the price rule."),

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from sqlglot import exp
 
-from nilometer.query.sql import functions, paths, properties, quoting, types
+from nilometer.query.sql import functions, moments, paths, properties, quoting, types
 from nilometer.query.sql.parameters import Parameters
 from nilometer.query.sql.refusal import Refusal
 from nilometer.query.sql.scope import Scope
@@ -31,6 +31,7 @@ _BINARY: Mapping[type[Node], str] = {
     exp.Like: "LIKE",
     exp.ILike: "ILIKE",
 }
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.NullSafeEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 _LOOSE = (*_BINARY, exp.Not, exp.Neg, exp.Is, exp.In, exp.Lambda, exp.Alias)
 # Numbers that the engine prints as words.
 _WORDS = frozenset({"inf", "nan"})
@@ -126,8 +127,11 @@ class Expressions:
         word = _BINARY[type(node)]
         if node.args.get("negate"):
             word = f"NOT {word}"
-        left = self._operand(node.this, scope, node)
-        return f"{left} {word} {self._operand(node.expression, scope, node)}"
+        first, second = node.this, node.expression
+        if isinstance(node, _COMPARISONS):
+            first, second = _compared(first, second, scope), _compared(second, first, scope)
+        left = self._operand(first, scope, node)
+        return f"{left} {word} {self._operand(second, scope, node)}"
 
     def _not(self, node: exp.Not, scope: Scope) -> str:
         inner: Node = node.this
@@ -157,6 +161,7 @@ class Expressions:
             return f"{left} {word} {self._subquery(values[0], scope)}"
         for value in values:
             _expect_constant(value)
+        values = [_compared(value, node.this, scope) for value in values]
         return f"{left} {word} ({self.list(values, scope)})"
 
     def _subquery(self, node: Node, scope: Scope) -> str:
@@ -277,6 +282,11 @@ class Expressions:
     def _alias(self, node: exp.Alias, scope: Scope) -> str:
         expect_only(node, "this", "alias")
         return f"{self._operand(node.this, scope, node)} AS {quoting.identifier(node.alias)}"
+
+
+def _compared(node: Node, other: Node, scope: Scope) -> Node:
+    """What is compared with `other`: the text of a time in the engine's form beside a time."""
+    return moments.literal(node) if moments.name_of(other) in scope.moments else node
 
 
 def _without_star(name: str, nodes: list[Node]) -> list[Node]:

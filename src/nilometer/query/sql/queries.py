@@ -13,7 +13,7 @@ import orjson
 
 from nilometer.clickhouse.sandbox import EngineFault, Sandbox
 from nilometer.clickhouse.store import Store
-from nilometer.query.sql import errors, grammar, limits
+from nilometer.query.sql import errors, grammar, limits, narrowing
 from nilometer.query.sql.errors import SqlError
 from nilometer.query.sql.refusal import Refusal
 from nilometer.query.sql.selects import Compiled, Rows, compiled
@@ -108,6 +108,8 @@ class SqlQueries:
             canonical = _canonical(sandbox, sql)
             query = _compiled(sql, canonical, project_id, values, limits.EXPORT)
             if not in_blocks:
+                with _explained(sql):
+                    query = narrowing.narrowed(sandbox, query)
                 yield _run(sandbox, sql, query, name)
                 return
             with _explained(sql):

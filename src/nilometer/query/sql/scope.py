@@ -19,6 +19,7 @@ class Scope:
 
     `columns` are those of the tables of FROM by alias, `from_columns` those of all of them. `names`
     is every name that may stand alone here; `own` are those that this very SELECT defines.
+    `moments` are columns that are times for certain (see `moments`, the module).
     """
 
     ctes: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -32,6 +33,7 @@ class Scope:
     cte_columns: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     names: frozenset[str] = frozenset()
     own: frozenset[str] = frozenset()
+    moments: frozenset[str] = frozenset()
 
     def with_cte(self, name: str, sql: str, columns: frozenset[str]) -> Scope:
         """This scope below the definition of a CTE, which hides an earlier one of its name."""
@@ -39,7 +41,10 @@ class Scope:
         return replace(self, ctes={**self.ctes, name: sql}, cte_columns=cte_columns)
 
     def with_tables(
-        self, tables: Iterable[tuple[str | None, frozenset[str]]], owners: Owners = NONE
+        self,
+        tables: Iterable[tuple[str | None, frozenset[str]]],
+        owners: Owners = NONE,
+        moments: frozenset[str] = frozenset(),
     ) -> Scope:
         """This scope with the tables of a FROM: the alias and the columns of each."""
         given = list(tables)
@@ -48,6 +53,7 @@ class Scope:
             self,
             aliases=self.aliases | named.keys(),
             owners=owners,
+            moments=moments,
             columns={**self.columns, **named},
             from_columns=self.from_columns.union(*(columns for _, columns in given)),
         )
@@ -60,7 +66,8 @@ class Scope:
     def with_parameters(self, names: Iterable[str]) -> Scope:
         """This scope inside a lambda."""
         given = frozenset(names)
-        return replace(self, parameters=self.parameters | given).with_names(given, given)
+        inside = replace(self, parameters=self.parameters | given, moments=frozenset())
+        return inside.with_names(given, given)
 
     def with_scalar(self, sql: str) -> Scope:
         """This scope below `WITH value AS name`."""

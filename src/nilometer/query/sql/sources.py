@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from sqlglot import exp
 
-from nilometer.query.sql import keys, properties, quoting
+from nilometer.query.sql import keys, moments, properties, quoting
 from nilometer.query.sql.expressions import Expressions
 from nilometer.query.sql.properties import NAMES, OTHER, Owners
 from nilometer.query.sql.refusal import Refusal
@@ -46,7 +46,7 @@ class Sources:
         named = [(_alias(table), _known(table, scope.ctes)) for table in tables]
         owners = properties.owners(select, named)
         given = [(_alias(table), self._columns(table, scope, owners)) for table in tables]
-        return scope.with_tables(given, owners)
+        return scope.with_tables(given, owners, moments.columns(select.root(), named))
 
     def _columns(self, node: Node, scope: Scope, owners: Owners) -> frozenset[str]:
         """The columns of a table or a subquery; none where it will be refused anyway."""
@@ -93,7 +93,9 @@ class Sources:
         stored = comparison.copy()
         for column in stored.find_all(exp.Column):
             column.set("table", exp.to_identifier(TABLES[table].source, quoted=True))
-        inside = scope.with_tables([(TABLES[table].source, TABLES[table].names())])
+        source = TABLES[table].source
+        times = frozenset({f"{source}.{keys.TIME}"})
+        inside = scope.with_tables([(source, TABLES[table].names())], moments=times)
         return f"({self._expressions.write(stored, inside)})"
 
     def _table(

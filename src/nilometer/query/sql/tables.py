@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from nilometer.conventions.ai_properties import PROPERTIES
 from nilometer.query.sql import quoting
-from nilometer.query.sql.call_columns import COST, USAGE
+from nilometer.query.sql.call_columns import COST, MONEY, USAGE
 from nilometer.query.trace_sql import BEST, CALL_TOTALS, ERRORS, MOMENT, best_calls, first
 
 MICROS = "DateTime64(6, 'UTC')"
@@ -103,6 +103,8 @@ class VirtualTable:
         )
 
     def _select(self, column: Column, project_id: int, hidden: bool) -> str:
+        if column.type == MONEY and column.sql is None:
+            return f"CAST({self.source}.{column.name}, '{MONEY}') AS {column.name}"
         if not hidden or column.name not in self.keys:
             return column.select()
         value = f"{self.source}.{column.name}"
@@ -123,7 +125,7 @@ _TYPES = {
     "text": "Nullable(String)",
     "int64": "Nullable(Int64)",
     "float64": "Nullable(Float64)",
-    "decimal": "Nullable(Decimal(38, 18))",
+    "decimal": MONEY,
     "flag": "Bool",
 }
 _LOW_CARDINALITY = frozenset(
@@ -131,12 +133,20 @@ _LOW_CARDINALITY = frozenset(
 )
 
 
+# Columns that say something else than the property that they are made from.
+_OTHERWISE = {"http_status": "The provider's HTTP status; NULL when there was none."}
+
+
 def _type(name: str, kind: str) -> str:
     return "LowCardinality(Nullable(String))" if name in _LOW_CARDINALITY else _TYPES[kind]
 
 
 _TYPED = tuple(
-    Column(known.column, _type(known.column, known.kind.column_type), known.description)
+    Column(
+        known.column,
+        _type(known.column, known.kind.column_type),
+        _OTHERWISE.get(known.column, known.description),
+    )
     for known in PROPERTIES
     if known.column and known.kind.column_type
 )
