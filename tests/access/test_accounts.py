@@ -14,6 +14,7 @@ from nilometer.access.keyring import Keyring
 from nilometer.access.types import ALL_SCOPES, CaptureMode, KeyKind, Scope, UnknownKey
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import InvalidInput, NotFound
+from tests.database.reaching import url_of
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -66,7 +67,7 @@ def test_processes_that_start_at_once_bootstrap_once(database):
     )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", code, f"sqlite:///{database.path}"],
+            [sys.executable, "-c", code, url_of(database)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -111,6 +112,7 @@ def test_fifty_threads_create_fifty_keys_that_all_work(accounts, issued, keyring
     assert len(accounts.keys.list(1)) == 52
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_no_token_reaches_the_disk_or_a_repr(accounts, issued, database):
     made = accounts.keys.create(kind=KeyKind.PERSONAL, project_id=1, name="n", scopes=[Scope.READ])
     assert made.token not in repr(made)

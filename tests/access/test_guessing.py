@@ -9,6 +9,7 @@ from nilometer.access import tokens
 from nilometer.access.guessing import MAX_ADDRESSES, GuessLimiter
 from nilometer.access.keyring import Keyring
 from nilometer.access.types import AccessUnavailable, TooManyGuesses, UnknownKey
+from tests.database.reaching import away
 from tests.running import wait_until
 
 ADDRESS = "192.0.2.1"
@@ -207,12 +208,11 @@ def test_right_keys_cost_nothing(keyring, accounts, issued):
     fresh.close()
 
 
-def test_while_nobody_can_look_nothing_is_a_guess(keyring, database, tmp_path):
-    database.path.rename(tmp_path / "away")
-    for number in range(30):
-        with pytest.raises(AccessUnavailable):
-            admit(keyring, f"new {number}")
-    (tmp_path / "away").rename(database.path)
+def test_while_nobody_can_look_nothing_is_a_guess(keyring, database):
+    with away(database):
+        for number in range(30):
+            with pytest.raises(AccessUnavailable):
+                admit(keyring, f"new {number}")
 
 
 def test_addresses_have_their_own_allowance_and_a_network_of_ipv6_has_one(keyring):

@@ -23,6 +23,7 @@ from nilometer.access.types import (
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import NotFound
+from tests.database.reaching import away, url_of
 from tests.running import wait_until
 
 
@@ -61,7 +62,7 @@ def clock():
 
 @pytest.fixture
 def watched(database):
-    watched = WatchedDatabase(f"sqlite:///{database.path}")
+    watched = WatchedDatabase(url_of(database))
     yield watched
     watched.open.set()
     watched.close()
@@ -84,16 +85,6 @@ def token(issued):
 def settled(keyring):
     """Waits for every look-up under way, those in the background too."""
     return lambda: wait_until(lambda: not keyring._flights, seconds=10)
-
-
-@contextmanager
-def away(database):
-    """The database's file is gone, as when its volume is."""
-    elsewhere = database.path.rename(database.path.with_suffix(".away"))
-    try:
-        yield
-    finally:
-        elsewhere.rename(database.path)
 
 
 def outcome(keyring, token):
@@ -400,6 +391,7 @@ def test_an_old_failure_excuses_nothing(keyring, accounts, issued, watched, cloc
     assert outcome(keyring, token) is UnknownKey
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_broken_database_is_the_same_as_one_away(keyring, token, watched, clock):
     """Not a database any more: what a broken disk or a bad restore leaves."""
     key_id = keyring.authenticate_blocking(token).key_id

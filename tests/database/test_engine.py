@@ -255,7 +255,9 @@ def test_only_its_owner_may_read_the_file(tmp_path):
             assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-@pytest.mark.parametrize("url", ["", "nilometer.db", "sqlite://", "postgresql://h", "mysql://h/d", "file:///x"])
+@pytest.mark.parametrize(
+    "url", ["", "nilometer.db", "sqlite://", "postgresql://h", "mysql://h/d", "file:///x"]
+)
 def test_other_urls_are_refused(url):
     with pytest.raises(ConfigurationError, match="database URL"):
         Database(url)

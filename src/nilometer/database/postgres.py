@@ -7,10 +7,12 @@ a transaction without it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, text
 
+from nilometer.database.deadlines import Deadlines, closed_by_server
 from nilometer.database.transactions import (
     BUSY_SECONDS,
     CONNECTIONS,
@@ -26,6 +28,9 @@ _DRIVER = "postgresql+psycopg"
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 30
 _IDLE_SECONDS = 60
+
+ANSWER_SECONDS = 40
+"""How long one transaction may take before its connection is given up."""
 
 # Of the database, so that nothing else in it may use them: "nilo" and what is locked.
 _WRITERS = 0x6E696C6F_00000001
@@ -50,7 +55,6 @@ def make_engine(url: URL) -> Engine:
             pool_size=CONNECTIONS,
             max_overflow=0,
             pool_timeout=BUSY_SECONDS,
-            pool_pre_ping=True,
             pool_recycle=1800,
             hide_parameters=True,
             connect_args=_connect_arguments(url),
@@ -59,7 +63,11 @@ def make_engine(url: URL) -> Engine:
         raise ConfigurationError(
             'PostgreSQL needs its driver: pip install "nilometer[postgres]"', attr="database_url"
         ) from None
+    deadlines = Deadlines()
+    event.listen(engine, "checkout", _check)
+    event.listen(engine, "begin", partial(_set_deadline, deadlines))
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "checkin", partial(_release, deadlines))
     return engine
 
 
@@ -97,11 +105,32 @@ def _connect_arguments(url: URL) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in url.query}
 
 
+def _release(deadlines: Deadlines, driver: Any, _: object) -> None:
+    if driver is not None:
+        deadlines.release(driver)
+
+
+def _check(driver: Any, _: object, __: object) -> None:
+    # After a restart of the server every pooled connection has ended.
+    if closed_by_server(driver):
+        raise exc.InvalidatePoolError
+
+
+def _set_deadline(deadlines: Deadlines, connection: Connection) -> None:
+    seconds = MIGRATION_SECONDS if _purpose(connection) is Transaction.MIGRATE else ANSWER_SECONDS
+    deadlines.give(cast("Driver[Any]", connection.connection.driver_connection), seconds)
+
+
+def _purpose(connection: Connection) -> Transaction:
+    options = connection.get_execution_options()
+    return Transaction(options.get("transaction", Transaction.WRITE))
+
+
 def _begin(connection: Connection) -> None:
     from psycopg import IsolationLevel
 
     options = connection.get_execution_options()
-    purpose = Transaction(options.get("transaction", Transaction.WRITE))
+    purpose = _purpose(connection)
     reading = purpose is Transaction.READ
     # What the driver's BEGIN says, which it sends with the first statement.
     driver = cast("Driver[Any]", connection.connection.driver_connection)

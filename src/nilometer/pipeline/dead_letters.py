@@ -28,7 +28,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from nilometer.access.tables import MAX_PROJECT_ID, Project
@@ -196,7 +196,8 @@ class DeadLetters:
         now = clock.now()
         fixed = {"state": State.OPEN, "created_at": now, "updated_at": now}
         rows = [{"id": str(uuid4()), **asdict(_storable(letter)), **fixed} for letter in letters]
-        new = insert(DeadLetterRow)
+        dialect = self._database.engine.dialect.name
+        new = (postgresql if dialect == "postgresql" else sqlite).insert(DeadLetterRow)
         statement = new.on_conflict_do_update(
             index_elements=["project_id", "uuid", "consumer", "partition", "offset"],
             set_={

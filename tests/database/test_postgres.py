@@ -1,0 +1,271 @@
+"""PostgreSQL as the database of record: fenced, locked, and honest about being away."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+import nilometer
+from nilometer.access.accounts import Accounts
+from nilometer.access.types import Authority
+from nilometer.database import transactions
+from nilometer.database.engine import Base, Database, DatabaseUnavailable
+from nilometer.database.fence import (
+    EVERY_ROW,
+    RowScope,
+    rows_of_organization,
+    rows_of_project,
+)
+from nilometer.database.migrate import current, migrate
+from nilometer.domain import clock
+from nilometer.errors import ConfigurationError
+from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
+from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
+from tests.database import servers
+from tests.database.reaching import away, url_of
+from tests.private_servers import PostgresServer, private
+from tests.running import wait_until
+from tests.services import PostgresService
+
+UNFENCED = {"alembic_version"}
+
+
+@pytest.fixture
+def database(postgres: PostgresService):
+    with servers.migrated(postgres) as database:
+        yield database
+
+
+@pytest.fixture
+def two_tenants(database):
+    """Two organizations, and of each everything that a tenant can have a row of."""
+    accounts = Accounts(database)
+    first = accounts.bootstrap(None)
+    _, second = accounts.organizations.create("second")
+    for issued in (first, second):
+        acting = accounts.acting_as(Authority("x", None, issued.organization_id))
+        acting.price_overrides.add(
+            issued.project_id,
+            provider="p",
+            model="m",
+            effective_from=clock.now(),
+            per_million_tokens={"uncached_input": "1"},
+        )
+        rewrites = Rewrites(database, Authority("x", None, issued.organization_id))
+        moment = clock.now()
+        rewrites.add(
+            issued.project_id,
+            Kind.REPRICE,
+            since=moment.replace(year=2020),
+            until=moment,
+            dry_run=True,
+        )
+        DeadLetters(database).add([letter(issued.project_id)])
+        doomed = acting.projects.create("doomed")
+        acting.projects.delete(doomed.project_id)
+    return first, second
+
+
+def letter(project_id: int) -> NewDeadLetter:
+    return NewDeadLetter(
+        project_id=project_id,
+        uuid="u",
+        consumer="store",
+        reason="broken",
+        detail="d",
+        headers=b"h",
+        payload=b"p",
+        attempts=1,
+        partition=0,
+        offset=project_id,
+    )
+
+
+def tenant_tables() -> list[str]:
+    return sorted(set(Base.metadata.tables) - UNFENCED)
+
+
+def seen(database: Database, table: str, rows: RowScope) -> int:
+    with database.read(rows) as session:
+        return session.scalar(text(f"SELECT count(*) FROM {table}"))
+
+
+@pytest.mark.parametrize("table", tenant_tables())
+def test_a_transaction_sees_only_the_rows_it_named(database, two_tenants, table):
+    first, second = two_tenants
+    every = seen(database, table, EVERY_ROW)
+    mine, theirs = (
+        seen(database, table, rows_of_organization(issued.organization_id))
+        for issued in (first, second)
+    )
+    assert mine > 0
+    assert theirs > 0
+    assert mine + theirs == every
+    assert seen(database, table, RowScope("")) == 0
+    assert seen(database, table, rows_of_project(first.project_id)) < every
+
+
+def test_a_row_of_another_project_can_be_neither_written_nor_changed(database, two_tenants):
+    first, second = two_tenants
+    mine = rows_of_project(first.project_id)
+    with database.session(mine) as session:
+        changed = session.execute(text("UPDATE dead_letters SET note = 'x'")).rowcount
+    assert changed == 1
+    with database.session(mine) as session:
+        gone = session.execute(
+            text("DELETE FROM dead_letters WHERE project_id = :other"),
+            {"other": second.project_id},
+        ).rowcount
+    assert gone == 0
+    moved = text("UPDATE dead_letters SET project_id = :other")
+    with pytest.raises(DatabaseUnavailable, match="42501"), database.session(mine) as session:
+        session.execute(moved, {"other": second.project_id})
+
+
+def test_the_scope_ends_with_its_transaction(database, two_tenants):
+    """Connections are pooled: the next transaction on one must not inherit its rows."""
+    assert seen(database, "projects", EVERY_ROW) > 0
+    for _ in range(2 * transactions.CONNECTIONS):
+        assert seen(database, "projects", RowScope("")) == 0
+
+
+def test_every_transaction_of_the_product_names_its_rows():
+    unnamed = [
+        f"{path.name}:{call.lineno}"
+        for path in Path(nilometer.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("session", "read")
+        and "database" in ast.unparse(call.func.value)
+        and not call.args
+    ]
+    assert unnamed == []
+
+
+def test_a_read_is_one_snapshot_and_cannot_write(database):
+    with database.read(EVERY_ROW) as session:
+        assert session.scalar(text("SELECT count(*) FROM organizations")) == 0
+        Accounts(database).bootstrap(None)
+        assert session.scalar(text("SELECT count(*) FROM organizations")) == 0
+    with (
+        pytest.raises(DatabaseUnavailable, match="ReadOnly"),
+        database.read(EVERY_ROW) as session,
+    ):
+        session.execute(text("DELETE FROM organizations"))
+
+
+def test_writers_wait_for_each_other_and_not_for_ever(database, monkeypatch):
+    monkeypatch.setattr("nilometer.database.postgres.BUSY_SECONDS", 1)
+    order: list[str] = []
+    entered = threading.Event()
+
+    def second() -> None:
+        entered.set()
+        with database.session(EVERY_ROW):
+            order.append("second")
+
+    with database.session(EVERY_ROW):
+        with (
+            pytest.raises(DatabaseUnavailable, match="LockNotAvailable"),
+            database.session(EVERY_ROW),
+        ):
+            pass
+        monkeypatch.setattr("nilometer.database.postgres.BUSY_SECONDS", 30)
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        assert entered.wait(10)
+        order.append("first")
+    waiting.join(30)
+    assert order == ["first", "second"]
+
+
+def test_a_reader_never_waits_for_a_writer(database):
+    with database.session(EVERY_ROW):
+        assert seen(database, "projects", EVERY_ROW) == 0
+
+
+def test_away_is_unavailable_and_back_is_back(database):
+    assert seen(database, "projects", EVERY_ROW) == 0
+    with away(database), pytest.raises(DatabaseUnavailable) as caught:
+        seen(database, "projects", EVERY_ROW)
+    assert servers.ROLE not in caught.value.detail
+    assert seen(database, "projects", EVERY_ROW) == 0
+
+
+def test_two_processes_migrate_at_once(postgres):
+    code = (
+        "import sys; from nilometer.database.engine import Database;"
+        "from nilometer.database.migrate import migrate, current;"
+        "database = Database(sys.argv[1]); print('ready', flush=True); sys.stdin.read();"
+        "migrate(database); print(current(database))"
+    )
+    with servers.empty(postgres) as database:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, url_of(database)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(3)
+        ]
+        for process in processes:
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            process.stdin.close()
+            process.stdin = None
+        said = {process.communicate(timeout=60)[0].strip() for process in processes}
+        assert said == {current(database)}
+        assert said != {""}
+
+
+def test_a_migration_that_fails_leaves_nothing(postgres, monkeypatch):
+    with servers.empty(postgres) as database:
+        monkeypatch.setattr("nilometer.database.postgres.check_migrated", lambda connection: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            migrate(database)
+        assert current(database) == ""
+        monkeypatch.undo()
+        migrate(database)
+        assert current(database) != ""
+
+
+def test_a_server_that_stops_answering_or_restarts(monkeypatch):
+    monkeypatch.setattr("nilometer.database.postgres.ANSWER_SECONDS", 2)
+    with private(PostgresServer) as server, closing(Database(server.url())) as database:
+        migrate(database)
+        Accounts(database).bootstrap(None)
+        server.kill()
+        with pytest.raises(DatabaseUnavailable):
+            seen(database, "projects", EVERY_ROW)
+        server.start()
+        assert seen(database, "projects", EVERY_ROW) == 1
+
+        server.pause()
+        started = time.monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            seen(database, "projects", EVERY_ROW)
+        assert time.monotonic() - started < 20
+        server.resume()
+
+        def answers() -> bool:
+            with suppress(DatabaseUnavailable):
+                return seen(database, "projects", EVERY_ROW) == 1
+            return False
+
+        wait_until(answers, seconds=30)
+
+
+@pytest.mark.parametrize("url", ["postgresql://h", "postgresql:///", "postgres://h/d"])
+def test_a_url_without_a_database_is_refused(url):
+    with pytest.raises(ConfigurationError, match="postgresql://user"):
+        Database(url)
