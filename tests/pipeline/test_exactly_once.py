@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -144,6 +145,8 @@ def test_any_order_repetition_batches_and_crashes_give_the_rows_of_the_first_of_
     assert rows.uuids(store, tried) == sorted(firsts)
     found, expected = (rows.put_back(store, each, unexpired) for each in (tried, clean))
     assert _without_project(found) == _without_project(expected)
+    sent = [orjson.loads(mapped(firsts[uuid]).event)["properties"] for uuid in sorted(firsts)]
+    assert [row["properties"] for row in found["events"]] == sent
 
 
 def _without_project(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
