@@ -210,3 +210,33 @@ def test_a_batch_and_a_single_record_of_one_event_are_one_event(
     assert [str(row["uuid"]) for row in stored] == [uuid(0), uuid(1), uuid(2)]
     assert [row["door"] for row in stored] == ["posthog", "ai", "posthog"]
     assert orjson.loads(stored[1]["properties"]) == {"$ai_model": "gpt-4o"}
+
+
+class Clock:
+    """Time that passes by itself a little with every look, and in sleeps, which end `late`."""
+
+    def __init__(self, late: float) -> None:
+        self.now, self.late = 0.0, late
+        self.sleeps: list[float] = []
+
+    def perf_counter(self) -> float:
+        self.now += 0.0001
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds + self.late
+
+
+@pytest.mark.parametrize(("late", "paused"), [(0.0, False), (0.004, True)])
+def test_mapping_pauses_only_for_threads_that_take_the_interpreter_when_it_is_offered(
+    project_id: int, monkeypatch: pytest.MonkeyPatch, late: float, paused: bool
+):
+    clock = Clock(late)
+    monkeypatch.setattr(batch, "time", clock)
+    log = MemoryLog([record(project_id, 0, 100)])
+    carried, _ = batch.map_batch(log.records, max_events=1000, courtesy=0.002)
+    assert len(carried[0].outcomes) == 100
+    offers = [seconds for seconds in clock.sleeps if seconds < 0.002]
+    assert len(offers) >= 5
+    assert clock.sleeps.count(0.002) == (len(offers) if paused else 0)

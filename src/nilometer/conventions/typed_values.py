@@ -43,6 +43,8 @@ def text(value: Any) -> str | None:
 
 def name(value: Any) -> str | None:
     """A text of at most 1,024 characters."""
+    if type(value) is str and 0 < len(value) <= MAX_NAME_CHARS and value.isascii():
+        return value
     return text(value) if isinstance(value, str) and len(value) <= MAX_NAME_CHARS else None
 
 

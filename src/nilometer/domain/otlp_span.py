@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from nilometer.domain.protobuf_wire import MalformedMessage
-from nilometer.domain.span import KINDS, STATUSES, Span, SpanEvent, SpanLink, known_id
+from nilometer.domain.span import KINDS, STATUSES, Span, SpanEvent, SpanLink
 
 _DROPPED = ("dropped_attributes_count", "dropped_events_count", "dropped_links_count")
 
@@ -80,7 +80,8 @@ def _parsed(parse: Callable[[bytes], Any], data: bytes, what: str) -> Any:
 
 
 def _id(given: bytes, digits: int) -> str | None:
-    return known_id(given.hex(), digits)
+    """As `known_id`, of an id in bytes."""
+    return given.hex() if len(given) * 2 == digits and any(given) else None
 
 
 def _named(names: tuple[str, ...], number: int) -> str:
@@ -102,12 +103,17 @@ def _dropped(message: SpanMessage) -> dict[str, int]:
 
 def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
     """Attributes by key; the last of a key that comes twice. One without a value is left out."""
-    return {pair.key: value for pair in pairs if (value := _value(pair.value)) is not None}
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        value = pair.value
+        # Most are texts, and this is half the time of asking which it is.
+        read = value.string_value or _value(value)
+        if read is not None:
+            found[pair.key] = read
+    return found
 
 
 def _value(value: AnyValue) -> Any:
-    if value.string_value:  # most are, and this is half the time of asking which it is
-        return value.string_value
     kind = value.WhichOneof("value")
     if kind is None or kind == "string_value_strindex":  # of profiles: says nothing on a span
         return None
@@ -116,7 +122,9 @@ def _value(value: AnyValue) -> Any:
 
 
 _NESTED: Mapping[str, Callable[[AnyValue], Any]] = {
-    "array_value": lambda value: [_value(item) for item in value.array_value.values],
+    "array_value": lambda value: [
+        item.string_value or _value(item) for item in value.array_value.values
+    ],
     "kvlist_value": lambda value: _attributes(value.kvlist_value.values),
     "bytes_value": lambda value: value.bytes_value.hex(),
 }

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, cast
 
 KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
@@ -77,13 +78,22 @@ class Span:
     links: Sequence[SpanLink] = ()
     dropped: Mapping[str, int] = field(default_factory=dict[str, int])
 
-    def to_json(self) -> str:
-        """Compact JSON text of the span, without what has its default value."""
-        members = {name: getattr(self, name) for name in _PLAIN_MEMBERS if getattr(self, name)}
+    def members(self) -> dict[str, Any]:
+        """What `to_json` writes, as values of which one may have no JSON form."""
+        members = {
+            name: value
+            for name, value in zip(_PLAIN_MEMBERS, _PLAIN_VALUES(self), strict=True)
+            if value
+        }
         if self.events:
             members["events"] = [_event_members(event) for event in self.events]
         if self.links:
             members["links"] = [_link_members(link) for link in self.links]
+        return members
+
+    def to_json(self) -> str:
+        """Compact JSON text of the span, without what has its default value."""
+        members = self.members()
         try:
             return _dumps(members)
         except (ValueError, TypeError, RecursionError):
@@ -106,6 +116,7 @@ _PLAIN_MEMBERS = (
     *("attributes", "resource", "scope_name", "scope_version", "trace_state", "dropped"),
     *("kind", "status"),
 )
+_PLAIN_VALUES = attrgetter(*_PLAIN_MEMBERS)
 
 
 def plain(value: Any, depth: int = MAX_DEPTH + 8) -> Any:

@@ -30,8 +30,11 @@ from nilometer.pipeline.mapping import (
 from nilometer.pipeline.packing import Pack, once, unpacked
 from nilometer.pipeline.writer import write
 
-# How many events are mapped between two pauses: about a millisecond's work.
-_EVENTS_BETWEEN_PAUSES = 16
+# How many seconds of mapping lie between two offers of the interpreter to the other threads, how
+# long an offer is, and from how long on it must have been taken by one of them.
+_BETWEEN_OFFERS = 0.001
+_OFFER = 0.00005
+_TAKEN = 0.0003
 
 
 # The errors' own sentences may quote what they stumbled on; a dead letter's detail may not.
@@ -102,8 +105,8 @@ def map_batch(
     first that a newer Nilometer wrote, which is returned beside them: no later record may overtake
     it. `overrides_of` gives price overrides; what it raises as Unavailable is raised.
 
-    `courtesy` is how many seconds to pause every 16 events, for the threads that share the
-    interpreter; see `Pipeline`.
+    `courtesy` is how many seconds to pause in every millisecond or so of mapping when threads that
+    share the interpreter want it; see `Pipeline`.
     """
     carried: list[Carried] = []
     pauses = _Pauses(courtesy)
@@ -167,16 +170,26 @@ def located(error: Exception) -> str:
 
 
 class _Pauses:
-    """Counts the events of a batch, and gives up the interpreter every so many of them."""
+    """Counts the events of a batch, and gives up the interpreter now and then.
+
+    First for an instant: who wants it takes it then, and this thread is late to get it back. Only
+    then is there someone to pause for; else nothing is lost but the instant.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._next_offer = time.perf_counter() + _BETWEEN_OFFERS
         self.events = 0
 
     def one_more(self) -> None:
         self.events += 1
-        if self._seconds and self.events % _EVENTS_BETWEEN_PAUSES == 0:
+        now = time.perf_counter()
+        if not self._seconds or now < self._next_offer:
+            return
+        time.sleep(_OFFER)
+        if time.perf_counter() - now > _TAKEN:
             time.sleep(self._seconds)
+        self._next_offer = time.perf_counter() + _BETWEEN_OFFERS
 
 
 def _map(record: Record, pauses: _Pauses, overrides_of: OverridesOf) -> Carried:

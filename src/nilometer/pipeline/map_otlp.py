@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import UUID, uuid5
 
+import orjson
+
 from nilometer.conventions import spans
 from nilometer.domain import otlp_record
 from nilometer.domain.otlp_record import OtlpRecord
@@ -44,7 +46,7 @@ def mapper(envelope: Envelope, record: OtlpRecord) -> Callable[[Item], Canonical
             ip=record.ip,
             retention_days=record.retention_days,
             source_rank=SOURCE_RANK,
-            source=spans.kept(span).to_json(),
+            source=_text(spans.kept(span)),
             converter=CONVERTER,
             redacted=item[3],
         )
@@ -64,6 +66,17 @@ def excerpt(envelope: Envelope, index: int) -> Envelope:
     except MalformedMessage:
         uuid = str(uuid5(UUID(envelope.uuid), str(index)))
     return replace(envelope, uuid=uuid, payload=record.only(index).encode())
+
+
+def _text(span: Span) -> str:
+    """As `Span.to_json`, in a quarter of its time; a number may be spelled otherwise (1e-7, not
+    1e-07). Where the quick writer would put a null for what JSON has no number for, or refuses a
+    value, the exact one writes."""
+    try:
+        text = orjson.dumps(span.members())
+    except TypeError:
+        return span.to_json()
+    return text.decode() if b"null" not in text else span.to_json()
 
 
 def _span(decoder: SpanDecoder, item: Item) -> Span:

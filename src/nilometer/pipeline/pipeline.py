@@ -105,9 +105,10 @@ class Pipeline:
         memory. `pack` keeps large values beside the rows, as `Packer.lines` does.
 
         `courtesy` is for a process that also answers clients: seconds to pause in every
-        millisecond or so of mapping. Two threads that both want the interpreter change places all
-        the time, and each change costs an acknowledgement more than the mapping itself. `patience`
-        is how many seconds a part may take over a batch before `state` says that it is stuck.
+        millisecond or so of mapping while other threads want the interpreter. Two that both want it
+        change places all the time, and each change costs an acknowledgement more than the mapping
+        itself. `patience` is how many seconds a part may take over a batch before `state` says that
+        it is stuck.
         """
         self._log = log
         self._store = store

@@ -26,6 +26,8 @@ _LATEST = clock.to_micros(event_time.LATEST)
 _MACHINE = ("host.", "process.", "os.", "telemetry.")
 # LiteLLM's Phoenix callback tells each call twice; the inner span is the call.
 _REPEATS = frozenset({"litellm_proxy_request"})
+# The first in the order of detection.
+_SCOPES = {scope: known for known in reversed(DETECTION) for scope in known.scopes}
 _STATE = {INPUT: "$ai_input_state", OUTPUT: "$ai_output_state"}
 _MODELS = ("gen_ai.request.model", "gen_ai.response.model")
 
@@ -109,7 +111,7 @@ def _event(span: Span, plan: Plan, attributes: Mapping[str, Any], usage: str) ->
 
 
 def _by_scope(scope: str) -> Convention | None:
-    return next((known for known in DETECTION if scope in known.scopes), None) if scope else None
+    return _SCOPES.get(scope) if scope else None
 
 
 def _settle_identity(properties: dict[str, Any]) -> bool:
@@ -145,8 +147,8 @@ def _rest(plan: Plan, attributes: Mapping[str, Any], taken: set[str]) -> dict[st
 
 def _add_ids(properties: dict[str, Any], span: Span) -> None:
     parent = None if span.parent_id == span.span_id else span.parent_id
-    ids = {"trace_id": span.trace_id, "span_id": span.span_id, "parent_id": parent}
-    properties |= {f"$ai_{name}": value for name, value in ids.items() if value}
+    ids = {"$ai_trace_id": span.trace_id, "$ai_span_id": span.span_id, "$ai_parent_id": parent}
+    properties |= {name: value for name, value in ids.items() if value}
 
 
 def _add_content(properties: dict[str, Any], told: span_events.Told, *, is_call: bool) -> None:
@@ -207,23 +209,24 @@ def _add_times(properties: dict[str, Any], span: Span) -> None:
 
 def _otel(span: Span, told: span_events.Told) -> dict[str, Any]:
     """What only OpenTelemetry has, by the contract's names."""
+    name = plain(span.name)
     members: dict[str, Any] = {
         "$ai_ingestion_source": "otel",
         "$lib": "posthog-otel",
         "$lib_version": plain(span.scope_version),
         "$geoip_disable": True,
-        "$ai_span_name": plain(span.name),
-        "$otel_span_name": plain(span.name),
+        "$ai_span_name": name,
+        "$otel_span_name": name,
         "$otel_span_kind": span.kind,
         "$otel_scope_name": plain(span.scope_name),
         "$otel_start_time_unix_nano": str(span.start) if span.start else "",
         "$otel_end_time_unix_nano": str(span.end) if span.end else "",
         "$otel_events": told.others,
-        "$otel_links": [_link(link) for link in span.links],
+        "$otel_links": [_link(link) for link in span.links] if span.links else None,
         "$ai_lib": typed_values.name(span.resource.get("telemetry.sdk.name")),
         "$ai_lib_version": typed_values.name(span.resource.get("telemetry.sdk.version")),
     }
-    return {name: value for name, value in members.items() if value}
+    return {member: value for member, value in members.items() if value}
 
 
 def _link(link: SpanLink) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def collect(usage: str, attributes: Mapping[str, Any], *, embedding: bool) -> Ra
         value = plain(mapping(attributes.get(attribute)) or {})
         return RawUsage(usage, value, frozenset({attribute}))
     counts = {
-        name: plain(value)
+        name: value if type(value) is int else plain(value)
         for name, value in attributes.items()
         if name.startswith(_PREFIXES[usage])
     }
