@@ -61,6 +61,25 @@ def drain(consumer: Consumer, *, commit: bool = True) -> list[Record]:
     return drained
 
 
+def read(consumer: Consumer, count: int, *, within: float = 60) -> list[Record]:
+    """So many records, as they come: not from every log do they come with the first poll."""
+    records: list[Record] = []
+    deadline = time.monotonic() + within
+    while len(records) < count:
+        assert time.monotonic() < deadline, f"{len(records)} of {count} records came"
+        records += poll(consumer, max_records=min(500, count - len(records)), timeout=0.5)
+    return records
+
+
+def read_all(consumer: Consumer, count: int, *, commit: bool = True) -> list[Record]:
+    """Everything there is to read, which is so many records."""
+    records = read(consumer, count)
+    if commit:
+        consumer.commit(records)
+    assert poll(consumer, timeout=0.2) == []
+    return records
+
+
 def eventually(condition: Callable[[], bool], *, within: float = 20) -> None:
     """Wait until the condition holds; fails after `within` seconds."""
     deadline = time.monotonic() + within

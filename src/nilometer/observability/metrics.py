@@ -133,6 +133,12 @@ LOG_LAG_SECONDS = Gauge(
     ("group",),
     registry=REGISTRY,
 )
+LOG_LOST = Counter(
+    "nilometer_log_lost_records_total",
+    "Records that the log deleted before a group had read them, as its readers found. Only a log "
+    "with a retention does that (Kafka); more than 0 is a reason to be woken.",
+    registry=REGISTRY,
+)
 QUERYABLE_SECONDS = Histogram(
     "nilometer_accept_to_queryable_seconds",
     "From an event's acceptance to its row being readable.",

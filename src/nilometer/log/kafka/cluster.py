@@ -1,0 +1,124 @@
+"""What is asked of the cluster beside sending and reading: topics, offsets, groups.
+
+The one place that knows the library's admin client, whose annotations are incomplete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka import (
+    admin as untyped_admin,
+)
+
+from nilometer.log.kafka.connection import KafkaConnection, client_logger, error_of
+
+_admin: Any = untyped_admin
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionReplicas:
+    """Brokers that hold a partition, those of them in sync, and whether one leads it."""
+
+    replicas: int
+    in_sync: int
+    led: bool
+
+
+class Cluster:
+    """Questions to the cluster, each answered within `timeout` seconds. Safe between threads.
+
+    Every method raises KafkaException: no answer is `_TIMED_OUT`.
+    """
+
+    def __init__(self, connection: KafkaConnection, *, timeout: float) -> None:
+        self._timeout = timeout
+        self._admin: Any = _admin.AdminClient(connection.options(), logger=client_logger)
+
+    def brokers(self) -> int:
+        """How many brokers there are."""
+        return len(self._answer(self._admin.describe_cluster(**self._within)).nodes)
+
+    def partitions(self, topic: str) -> list[PartitionReplicas] | None:
+        """The partitions of a topic, None when there is none of the name."""
+        # Asked for as plain metadata, a missing topic may be created by the cluster.
+        answers = self._admin.describe_topics(TopicCollection([topic]), **self._within)
+        try:
+            found = self._answer(answers[topic]).partitions
+        except KafkaException as exception:
+            if error_of(exception).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise
+        return [
+            PartitionReplicas(len(each.replicas), len(each.isr), each.leader is not None)
+            for each in found
+        ]
+
+    def topic_config(self, topic: str) -> dict[str, str]:
+        """The settings in effect for a topic."""
+        resource = _admin.ConfigResource(_admin.ResourceType.TOPIC, topic)
+        answers = self._admin.describe_configs([resource], **self._within)
+        return {name: entry.value for name, entry in self._answer(answers[resource]).items()}
+
+    def create_topic(
+        self, topic: str, *, partitions: int, replicas: int, config: Mapping[str, str]
+    ) -> None:
+        """Create a topic."""
+        new = _admin.NewTopic(
+            topic, num_partitions=partitions, replication_factor=replicas, config=dict(config)
+        )
+        answers = self._admin.create_topics([new], operation_timeout=self._timeout, **self._within)
+        self._answer(answers[topic])
+
+    def starts(self, topic: str, partitions: int) -> dict[int, int]:
+        """The first offset of each partition."""
+        return self._offsets(topic, partitions, _admin.OffsetSpec.earliest())
+
+    def ends(self, topic: str, partitions: int) -> dict[int, int]:
+        """The offset after the last record of each partition."""
+        return self._offsets(topic, partitions, _admin.OffsetSpec.latest())
+
+    def groups(self, prefix: str) -> list[str]:
+        """The ids of the groups that begin so."""
+        found = self._answer(self._admin.list_consumer_groups(**self._within)).valid
+        return sorted(each.group_id for each in found if each.group_id.startswith(prefix))
+
+    def committed(self, group_id: str, topic: str) -> dict[int, int]:
+        """The offsets that a group has committed."""
+        asked = ConsumerGroupTopicPartitions(group_id)
+        answers = self._admin.list_consumer_group_offsets([asked], **self._within)
+        return {
+            each.partition: each.offset
+            for each in self._answer(answers[group_id]).topic_partitions
+            if each.topic == topic and each.offset >= 0
+        }
+
+    def pass_on_log_lines(self) -> None:
+        """Give the library's log lines to `logging`."""
+        self._admin.poll(0)
+
+    @property
+    def _within(self) -> dict[str, float]:
+        return {"request_timeout": self._timeout}
+
+    def _offsets(self, topic: str, partitions: int, spec: Any) -> dict[int, int]:
+        asked = {TopicPartition(topic, number): spec for number in range(partitions)}
+        answers = self._admin.list_offsets(asked, **self._within)
+        return {place.partition: self._answer(each).offset for place, each in answers.items()}
+
+    def _answer(self, answer: Future[Any]) -> Any:
+        try:
+            return answer.result(self._timeout + 1)
+        except TimeoutError:
+            error = KafkaError(KafkaError._TIMED_OUT, "the cluster does not answer")  # noqa: SLF001
+            raise KafkaException(error) from None
