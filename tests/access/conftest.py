@@ -1,22 +1,12 @@
-from contextlib import closing
-
 import pytest
 
 from nilometer.access.accounts import Accounts
-from tests.database import servers
-from tests.database.migrated import migrated
-from tests.services import PostgresService
+from tests.database.both import KINDS, opened
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=KINDS)
 def database(request, tmp_path):
-    """Both databases: what these tests see must not depend on which it is."""
-    if request.param == "sqlite":
-        with closing(migrated(tmp_path / "nilometer.db")) as database:
-            yield database
-        return
-    postgres: PostgresService = request.getfixturevalue("postgres")
-    with servers.migrated(postgres) as database:
+    with opened(request, tmp_path) as database:
         yield database
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Uuid,
     delete,
     func,
+    literal,
     select,
     tuple_,
 )
@@ -234,7 +235,9 @@ class DeadLetters:
             query = query.where(DeadLetterRow.reason == reason)
         order = (DeadLetterRow.created_at, DeadLetterRow.id)
         if cursor is not None:
-            query = query.where(tuple_(*order) < tuple_(*_decode_cursor(cursor)))
+            after = zip(_decode_cursor(cursor), order, strict=True)
+            last = tuple_(*(literal(value, column.type) for value, column in after))
+            query = query.where(tuple_(*order) < last)
         query = query.order_by(*(column.desc() for column in order)).limit(limit + 1)
         with self._database.read(_rows_of(owner)) as session:
             found = [DeadLetterSummary(**row) for row in session.execute(query).mappings()]
