@@ -27,7 +27,7 @@ $(word 2,$(MAKECMDGOALS)): ; @:
 endif
 endif
 
-services: setup ## Start Kafka, PostgreSQL and S3 for tests: make services [stop|status]
+services: setup ## Start Kafka, PostgreSQL, S3 and ClickHouse: make services [stop|status]
 	@scripts/services $(DO)
 
 # `make phase 3`: the second word is no target of its own.

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
 from tests.servers.server import Server
 from tests.servers.shared import PRIVATE
 
-__all__ = ["KafkaServer", "PostgresServer", "S3Server", "private"]
+__all__ = ["ClickHouseServer", "KafkaServer", "PostgresServer", "S3Server", "private"]
 
 S = TypeVar("S", bound=Server)
 

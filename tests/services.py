@@ -69,9 +69,10 @@ class S3Service:
 
 
 def running(name: str) -> Server:
-    """The shared server of this name; fails the test when it is not up."""
+    """The shared server of this name, or what answers like it on its documented port, such as a
+    container of `docker-compose.test.yml`; fails the test when nothing does."""
     server = shared.server(name)
-    if not server.running or not server.healthy():
+    if not server.healthy():
         pytest.fail(
             f"{name} is not up on {server.address}. Start it: scripts/services start {name}",
             pytrace=False,

@@ -38,7 +38,7 @@ def _line(server: Server) -> str:
     if not server.running:
         return f"{server.name:<12}stopped"
     state = "running" if server.healthy() else "not answering"
-    return f"{server.name:<12}{state:<15}{server.address:<56}pid {server.process.pid}"
+    return f"{server.name:<12}{state:<15}{server.address:<60}pid {server.process.pid}"
 
 
 @app.command()
@@ -72,11 +72,12 @@ def status(names: Names = None) -> None:
 def run(
     command: Annotated[list[str], typer.Argument(help="The program and its arguments.")],
 ) -> None:
-    """Run a command with all of them up. Those that do not run are started empty, on a free port
-    where another program has theirs, and stopped when the last such command has ended."""
+    """Run a command while those that tests share are up. One that does not run is started empty, on
+    a free port where another program has its own, and stopped when the last such command has
+    ended."""
     shared.end_orphans()
     with shared.in_use(), contextlib.ExitStack() as after:
-        _each(shared.start_empty, list(shared.KINDS))
+        _each(shared.start_empty, [name for name, kind in shared.KINDS.items() if kind.for_tests])
         child = subprocess.Popen(command)
         # A terminal sends its interrupt to the command too, whose end is then waited for.
         after.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, lambda *_: None))

@@ -44,6 +44,8 @@ class Server(ABC):
 
     name: ClassVar[str]
     default_port: ClassVar[int]
+    # Whether tests share one of these.
+    for_tests: ClassVar[bool] = True
     start_seconds: ClassVar[float] = 60
     stop_seconds: ClassVar[float] = 30
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
