@@ -76,6 +76,7 @@ class Access:
     """A real database of keys, one project per call."""
 
     def __init__(self, database: Database) -> None:
+        self.database = database
         self.accounts = Accounts(database)
         self.keyring = Keyring(database, default_retention_days=30)
 
