@@ -39,6 +39,7 @@ def guard(export: Export, redactor: Redactor | None) -> Export:
     if export.kept and (redactor is not None or litellm_secrets.may_hold_secrets(export.request)):
         groups = otlp_request.split(export.request)
         marks: dict[int, Mapping[str, int]] = {}
+        changed = redactor is not None  # what is around the spans goes with them then
         place = 0
         for group in groups:
             resource = _Redaction(redactor)
@@ -49,20 +50,25 @@ def guard(export: Export, redactor: Redactor | None) -> Export:
                 for number, data in enumerate(scope.spans):
                     span = _Redaction(redactor, shared.counts)
                     scope.spans[number] = span.part(SpanMessage, data, span.span)
+                    changed |= span.changed
                     marks[place] = span.counts
                     place += 1
-        export.request = otlp_request.joined(groups)
+                changed |= shared.changed
+            changed |= resource.changed
+        if changed:
+            export.request = otlp_request.joined(groups)
         export.redacted = {at: dict(counts) for at, counts in marks.items() if counts}
     return export
 
 
 class _Redaction:
-    """Of one message. `counts` begins with those of what the message is in."""
+    """Of one message. `counts` begins with those of what the message is in; `changed` says whether it
+    is another now."""
 
     def __init__(self, redactor: Redactor | None, counts: Mapping[str, int] | None = None) -> None:
         self.counts: Counter[str] = Counter(counts or {})
         self._redactor = redactor
-        self._changed = False
+        self.changed = False
 
     def part(self, kind: type[_Message], data: bytes, redact: Callable[[_Message], None]) -> bytes:
         """The message's bytes, redacted; the same where nothing was touched."""
@@ -72,8 +78,8 @@ class _Redaction:
         redact(message)
         if self._redactor is not None:
             message.DiscardUnknownFields()  # of a later protocol: nobody can say what they hold
-            self._changed |= message.ByteSize() != len(data)
-        return message.SerializeToString() if self._changed else data
+            self.changed |= message.ByteSize() != len(data)
+        return message.SerializeToString() if self.changed else data
 
     def resource(self, message: ResourceSpans) -> None:
         """What a resource says of itself."""
@@ -105,7 +111,7 @@ class _Redaction:
     def _drop_status(self, message: SpanMessage) -> None:
         message.status.message = ""
         self.counts[CONTENT] += 1
-        self._changed = True
+        self.changed = True
 
     def _fields(self, message: Any, *names: str) -> None:
         if self._redactor is None:
@@ -115,7 +121,7 @@ class _Redaction:
             told = self._redactor.text(given, self.counts) if given else given
             if told is not given:
                 setattr(message, name, told)
-                self._changed = True
+                self.changed = True
 
     def _attributes(
         self,
@@ -125,7 +131,7 @@ class _Redaction:
         for number in reversed(range(len(pairs))):
             if not self._attribute(pairs[number], is_content):
                 del pairs[number]
-                self._changed = True
+                self.changed = True
         self._metadata(pairs)
 
     def _attribute(self, pair: KeyValue, is_content: Callable[[str], bool]) -> bool:
@@ -167,7 +173,7 @@ class _Redaction:
         if told != pair.value.string_value:
             pair.value.string_value = told
             self.counts[CONTENT] += 1
-            self._changed = True
+            self.changed = True
         return True
 
     def _metadata(self, pairs: Attributes) -> None:
@@ -178,7 +184,7 @@ class _Redaction:
                 told = litellm_secrets.without_secrets(text)
                 if told != text:
                     pair.value.string_value = told
-                    self._changed = True
+                    self.changed = True
 
     def _without_secrets(self, value: AnyValue) -> None:
         """Take the secret members out of an object."""
@@ -188,7 +194,7 @@ class _Redaction:
         for number in reversed(range(len(members))):
             if litellm_secrets.is_secret(members[number].key):
                 del members[number]
-                self._changed = True
+                self.changed = True
             else:
                 self._without_secrets(members[number].value)
 
@@ -198,7 +204,7 @@ class _Redaction:
             told = redactor.text(value.string_value, self.counts)
             if told != value.string_value:
                 value.string_value = told
-                self._changed = True
+                self.changed = True
         elif kind == "bytes_value":
             self._bytes(redactor, value)
         elif kind == "array_value":
@@ -224,17 +230,17 @@ class _Redaction:
         told = redactor.text(text, self.counts)
         if told is not text:
             value.bytes_value = told.encode()
-            self._changed = True
+            self.changed = True
 
     def _name(self, redactor: Redactor, pair: KeyValue) -> None:
         told = redactor.name(pair.key, self.counts)
         if told != pair.key:
             pair.key = told
-            self._changed = True
+            self.changed = True
 
     def _replace(self, value: AnyValue, rule: str) -> None:
         if value.WhichOneof("value") is None or value.string_value == replacement(rule):
             return
         value.string_value = replacement(rule)
         self.counts[rule] += 1
-        self._changed = True
+        self.changed = True
