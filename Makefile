@@ -77,6 +77,6 @@ lock: setup ## Pin the newest versions that pyproject.toml allows
 	scripts/lock --upgrade
 
 clean: ## Remove what the other targets made, but for the data of `make run`
-	@[ ! -d .build/services ] || scripts/services stop
+	@[ ! -d .build/services ] || scripts/services clear
 	rm -rf .venv .build dist .pytest_cache .ruff_cache .hypothesis .coverage* coverage.xml
 	find . -name __pycache__ -prune -exec rm -rf {} +

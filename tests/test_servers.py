@@ -18,7 +18,7 @@ from tests import services
 from tests.private_servers import PostgresServer, private
 from tests.running import wait_until
 from tests.servers import shared
-from tests.servers.process import ServerError, ServerProcess, started_at
+from tests.servers.process import ServerError, ServerProcess, descendants, started_at
 from tests.servers.server import ROOT, free_port
 from tests.services import KafkaService, PostgresService, S3Service
 
@@ -59,6 +59,10 @@ def answers(server: PostgresServer) -> bool:
         return False
 
 
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def test_the_shared_ones_answer(
     kafka: KafkaService, postgres: PostgresService, s3: S3Service
 ) -> None:
@@ -89,6 +93,9 @@ def test_a_paused_server_accepts_and_does_not_answer(own: PostgresServer) -> Non
             connection.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 connection.recv(1)
+        assert own.process.pid
+        states = {state(pid) for pid in descendants(own.process.pid)}
+        assert states == {"T"}  # also the processes of sessions that were open before
     finally:
         own.resume()
     assert answers(own)
@@ -180,9 +187,13 @@ def test_the_server_of_a_test_process_that_was_killed_is_ended_later(
 def test_one_started_for_a_command_is_empty_and_ends_with_the_last_that_uses_it(
     only_postgres: type[PostgresServer],
 ) -> None:
-    shared.start("postgres").stop()
+    before = shared.start("postgres")
+    assert isinstance(before, PostgresServer)
+    before.create_database("left")
+    before.stop()
     first = shared.start_empty("postgres")
     assert isinstance(first, PostgresServer)
+    assert "left" not in first.sql("SELECT datname FROM pg_database").splitlines()
     assert first.port == only_postgres.default_port
     with shared.in_use():
         with shared.in_use():
@@ -197,7 +208,7 @@ def test_one_that_ran_before_a_command_runs_after_it(
     started = shared.start("postgres")
     try:
         with shared.in_use():
-            shared.start_empty("postgres")
+            assert shared.start_empty("postgres").process.pid == started.process.pid
         assert started.running
     finally:
         shared.stop("postgres")

@@ -59,6 +59,13 @@ def stop(names: Names = None) -> None:
 
 
 @app.command()
+def clear(names: Names = None) -> None:
+    """Stop them and remove what they stored."""
+    for server in _each(shared.stop, _named(names)):
+        server.wipe()
+
+
+@app.command()
 def status(names: Names = None) -> None:
     """Say which run; exit 3 when one does not answer."""
     servers = [shared.server(name) for name in _named(names)]
