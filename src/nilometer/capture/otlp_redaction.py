@@ -62,8 +62,8 @@ def guard(export: Export, redactor: Redactor | None) -> Export:
 
 
 class _Redaction:
-    """Of one message. `counts` begins with those of what the message is in; `changed` says whether it
-    is another now."""
+    """Of one message. `counts` begins with those of what the message is in; `changed` says
+    whether it is another now."""
 
     def __init__(self, redactor: Redactor | None, counts: Mapping[str, int] | None = None) -> None:
         self.counts: Counter[str] = Counter(counts or {})

@@ -91,6 +91,7 @@ def test_a_compressed_blob_that_no_rule_touches_stays_as_it_came(guarded: Guarde
         ("gzip", b"no gzip"),
         ("gzip", gzip.compress(b"cut")[:-6]),
     ],
+    ids=["unknown", "none", "cut"],
 )
 def test_a_blob_that_cannot_be_read_is_refused_where_there_are_rules(
     guarded: Guarded, encoding, body
