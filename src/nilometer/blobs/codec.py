@@ -18,7 +18,7 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nilometer.blobs.compression import MIN_COMPRESS_BYTES, compress, is_compressible
+from nilometer.blobs.compression import LEVEL, MIN_COMPRESS_BYTES, compress, is_compressible
 from nilometer.blobs.types import BlobPart
 from nilometer.errors import InvalidInput
 
@@ -118,8 +118,9 @@ def new_boundary(event_id: str) -> str:
     return f"----posthog-ai-{event_id}-{suffix}"
 
 
-def encode(parts: Sequence[BlobPart], boundary: str) -> EncodedObject:
-    """The object of these parts, which `check_parts` has passed; compresses what is worth it."""
+def encode(parts: Sequence[BlobPart], boundary: str, level: int = LEVEL) -> EncodedObject:
+    """The object of these parts, which `check_parts` has passed; compresses what is worth it, at
+    this level of zlib's."""
     buffers: list[bytes] = []
     encoded: list[EncodedPart] = []
     offset = 0
@@ -127,7 +128,7 @@ def encode(parts: Sequence[BlobPart], boundary: str) -> EncodedObject:
         delimiter = f"--{boundary}\r\n" if not encoded else f"\r\n--{boundary}\r\n"
         offset += len(delimiter)
         buffers.append(delimiter.encode())
-        item, head, body = _encode_part(part, offset)
+        item, head, body = _encode_part(part, offset, level)
         buffers.append(head)
         buffers.extend(body)
         encoded.append(item)
@@ -192,9 +193,11 @@ def _index_fields(part: EncodedPart) -> Iterator[tuple[str, str]]:
         yield "encoded_by", "nilometer" if part.compressed_here else "client"
 
 
-def _encode_part(part: BlobPart, start: int) -> tuple[EncodedPart, bytes, Sequence[bytes]]:
+def _encode_part(
+    part: BlobPart, start: int, level: int
+) -> tuple[EncodedPart, bytes, Sequence[bytes]]:
     body, encoding = part.chunks, part.content_encoding
-    compressed = compress(body) if _worth_compressing(part) else None
+    compressed = compress(body, level) if _worth_compressing(part) else None
     if compressed is not None:
         body, encoding = compressed, "gzip"
     head = _head(part.name, part.content_type, encoding)

@@ -11,6 +11,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -66,9 +67,12 @@ class Sweeper:
         caught_up_to: CaughtUpTo,
         orphan_grace: float = 24 * 3600,
         interval: float = 3600,
+        alone: Callable[[], AbstractContextManager[bool]] = lambda: nullcontext(True),
         now: Callable[[], datetime] = clock.now,
     ) -> None:
+        """`alone` says, of several sweepers, whether it is this one's turn."""
         self._store = store
+        self._alone = alone
         self._referenced = referenced
         self._caught_up_to = caught_up_to
         self._orphan_grace = timedelta(seconds=orphan_grace)
@@ -120,7 +124,9 @@ class Sweeper:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._note(self.sweep())
+                with self._alone() as mine:
+                    if mine:
+                        self._note(self.sweep())
             except Exception as error:  # noqa: BLE001  (a thread that ends sweeps nothing for good)
                 self._outcomes["failed"].inc()
                 logger.warning("the blob sweep stopped: %s", _told(error))

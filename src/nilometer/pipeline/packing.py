@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, cast
 
 import orjson
@@ -98,7 +99,7 @@ class Packer:
         for pack, references in zip(packs.values(), stored, strict=True):
             given = iter(references)
             for large in pack:
-                values[id(large)] = [next(given) for _ in large.values()]
+                values[id(large)] = list(islice(given, large.count))
         return [
             row if large is None else large.row_with(values[id(large)])
             for row, large in zip(rows, found, strict=True)
@@ -153,6 +154,11 @@ class _Large:
     def belongs(self) -> tuple[int, str, int]:
         day = _moment(self.row["accepted_at"]).date().isoformat()
         return self.row["project_id"], day, self.retention_days
+
+    @property
+    def count(self) -> int:
+        """How many values."""
+        return len(self.members) + self.source
 
     def values(self) -> Iterator[PackValue]:
         text = self.row["properties"]
