@@ -21,7 +21,7 @@ from confluent_kafka import (
     admin as untyped_admin,
 )
 
-from nilometer.log.kafka.connection import KafkaConnection, client_logger, error_of
+from nilometer.log.kafka.connection import KafkaConnection, client_logger, error_of, sentence
 
 _admin: Any = untyped_admin
 
@@ -43,7 +43,9 @@ class Cluster:
 
     def __init__(self, connection: KafkaConnection, *, timeout: float) -> None:
         self._timeout = timeout
-        self._admin: Any = _admin.AdminClient(connection.options(), logger=client_logger)
+        self._trouble: KafkaError | None = None
+        options = {**connection.options(), "error_cb": self._note}
+        self._admin: Any = _admin.AdminClient(options, logger=client_logger)
 
     def brokers(self) -> int:
         """How many brokers there are."""
@@ -104,7 +106,7 @@ class Cluster:
         }
 
     def pass_on_log_lines(self) -> None:
-        """Give the library's log lines to `logging`."""
+        """Give the library's log lines to `logging`, and note its errors."""
         self._admin.poll(0)
 
     @property
@@ -118,7 +120,28 @@ class Cluster:
 
     def _answer(self, answer: Future[Any]) -> Any:
         try:
-            return answer.result(self._timeout + 1)
+            found = answer.result(self._timeout + 1)
         except TimeoutError:
-            error = KafkaError(KafkaError._TIMED_OUT, "the cluster does not answer")  # noqa: SLF001
-            raise KafkaException(error) from None
+            raise self._unanswered() from None
+        except KafkaException as exception:
+            if error_of(exception).code() in _UNANSWERED:
+                raise self._unanswered() from exception
+            raise
+        self._trouble = None
+        return found
+
+    def _unanswered(self) -> KafkaException:
+        """No answer, and why, if the client has found that out meanwhile: a wrong password, say."""
+        self.pass_on_log_lines()
+        why = "the cluster does not answer"
+        if self._trouble is not None:
+            why += f" ({sentence(self._trouble)})"
+        return KafkaException(KafkaError(KafkaError._TIMED_OUT, why))  # noqa: SLF001
+
+    def _note(self, error: KafkaError) -> None:
+        # That all brokers are down says less than why.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+            self._trouble = error
+
+
+_UNANSWERED = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT})  # noqa: SLF001

@@ -111,6 +111,11 @@ def error_of(exception: KafkaException) -> KafkaError:
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(error))  # noqa: SLF001
 
 
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client that reported it is of no use any more."""
+    return error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001
+
+
 def sentence(error: KafkaError) -> str:
     """What went wrong, in librdkafka's words: names of topics and brokers, never content."""
     return error.str().rstrip(".")

@@ -11,7 +11,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message
 
-from nilometer.log.kafka.connection import KafkaConnection, sentence
+from nilometer.log.kafka.connection import KafkaConnection, is_fatal, sentence
 from nilometer.log.kafka.membership import GroupClient, Membership
 from nilometer.log.kafka.progress import Progress
 from nilometer.log.port import LogUnavailable, Position, Record
@@ -136,7 +136,7 @@ class KafkaConsumer:
     def _check_refusal(self) -> None:
         refusal = self._client.refusal
         if refusal is not None and not self._waiting:
-            if not refusal.fatal():
+            if not is_fatal(refusal):
                 self._client.refusal = None  # the next poll shows whether it lasts
             raise LogUnavailable(f"Kafka hands out nothing to this consumer: {sentence(refusal)}")
 

@@ -22,7 +22,13 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from nilometer.log.kafka.connection import KafkaConnection, client_logger, error_of, sentence
+from nilometer.log.kafka.connection import (
+    KafkaConnection,
+    client_logger,
+    error_of,
+    is_fatal,
+    sentence,
+)
 from nilometer.log.port import LogUnavailable
 
 logger = logging.getLogger(__name__)
@@ -227,7 +233,7 @@ class GroupClient:
             error = message.error()
             if error is None:
                 records.append(message)
-            elif error.fatal() or error.code() in _LASTING:
+            elif is_fatal(error) or error.code() in _LASTING:
                 self.refusal = error
             else:
                 logger.warning("reading from Kafka: %s", sentence(error))

@@ -21,7 +21,13 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from nilometer.errors import NilometerError
-from nilometer.log.kafka.connection import KafkaConnection, client_logger, error_of, sentence
+from nilometer.log.kafka.connection import (
+    KafkaConnection,
+    client_logger,
+    error_of,
+    is_fatal,
+    sentence,
+)
 from nilometer.log.kafka.consumer import HEADER
 from nilometer.log.port import LogUnavailable, Position, RecordTooLarge
 from nilometer.observability import metrics
@@ -163,7 +169,7 @@ class Sender:
             ) from None
         except KafkaException as exception:
             error = error_of(exception)
-            if error.code() == KafkaError._FATAL or error.fatal():  # noqa: SLF001
+            if is_fatal(error):
                 self._fatal = error
             raise self._refusal(error, waiting.size) from exception
 
@@ -187,7 +193,7 @@ class Sender:
 
     def _note(self, error: KafkaError) -> None:
         """An error of the client as a whole, reported within `poll`."""
-        if error.fatal():
+        if is_fatal(error):
             self._fatal = error
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
             self._on_trouble()

@@ -1,0 +1,55 @@
+"""The Kafka log as the settings say."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from nilometer.log.kafka.connection import KafkaConnection
+from nilometer.log.kafka.log import KafkaLog
+from nilometer.log.kafka.producer import Sending
+from nilometer.log.kafka.topic import TopicPlan
+from nilometer.settings import Settings
+
+
+def configured(settings: Settings) -> KafkaLog:
+    """The log of the deployment. Raises ConfigurationError and LogUnavailable as KafkaLog does."""
+    return KafkaLog(
+        connection(settings),
+        plan(settings),
+        sending=Sending(
+            delivery_timeout=settings.kafka_delivery_timeout,
+            max_queued_bytes=settings.max_inflight_bytes,
+        ),
+    )
+
+
+def connection(settings: Settings) -> KafkaConnection:
+    """How the cluster is reached."""
+    return KafkaConnection(
+        settings.kafka_bootstrap_servers or "",
+        security_protocol=settings.kafka_security_protocol,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        sasl_username=settings.kafka_sasl_username,
+        sasl_password=_secret(settings.kafka_sasl_password),
+        tls_ca_file=settings.kafka_tls_ca_file,
+        tls_certificate_file=settings.kafka_tls_certificate_file,
+        tls_key_file=settings.kafka_tls_key_file,
+        tls_key_password=_secret(settings.kafka_tls_key_password),
+    )
+
+
+def plan(settings: Settings) -> TopicPlan:
+    """How the topic is created and what it must hold."""
+    single = settings.kafka_allow_single_replica
+    return TopicPlan(
+        settings.kafka_topic,
+        partitions=settings.kafka_partitions,
+        replication_factor=settings.kafka_replication_factor,
+        min_insync_replicas=settings.kafka_min_insync_replicas,
+        retention_hours=settings.kafka_retention_hours,
+        allow_single_replica=single,
+    )
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None

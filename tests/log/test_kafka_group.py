@@ -1,0 +1,263 @@
+"""Readers of a group on Kafka: they come, go, stall and die, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nilometer.log.kafka import KafkaLog, Membership
+from nilometer.log.kafka.consumer import KafkaConsumer
+from nilometer.log.port import LogUnavailable, Record
+from nilometer.observability.metrics import REGISTRY
+from tests.log.kafka_logs import open_kafka_log
+from tests.log.logs import envelope, eventually, numbers, poll, read, read_all
+from tests.services import KafkaService
+
+ROOT = Path(__file__).parents[2]
+PARTITIONS = 8
+
+
+@pytest.fixture
+def topic(kafka: KafkaService) -> str:
+    return kafka.new_topic()
+
+
+@pytest.fixture
+def log(kafka: KafkaService, topic: str) -> Iterator[KafkaLog]:
+    membership = Membership(session_timeout=6, handover=3, idle_after=0.4)
+    with contextlib.closing(
+        open_kafka_log(kafka.bootstrap, topic, partitions=PARTITIONS, membership=membership)
+    ) as log:
+        yield log
+
+
+class Worker:
+    """Polls, takes its time, has its effect, commits; in a thread, until it is stopped."""
+
+    def __init__(self, log: KafkaLog, *, seconds: float) -> None:
+        self.consumer = log.consumer("workers")
+        self.effects: list[int] = []
+        self._seconds = seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(30)
+        self.consumer.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            records = poll(self.consumer, max_records=40, timeout=0.1)
+            if records:
+                threading.Event().wait(self._seconds)
+                self.effects += numbers(records)
+                self.consumer.commit(records)
+
+
+class Load:
+    """Appends numbers from a thread, until it is stopped."""
+
+    def __init__(self, log: KafkaLog) -> None:
+        self.acknowledged = 0
+        self._log = log
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._log.append_blocking(envelope(self.acknowledged))
+            self.acknowledged += 1
+            self._stopping.wait(0.01)
+
+
+def test_workers_that_come_and_go_under_load_lose_nothing_and_repeat_nothing(
+    log: KafkaLog,
+) -> None:
+    """Batches take longer than the group is left without a poll, and less than a handover."""
+    load = Load(log)
+    workers = [Worker(log, seconds=0.6)]
+    eventually(lambda: len(workers[0].effects) > 50)
+    workers += [Worker(log, seconds=0.6) for _ in range(3)]
+    eventually(lambda: all(worker.effects for worker in workers), within=60)
+    for worker in workers[:2]:
+        worker.stop()
+    reached = len(workers[3].effects)
+    eventually(lambda: len(workers[3].effects) > reached + 50)
+    load.stop()
+
+    def effects() -> list[int]:
+        return [number for worker in workers for number in worker.effects]
+
+    eventually(lambda: len(set(effects())) == load.acknowledged, within=90)
+    for worker in workers[2:]:
+        worker.stop()
+    repeated = [number for number, count in Counter(effects()).items() if count > 1]
+    assert repeated == []
+
+
+def test_a_reader_that_stalls_stays_in_its_group_and_gives_partitions_up_to_a_newcomer(
+    log: KafkaLog,
+) -> None:
+    for number in range(400):
+        log.append_blocking(envelope(number))
+    stalled = log.consumer("workers")
+    hand = read(stalled, 300)  # and waits for its store from here on
+    newcomer = log.consumer("workers")
+    found: list[Record] = []
+    eventually(lambda: bool(found.extend(poll(newcomer, timeout=0.2)) or found), within=15)
+    eventually(lambda: len(newcomer._progress.assigned) == PARTITIONS // 2, within=30)
+    assert len(stalled._progress.assigned) == PARTITIONS // 2
+
+    kept = [each for each in hand if each.position.partition in stalled._progress.assigned]
+    stalled.commit(hand)  # the store is back
+    newcomer.commit(found)
+    seen = Counter(numbers(kept)) + Counter(numbers(found))
+    for consumer in (stalled, newcomer):
+        eventually(lambda: _catch_up(consumer, seen))  # noqa: B023  (called at once)
+    # Once each, but for what the stalled reader had in hand of the partitions that it lost.
+    assert sorted(seen) == list(range(400))
+    assert set(seen.values()) == {1}
+
+
+def _catch_up(consumer: KafkaConsumer, seen: Counter[int]) -> bool:
+    records = poll(consumer, timeout=0.5)
+    consumer.commit(records)
+    seen.update(numbers(records))
+    return not records
+
+
+def test_a_reader_that_polls_nothing_for_longer_than_its_session_is_not_put_out(
+    kafka: KafkaService, topic: str
+) -> None:
+    membership = Membership(session_timeout=1, idle_after=0.2)
+    with contextlib.closing(open_kafka_log(kafka.bootstrap, topic, membership=membership)) as log:
+        log.append_blocking(envelope(0))
+        log.append_blocking(envelope(1))
+        consumer = log.consumer("a")
+        records = read(consumer, 1)
+        member = consumer._client._client.memberid()
+        until = time.monotonic() + 3
+        eventually(lambda: time.monotonic() > until)
+        consumer.commit(records)
+        assert numbers(read_all(consumer, 1)) == [1]
+        assert consumer._client._client.memberid() == member
+
+
+def test_a_worker_that_is_killed_between_effect_and_commit_repeats_that_batch_alone(
+    kafka: KafkaService, topic: str, log: KafkaLog, tmp_path: Path
+) -> None:
+    for number in range(300):
+        log.append_blocking(envelope(number))
+    command = [sys.executable, "-m", "tests.log.kafka_worker", kafka.bootstrap, topic, "100"]
+    lines: list[str] = []
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        reader = threading.Thread(target=lines.extend, args=(process.stdout,))
+        reader.start()
+        try:
+            eventually(lambda: "effect\n" in lines or process.poll() is not None, within=60)
+        finally:
+            process.kill()
+            reader.join()
+    committed = _said(lines, "committed")
+    uncommitted = _said(lines, "had")
+    assert committed
+    assert uncommitted
+    rest = [number for number in range(300) if number not in committed]
+    found = read_all(log.consumer("workers"), len(rest))
+    assert sorted(numbers(found)) == rest
+    assert set(uncommitted) <= set(rest)
+
+
+def _said(lines: list[str], verb: str) -> set[int]:
+    return {
+        int(number) for line in lines if line.startswith(f"{verb} ") for number in line.split()[1:]
+    }
+
+
+def test_a_commit_after_the_partitions_went_to_another_reader_moves_nothing(
+    log: KafkaLog,
+) -> None:
+    for number in range(40):
+        log.append_blocking(envelope(number))
+    first = log.consumer("workers")
+    hand = read(first, 40)
+    lost = [each for each in hand if each.position.partition >= PARTITIONS // 2]
+    # As after a revocation: only the bookkeeping knows.
+    first._progress.revoke({each.position.partition for each in lost})
+    first.commit(lost)
+    first.close()
+    assert len(read_all(log.consumer("workers"), 40)) == 40
+
+
+def test_records_that_the_retention_deleted_unread_are_counted_and_told(
+    log: KafkaLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(30):
+        log.append_blocking(envelope(number))
+    consumer = log.consumer("a")
+    consumer.commit(read(consumer, 30))
+    consumer.close()
+    positions = [log.append_blocking(envelope(number)) for number in range(100, 140)]
+    partition = positions[-1].partition
+    offsets = [each.offset for each in positions if each.partition == partition]
+    _delete_before(log, partition, offsets[-1])
+    lost = len(offsets) - 1
+    before = REGISTRY.get_sample_value("nilometer_log_lost_records_total") or 0
+    read_all(log.consumer("a"), 40 - lost)
+    assert REGISTRY.get_sample_value("nilometer_log_lost_records_total") == before + lost
+    assert (f"{lost} records of the Kafka topic" in caplog.text) == bool(lost)
+
+
+def _delete_before(log: KafkaLog, partition: int, offset: int) -> None:
+    from confluent_kafka import TopicPartition
+
+    place = TopicPartition(log.facts.name, partition, offset)
+    log._monitor._cluster._admin.delete_records([place])[place].result(20)
+
+
+def test_a_message_that_is_none_of_ours_is_handed_out_without_headers(
+    kafka: KafkaService, log: KafkaLog
+) -> None:
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer.produce(log.facts.name, b"what is this", headers=[("other", b"x")])
+    producer.produce(log.facts.name, None)
+    producer.flush(20)
+    found = read_all(log.consumer("a"), 2)
+    assert {(each.headers, each.payload) for each in found} == {(b"", b"what is this"), (b"", b"")}
+
+
+def test_a_reader_with_the_name_of_another_is_told_so(kafka: KafkaService, topic: str) -> None:
+    membership = Membership(session_timeout=6, instance_id="worker-1")
+    with contextlib.closing(open_kafka_log(kafka.bootstrap, topic, membership=membership)) as log:
+        log.append_blocking(envelope(1))
+        first = log.consumer("a")
+        read(first, 1)
+        second = log.consumer("a")
+        read(second, 1)
+
+        def fenced() -> bool:
+            try:
+                poll(first, timeout=0.2)
+            except LogUnavailable as error:
+                return "fenced" in error.detail.lower()
+            return False
+
+        eventually(fenced)
