@@ -41,7 +41,9 @@ def process(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def only_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[PostgresServer]:
+def only_postgres(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[type[PostgresServer]]:
     """Shared servers of its own: PostgreSQL alone, in another folder, on another port."""
 
     class Postgres(PostgresServer):
@@ -49,7 +51,10 @@ def only_postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Postg
 
     monkeypatch.setattr(shared, "SERVICES", tmp_path)
     monkeypatch.setattr(shared, "KINDS", {"postgres": Postgres})
-    return Postgres
+    yield Postgres
+    left = shared.server("postgres")
+    left.kill()
+    left.wipe()
 
 
 def answers(server: PostgresServer) -> bool:
@@ -206,12 +211,9 @@ def test_one_that_ran_before_a_command_runs_after_it(
     only_postgres: type[PostgresServer],
 ) -> None:
     started = shared.start("postgres")
-    try:
-        with shared.in_use():
-            assert shared.start_empty("postgres").process.pid == started.process.pid
-        assert started.running
-    finally:
-        shared.stop("postgres")
+    with shared.in_use():
+        assert shared.start_empty("postgres").process.pid == started.process.pid
+    assert started.running
 
 
 def test_a_command_gets_a_free_port_where_another_program_has_the_usual_one(
