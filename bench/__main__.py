@@ -11,7 +11,17 @@ import json
 import platform
 from pathlib import Path
 
-from bench import acknowledge, footprint, large, otlp, queryable, report, sql
+from bench import (
+    acknowledge,
+    batch,
+    footprint,
+    large,
+    otlp,
+    pricing,
+    queryable,
+    report,
+    sql,
+)
 
 RESULTS = Path(".build/bench/results.json")
 
@@ -31,6 +41,8 @@ def main() -> None:
         "queryable": lambda: queryable.measure(30 if options.quick else 600),
         "large": lambda: large.measure(100 if options.quick else 1000),
         "sql": lambda: sql.measure(sizes, 20 if options.quick else 120),
+        "pricing": pricing.measure,
+        "batch": lambda: batch.measure(100 if options.quick else 500),
         "otlp": lambda: otlp.measure(100 if options.quick else 500),
     }
     chosen = {*options.names, *filter(None, [options.only])} or {*runs}

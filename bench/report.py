@@ -17,6 +17,8 @@ def tables(results: dict[str, Any]) -> str:
             ("large", _large),
             ("footprint", _footprint),
             ("sql", _sql),
+            ("pricing", _pricing),
+            ("batch", _batch),
             ("otlp", _otlp),
         )
         if name in results
@@ -102,18 +104,48 @@ def _sql_of_size(result: dict[str, Any]) -> str:
     )
 
 
+def _pricing(result: dict[str, Any]) -> str:
+    return (
+        f"{result['nilometer_calls_per_second']:,} calls priced a second, "
+        f"{result['times_faster']} times genai-prices' own calculation "
+        f"({result['genai_prices_calls_per_second']:,}). Of each event of `/batch` the pipeline's "
+        f"processor time is {result['mapping_us']} µs of mapping, {result['of_which_usage_us']} of "
+        f"them for its usage and {result['of_which_price_us']} for its price, and "
+        f"{result['writing_us']} µs of writing: pricing is {result['price_share']:.1%} of it, with "
+        f"the usage {result['usage_and_price_share']:.1%}."
+    )
+
+
+def _batch(result: dict[str, Any]) -> str:
+    return (
+        f"`/batch` of {result['events_per_request']} events of 2 kB, {result['connections']} "
+        f"connections: {result['acknowledged_per_second']:,} events/s durable, "
+        f"{result['queryable_per_second']:,} queryable; acknowledged p50 {result['p50_ms']} ms, "
+        f"p99 {result['p99_ms']} ms."
+    )
+
+
 def _otlp(result: dict[str, Any]) -> str:
     lines = [
         f"| OTLP, {result['spans_per_request']} spans of 2 kB a request, {result['connections']} "
-        "connections | acknowledged spans/s | queryable spans/s | p50 | p99 | kept after kill -9 |",
-        "|---|---|---|---|---|---|",
+        "connections | acknowledged spans/s | queryable spans/s | p50 | p99 | kept after kill -9 "
+        "| memory |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, row in result.items():
         if isinstance(row, dict):
-            kept = row["kill"]
-            lines.append(
-                f"| {name} | {row['acknowledged_per_second']:,} | {row['queryable_per_second']:,} "
-                f"| {row['p50_ms']} ms | {row['p99_ms']} ms "
-                f"| {kept['kept']:,} of {kept['acknowledged']:,} |"
-            )
+            lines.append(_otlp_row(name, row))
     return "\n".join(lines)
+
+
+def _otlp_row(name: str, row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return f"| {name} | not measured: {row['failed']} | | | | | |"
+    killed = row["kill"]
+    short = row["acknowledged"] - row["queryable"]
+    missing = f" ({short:,} never came)" if short > 0 else ""
+    return (
+        f"| {name} | {row['acknowledged_per_second']:,} "
+        f"| {row['queryable_per_second']:,}{missing} | {row['p50_ms']} ms | {row['p99_ms']} ms "
+        f"| {killed['kept']:,} of {killed['acknowledged']:,} | {row['memory_mb']:,} MB |"
+    )
