@@ -23,13 +23,21 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from tests.servers.clickhouse import ClickHouseServer
-from tests.servers.kafka import KafkaServer
+from tests.servers.kafka import KafkaCluster, KafkaServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
 from tests.servers.server import Server
 from tests.servers.shared import PRIVATE
 
-__all__ = ["ClickHouseServer", "KafkaServer", "PostgresServer", "S3Server", "private"]
+__all__ = [
+    "ClickHouseServer",
+    "KafkaCluster",
+    "KafkaServer",
+    "PostgresServer",
+    "S3Server",
+    "private",
+    "private_cluster",
+]
 
 S = TypeVar("S", bound=Server)
 
@@ -49,3 +57,15 @@ def private(kind: type[S], folder: Path | None = None, **options: Any) -> Iterat
         server.wipe()
         if folder is None:
             shutil.rmtree(place)
+
+
+@contextmanager
+def private_cluster(size: int = 3) -> Iterator[KafkaCluster]:
+    """A started cluster of Kafka nodes, ended and removed with the block."""
+    place = PRIVATE / f"kafka-cluster-{uuid4().hex[:12]}"
+    cluster = KafkaCluster(place, size, os.getpid())
+    try:
+        yield cluster.start()
+    finally:
+        cluster.kill()
+        shutil.rmtree(place)

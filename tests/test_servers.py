@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from confluent_kafka import KafkaError, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests import services
-from tests.private_servers import PostgresServer, private
+from tests.private_servers import PostgresServer, private, private_cluster
 from tests.running import wait_until
 from tests.servers import shared
 from tests.servers.process import ServerError, ServerProcess, descendants, started_at
@@ -226,6 +228,30 @@ def test_a_command_gets_a_free_port_where_another_program_has_the_usual_one(
             port = shared.start_empty("postgres").port
             found = services.running("postgres")
             assert found.port == port != only_postgres.default_port
+
+
+def test_a_kafka_cluster_refuses_a_record_that_too_few_copies_would_have() -> None:
+    # One node would take it: a topic never asks for more copies than it has replicas.
+    with private_cluster(2) as kafka:
+        servers = {"bootstrap.servers": kafka.address, "log_level": 0}
+        admin = AdminClient(servers)
+        wanted = NewTopic("records", 1, 2, config={"min.insync.replicas": "2"})
+        admin.create_topics([wanted])["records"].result(30)
+        producer = Producer(servers | {"acks": "all", "retries": 0})
+        errors: list[int | None] = []
+
+        def sent() -> int | None:
+            producer.produce(
+                "records",
+                b"one",
+                on_delivery=lambda error, _: errors.append(error and error.code()),
+            )
+            assert producer.flush(30) == 0
+            return errors.pop()
+
+        assert sent() is None
+        kafka.nodes[1].stop()
+        wait_until(lambda: sent() == KafkaError.NOT_ENOUGH_REPLICAS, what="the refusal")
 
 
 def test_s3_checks_signatures_and_policies(s3: S3Service, s3_bucket: str) -> None:

@@ -1,4 +1,4 @@
-"""Apache Kafka in KRaft mode, one combined broker and controller."""
+"""Apache Kafka in KRaft mode: every node is broker and controller."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import socket
 import struct
 import subprocess
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from tests.servers.process import ServerError
 from tests.servers.server import BUILD, Server, free_port
@@ -36,8 +37,8 @@ def _has_ipv6() -> bool:
 
 
 class KafkaServer(Server):
-    """Listens on both loopback addresses, as `localhost` names both; `properties` add to those of
-    the broker, or replace them."""
+    """One node. It listens on both loopback addresses, as `localhost` names both; `properties` add
+    to those of the broker, or replace them."""
 
     name: ClassVar[str] = "kafka"
     default_port: ClassVar[int] = 9093
@@ -48,9 +49,13 @@ class KafkaServer(Server):
         port: int | None = None,
         owner: int | None = None,
         properties: Mapping[str, str] | None = None,
+        node: int = 1,
     ) -> None:
         super().__init__(folder, port, owner)
+        self.node = node
         self.controller_port = self.port + 10_000 if port else free_port()
+        # Of every node of its cluster.
+        self.controllers = {node: self.controller_port}
         self._more = dict(properties or {})
 
     @property
@@ -68,8 +73,10 @@ class KafkaServer(Server):
         names = [each.partition(":")[0] for each in listeners]
         return {
             "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "node.id": str(self.node),
+            "controller.quorum.voters": ",".join(
+                f"{node}@127.0.0.1:{port}" for node, port in self.controllers.items()
+            ),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{self.controller_port}"]),
@@ -141,3 +148,39 @@ class KafkaServer(Server):
                 return len(connection.recv(16)) > 0
         except OSError:
             return False
+
+
+class KafkaCluster:
+    """Several nodes that keep copies of each other's records; `nodes[0].kill()` loses one."""
+
+    def __init__(self, folder: Path, size: int = 3, owner: int | None = None) -> None:
+        properties = {
+            "default.replication.factor": str(size),
+            "offsets.topic.replication.factor": str(size),
+            # A dead node is found missing after three seconds, not nine.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
+            "replica.lag.time.max.ms": "3000",
+        }
+        self.nodes = [
+            KafkaServer(folder / str(node), None, owner, properties, node)
+            for node in range(1, size + 1)
+        ]
+        controllers = {each.node: each.controller_port for each in self.nodes}
+        for each in self.nodes:
+            each.controllers = controllers
+
+    @property
+    def address(self) -> str:
+        """The bootstrap servers."""
+        return ",".join(each.address for each in self.nodes)
+
+    def start(self) -> Self:
+        """Start those that do not run, all at once: the first needs a majority to answer."""
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(KafkaServer.start, self.nodes))
+        return self
+
+    def kill(self) -> None:
+        for each in self.nodes:
+            each.kill()

@@ -85,7 +85,7 @@ def stop(name: str) -> Server:
 
 def end_orphans() -> None:
     """End the servers of single tests whose test process was killed before it could."""
-    for folder in PRIVATE.glob("*"):
-        process = ServerProcess(folder)
+    for file in PRIVATE.glob("**/pid.json"):
+        process = ServerProcess(file.parent)
         if process.orphaned():
             process.kill()
