@@ -71,6 +71,24 @@ SELECT '\') UNION ALL SELECT distinct_id FROM nilometer.events --'
 SELECT 1 AS `x\`) UNION ALL SELECT distinct_id FROM nilometer.events --`
 SELECT 1 AS "x\") UNION ALL SELECT distinct_id FROM nilometer.events --"
 """
+NEWER = r"""
+SELECT grouping(distinct_id) FROM nilometer.events GROUP BY distinct_id WITH ROLLUP
+SELECT dayName(throwIf(1))
+SELECT dayName((SELECT max(timestamp) FROM nilometer.events))
+SELECT NVL(hostName(), getSetting('max_threads'))
+SELECT 1 FROM events WHERE 'x' IN events UNION SELECT 1
+SELECT distinct_id FROM events UNION SELECT distinct_id FROM nilometer.events
+SELECT distinct_id FROM events UNION SELECT * FROM event_ids
+WITH top AS (SELECT 1) SELECT 1 WHERE 'x' IN nilometer.top
+WITH events AS (SELECT 'x' AS distinct_id) SELECT 1 WHERE 'x' IN events
+SELECT CAST(1 AS VARCHAR(1)) FROM nilometer.events
+SELECT CAST(distinct_id, 'VARCHAR(1), String) FROM nilometer.events --')
+SELECT count() FROM events WHERE timestamp < '1970-01-02T00:00Z' OR timestamp > '2299-12-30T00:00Z'
+SELECT count() FROM events WHERE timestamp IN ('1970-01-01T00:00:00Z', '2299-12-31T00:00:00Z')
+SELECT toUnixTimestamp(timestamp) FROM events WHERE timestamp < '1970-01-02T00:00:00Z'
+SELECT cost_total * cost_total * cost_total * cost_total * 1000000 FROM calls
+SELECT sum(cost_total) FROM calls WHERE cost_total > 1000000
+"""
 NAMES = r"""
 SELECT * FROM nilometer.events
 SELECT * FROM `nilometer`.`events`
@@ -255,6 +273,7 @@ SELECT toStartOfDay(timestamp) d FROM events ORDER BY d WITH FILL FROM 0 TO 4000
 GROUPS = {
     "history": HISTORY,
     "predicates": PREDICATES,
+    "newer": NEWER,
     "names": NAMES,
     "stars": STARS,
     "functions": FUNCTIONS,

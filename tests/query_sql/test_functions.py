@@ -5,6 +5,7 @@ import json
 import pytest
 
 from nilometer.query.sql import functions, types
+from nilometer.query.sql.errors import SqlError
 from nilometer.query.sql.refusal import Refusal
 
 # Arguments by the functions that they suit.
@@ -158,6 +159,9 @@ PARAMETRIC = {
     "sequenceCount('(?1)(?2)')(toDateTime(x), x = 1, x = 2)": "sequenceCount",
     "exponentialMovingAverage(5)(x, y)": "exponentialMovingAverage",
 }  # fmt: skip
+# Sees nothing but whether the row that it stands in is a total: its arguments are columns of the
+# GROUP BY beside it.
+TOTALS = "SELECT grouping(x) {} GROUP BY x WITH ROLLUP"
 NUMBERS = "FROM (SELECT arrayJoin([1, 2, 3]) AS x, x * 2 AS y)"
 HASHED = "MD5 SHA1 SHA256 sipHash128"
 
@@ -167,6 +171,7 @@ def called():
     for arguments, names in CALLS.items():
         yield from ((name, f"SELECT {name}({arguments})") for name in names.split())
     yield from ((name, f"SELECT {HASHES.format(name)}") for name in HASHED.split())
+    yield "grouping", TOTALS.format(NUMBERS)
     for call, name in WINDOWS.items():
         yield name, f"SELECT {call} OVER (ORDER BY x) {NUMBERS}"
     for arguments, names in AGGREGATES.items():
@@ -217,12 +222,41 @@ def test_a_second_name_runs_as_the_function_that_it_stands_for(queries, ours):
 
 @pytest.mark.parametrize(
     ("name", "ours"),
-    [("NVL", "ifNull"), ("percentile_cont", "quantileExactInclusive"),
+    [("iff", "if"), ("percentile_cont", "quantileExactInclusive"),
      ("listaggDistinct", "groupConcat"), ("toStartOfDey", "toStartOfDay"), ("zzzz", None)],
 )  # fmt: skip
 def test_a_name_of_another_dialect_leads_to_ours(name, ours):
     assert functions.canonical(name) is None
     assert functions.similar(name) == ours
+
+
+def test_a_synonym_is_a_function_that_is_allowed_anyway(queries, ours):
+    """Each is written as that function, so nothing more can be called by it."""
+    assert set(functions.SYNONYMS.values()) <= ALLOWED
+    sql = "SELECT NVL(NULL, 1), dayName(toDate('2025-07-01')), dateName('weekday', toDate(0))"
+    assert json.loads(queries.run(ours, sql).rows[0]) == [1, "Tuesday", "Thursday"]
+
+
+@pytest.mark.parametrize("sql", ["SELECT dayName()", "SELECT dayName(now(), 1)"])
+def test_a_synonym_takes_what_it_stands_for(queries, ours, sql):
+    with pytest.raises(SqlError, match="not available"):
+        queries.run(ours, sql)
+
+
+def test_what_is_left_out_on_purpose_is_left_out():
+    assert not [name for name in functions._INSTEAD if functions.canonical(name)]
+
+
+def test_a_total_is_told_from_a_value(queries, ours):
+    sql = (
+        "SELECT grouping(d), d, sum(x) FROM (SELECT arrayJoin([1, 2]) AS x, toDate(x) AS d) "
+        "GROUP BY d WITH ROLLUP ORDER BY 1, 2"
+    )
+    assert [json.loads(row) for row in queries.run(ours, sql).rows] == [
+        [0, "1970-01-02", 1],
+        [0, "1970-01-03", 2],
+        [1, "1970-01-01", 3],
+    ]
 
 
 def test_every_name_that_is_proposed_is_allowed():
@@ -259,15 +293,29 @@ def test_no_allowed_function_can_reach_outside():
          "Array(Tuple(`name` String, `n` Map(String, UInt8)))"),
         ("Tuple(Int8, String)", "Tuple(Int8, String)"),
         ("FixedString(16)", "FixedString(16)"),
+        ("INTEGER", "Int32"),
+        ("Nullable(bigint)", "Nullable(Int64)"),
+        ("DOUBLE PRECISION", "Float64"),
+        ("VARCHAR(255)", "String"),
+        ("Array(varchar (10))", "Array(String)"),
+        ("NUMERIC(10, 2)", "Decimal(10, 2)"),
+        ("TIMESTAMP", "DateTime"),
     ],
 )  # fmt: skip
 def test_a_type_is_written_anew(text, written):
     assert types.parse(text) == written
 
 
+def test_a_name_of_standard_sql_is_the_engines_own(store):
+    found = store.query("SELECT lower(name), alias_to FROM system.data_type_families")
+    engines = dict(found.rows)
+    assert {name: engines[name] for name in types._STANDARD} == types._STANDARD
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "AggregateFunction(count)", "Enum8('a' = 1)", "Int8)", "Nullable(", "Array()", "Int8 Int8",
+    ["VARCHAR(x)", "INTEGER(11)", "FLOAT(3) --", "DOUBLE PRECISION PRECISION", "CHAR(1)(2)",
+     "", "AggregateFunction(count)", "Enum8('a' = 1)", "Int8)", "Nullable(", "Array()", "Int8 Int8",
      "DateTime64(6, 'UTC') -- ", "Array(" * 30 + "Int8" + ")" * 30, "JSON", "Dynamic",
      "Object('x')", "Int8(1)", "Nullable", "Identifier", "Tuple(a b c)", "Map(String, Int8, Int8)",
      "Decimal(x)",

@@ -33,7 +33,8 @@ def busy(store) -> int:
     rows.append(our_row(project_id, 1) | {"event": "$ai_span", "trace_id": "no generation"})
     insert(store, rows)
     call = {"latency": 1.5, "is_error": True, "reported_total_cost_usd": 1, "provider": "openai"}
-    store.insert("calls", [call_row(project_id, "one") | call])
+    priced = {"timestamp": datetime.now(UTC), "cost_total": 2, "vector_input": 3}
+    store.insert("calls", [call_row(project_id, "one") | call | priced])
     return project_id
 
 

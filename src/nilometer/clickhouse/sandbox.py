@@ -63,6 +63,13 @@ _MOMENT_CODES = frozenset(
 # What a query's own limits end it with; the store itself is well.
 _LIMIT_CODES = frozenset({158, 159, 241, 306, 307, 396})
 _POSITION = re.compile(r"failed at position (\d+)")
+# Errors of one code that have different cures: `EngineFault.kind`.
+_KINDS = {
+    "Multi-statements": re.compile(r"\(Multi-statements"),
+    "Array of NULL": re.compile(r"DB::Exception: Nested type (?:Array|Map)\("),
+    "Frame": re.compile(r"DB::Exception: The RANGE OFFSET frame"),
+    "Variant": re.compile(r"DB::Exception: Illegal type Variant\("),
+}
 _SUBJECT = re.compile(
     r"(?:identifier|Identifier|function|functions|Column|alias|Substitution|parameter) "
     r"(?:'([^'\n]{1,200})'|`([^`\n]{1,200})`|(\w+))"
@@ -75,7 +82,7 @@ class EngineFault(Exception):
 
     `code` and `name` are ClickHouse's. `position` is a byte offset (from 0) in a text that it could
     not parse. `subject` is a name that its sentence is about: it must be shown to nobody whose own
-    text does not have it. `kind` is `Multi-statements` or empty.
+    text does not have it. `kind` is one of `_KINDS`, or empty.
     """
 
     def __init__(
@@ -179,5 +186,5 @@ def _fault(error: Exception) -> EngineFault | StoreUnavailable:
         name,
         int(position[1]) - 1 if position else None,
         (subject[1] or subject[2] or subject[3]).replace("`", "") if subject else None,
-        "Multi-statements" if "(Multi-statements" in text else "",
+        next((kind for kind, pattern in _KINDS.items() if pattern.search(text)), ""),
     )

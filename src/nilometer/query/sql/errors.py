@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from nilometer.clickhouse.sandbox import EngineFault
 from nilometer.errors import InvalidInput
+from nilometer.query.sql import functions, places
 from nilometer.query.sql.names import UnknownName
+from nilometer.query.sql.places import Place
 from nilometer.query.sql.properties import NAME, OTHER
 from nilometer.query.sql.refusal import Refusal
+from nilometer.query.sql.sentences import KINDS, SENTENCES, UNKNOWN
 from nilometer.query.sql.tables import TABLES, TYPED, column_names
 
-# What holds no word of the query: quoted text and comments.
-_SKIPPED = re.compile(
-    r"'(?:[^'\\]|\\.|'')*'|--[^\n]*|#[ !][^\n]*|/\*.*?\*/"
-    r"|(?P<word>`[^`]*`|\"[^\"]*\"|\$?\w[\w$]*|\*)",
-    re.DOTALL,
+_CORRELATED = " A subquery sees its own tables only: write a JOIN, or compare IN (SELECT …)."
+# Errors of a query that may come of an expression that has the name of a column.
+_OF_NAMES = frozenset({"ILLEGAL_AGGREGATION", "TYPE_MISMATCH", "NO_COMMON_TYPE"})
+# Functions that make an array, or a map, of one value.
+_ARRAYS = frozenset(
+    name.lower()
+    for name in functions.FUNCTIONS["JSON"] + functions.FUNCTIONS["Strings"]
+    if name.startswith(("JSONExtract", "splitBy", "extractAll", "alphaTokens", "ngrams"))
 )
 
 
@@ -29,9 +35,12 @@ class SqlError(InvalidInput):
 
 def located(sql: str, refusal: Refusal) -> SqlError:
     """The error of a refusal, with the place of its word."""
-    place = _place_of_refusal(sql, refusal.word)
+    place = _place_of_refusal(sql, refusal)
     sentence = refusal.sentence
-    if isinstance(refusal, UnknownName):
+    if isinstance(refusal, UnknownName) and (inside := places.in_subquery(sql, refusal.name)):
+        place = inside
+        sentence = f"There is no such column here: `{refusal.name}`.{_CORRELATED}"
+    elif isinstance(refusal, UnknownName):
         hint = _hint(sql, refusal.name) if place else _UNKNOWN_NAME
         if "." in refusal.name and hint != _UNKNOWN_NAME:
             hint = f"{hint} A subquery sees its own tables only."
@@ -44,11 +53,14 @@ def located(sql: str, refusal: Refusal) -> SqlError:
 _PRINTED = ("", "Distinct", "If")
 
 
-def _place_of_refusal(sql: str, word: str | None) -> tuple[int, int] | None:
+def _place_of_refusal(sql: str, refusal: Refusal) -> Place | None:
     """The place of its word; where it has none, or not as the query has it, of the first word."""
-    places = [_place_of(sql, word.removesuffix(each)) for each in _PRINTED] if word else []
-    first = next((_place(sql, offset) for _, offset in _words(sql)), None)
-    return next(filter(None, places), first)
+    word = refusal.word
+    if word and refusal.after and (after := places.after(sql, word, refusal.after)):
+        return after
+    found = [places.of_word(sql, word.removesuffix(each)) for each in _PRINTED] if word else []
+    first = next((places.at(sql, offset) for _, offset in places.words(sql)), None)
+    return next(filter(None, found), first)
 
 
 def of_syntax(sql: str, fault: EngineFault) -> SqlError:
@@ -65,94 +77,78 @@ def of_syntax(sql: str, fault: EngineFault) -> SqlError:
     foreign = next((each for pattern, each in _FOREIGN if pattern.search(sql, 0, offset + 8)), None)
     advice = foreign or "check the word there and what stands before it."
     sentence = f"This cannot be read{_near(sql, offset)}: {advice}"
-    return SqlError(_sentence(sentence, _place(sql, offset)), code="syntax_error", attr="query")
+    return SqlError(_sentence(sentence, places.at(sql, offset)), code="syntax_error", attr="query")
 
 
 # Other dialects' forms that the engine cannot read, up to a little beyond the place that it names.
 _FOREIGN = (
     (re.compile(r"\bWITHIN\s+GROUP\b", re.IGNORECASE), "write quantile(0.95)(x) for WITHIN GROUP."),
+    (
+        re.compile(r"\bQUALIFY\b.*\bWINDOW", re.IGNORECASE | re.DOTALL),
+        "WINDOW stands before QUALIFY.",
+    ),
     (re.compile(r"->>?\s*'"), "a value inside JSON is properties.name, or JSONExtractString()."),
 )
 
-# ClickHouse's errors (src/Common/ErrorCodes.cpp) that a query can cause, as what to change.
-_SENTENCES = {
-    "UNKNOWN_IDENTIFIER": "There is no such column here: {name}.{hint}",
-    "AMBIGUOUS_IDENTIFIER": "Say which table's column is meant: {name}.",
-    "UNKNOWN_TABLE": "There is no such table.",
-    "NOT_AN_AGGREGATE": "Put {name} into GROUP BY, or into an aggregate such as max().",
-    "ILLEGAL_AGGREGATION": "An aggregate stands where none may; use HAVING, or a subquery.",
-    "ILLEGAL_TYPE_OF_ARGUMENT": "{name} cannot take an argument of this type; convert it first: "
-    "a value that may be NULL with ifNull(x, ''), a decimal with toFloat64(), a timestamp with "
-    "toDateTime(), another with toString().",
-    "NUMBER_OF_ARGUMENTS_DOESNT_MATCH": "{name} has too many or too few arguments.",
-    "TOO_MANY_ARGUMENTS_FOR_FUNCTION": "{name} has too many arguments.",
-    "TOO_FEW_ARGUMENTS_FOR_FUNCTION": "{name} has too few arguments.",
-    "UNKNOWN_FUNCTION": "There is no such function: {name}.",
-    "NO_COMMON_TYPE": "Two values that must be of one type are not; convert one of them.",
-    "TYPE_MISMATCH": "A value is not of the type that is needed; convert it.",
-    "CANNOT_CONVERT_TYPE": "A value cannot be converted to this type.",
-    "ILLEGAL_COLUMN": "{name} cannot take such a value.",
-    "CANNOT_PARSE_TEXT": "A text is not what it is converted to; use a function ending in OrNull.",
-    "CANNOT_PARSE_DATETIME": "A text is not a time; use parseDateTimeBestEffortOrNull().",
-    "CANNOT_PARSE_DATE": "A text is not a date; use toDateOrNull().",
-    "CANNOT_PARSE_NUMBER": "A text is not a number; use toFloat64OrNull() or toInt64OrNull().",
-    "CANNOT_PARSE_UUID": "A text is not a UUID; use toUUIDOrNull().",
-    "CANNOT_PARSE_INPUT_ASSERTION_FAILED": "A text is not what it is converted to.",
-    "ILLEGAL_DIVISION": "Something is divided by zero; use nullIf() on the divisor.",
-    "DECIMAL_OVERFLOW": "A number does not fit its decimal type; use toFloat64().",
-    "ARGUMENT_OUT_OF_BOUND": "An argument is out of its bounds.",
-    "BAD_ARGUMENTS": "An argument is not one that {name} takes; if it may be NULL, as no key of a "
-    "map may, try assumeNotNull().",
-    "TOO_LARGE_ARRAY_SIZE": "An array grows too large.",
-    "TOO_LARGE_STRING_SIZE": "A text grows too large.",
-    "CANNOT_COMPILE_REGEXP": "A regular expression cannot be read.",
-    "UNION_ALL_RESULT_STRUCTURES_MISMATCH": "The parts of a UNION differ in their columns.",
-    "NUMBER_OF_COLUMNS_DOESNT_MATCH": "The two sides differ in how many columns they have.",
-    "SET_SIZE_LIMIT_EXCEEDED": "The right side of IN has too many values.",
-    "INVALID_JOIN_ON_EXPRESSION": "Join ON an equality of a column of each table.",
-    "UNSUPPORTED_METHOD": "This is not supported here; write it another way.",
-    "NOT_IMPLEMENTED": "This is not supported here; write it another way.",
-    "INCORRECT_RESULT_OF_SCALAR_SUBQUERY": "A subquery used as a value gives more than one row; "
-    "add LIMIT 1 or an aggregate.",
-    "MULTIPLE_EXPRESSIONS_FOR_ALIAS": "Two expressions have one name; rename one: {name}.",
-    "CYCLIC_ALIASES": "A name refers to itself; rename it: {name}.",
-    "BAD_QUERY_PARAMETER": "The value of {name} does not fit the type of this parameter; a "
-    "DateTime is written 2025-07-01 12:00:00, or 2025-07-01T12:00:00Z.",
-    "UNKNOWN_QUERY_PARAMETER": "A parameter has no value; send it in `values`.",
-    "TOO_MANY_ROWS_OR_BYTES": "The result is too large; select fewer rows or narrower columns.",
-    "TIMEOUT_EXCEEDED": "This takes too long; narrow it, for example to a shorter time.",
-    "MEMORY_LIMIT_EXCEEDED": "This takes too much memory; narrow it, or group by fewer values.",
-    "TOO_DEEP_AST": "The query is nested too deeply.",
-    "TOO_BIG_AST": "The query is too large.",
-    "TOO_DEEP_RECURSION": "The query is nested too deeply.",
-}
 _UNKNOWN_NAME = (
     " A text stands in 'single quotes'; calls, traces and sessions have no properties; a subquery "
     "sees its own tables only."
 )
-_OTHER = "The query cannot run; check the types and the arguments of its functions."
 
 
-def of_run(sql: str, fault: EngineFault) -> SqlError:
+def of_run(sql: str, fault: EngineFault, renamed: frozenset[str] = frozenset()) -> SqlError:
     """The error of a query that the engine refused or gave up. A name that the engine gives is
     told only if the user's own text has it."""
-    subject, place = _as_written(sql, fault.subject) if fault.subject else (None, None)
-    sentence = _SENTENCES.get(fault.name, _OTHER)
+    if fault.name in _OF_NAMES and (named := _renamings(sql, renamed)):
+        return _of_renamed(named, fault.name.lower())
+    subject, place = _subject(sql, fault)
+    sentence = KINDS.get(fault.kind) or SENTENCES.get(fault.name, UNKNOWN)
     if place is None:
         sentence = sentence.replace(": {name}", "").replace("{name}", "a function")
     hint = _hint(sql, subject) if place and subject else _UNKNOWN_NAME
     sentence = sentence.format(name=f"`{subject}`", hint=hint)
     sentence = sentence[0].upper() + sentence[1:]
-    code = fault.name.lower() if fault.name in _SENTENCES else "invalid_query"
+    code = fault.name.lower() if fault.name in SENTENCES else "invalid_query"
     return SqlError(_sentence(sentence, place), code=code, attr="query")
 
 
-def _as_written(sql: str, name: str) -> tuple[str, tuple[int, int] | None]:
+def _subject(sql: str, fault: EngineFault) -> tuple[str | None, Place | None]:
+    """What the error is about, as the query has it, and its place."""
+    if fault.kind == "Frame":
+        return None, places.of_word(sql, "RANGE")
+    if fault.kind == "Array of NULL":
+        made = next((each for each in places.words(sql) if each[0].lower() in _ARRAYS), None)
+        return (made[0], places.at(sql, made[1])) if made else (None, None)
+    if fault.name == "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN":
+        return None, places.of_conversion(sql)
+    return _as_written(sql, fault.subject) if fault.subject else (None, None)
+
+
+def _renamings(sql: str, renamed: frozenset[str]) -> dict[str, Place]:
+    """Where the query gives a column's name to an expression, by name."""
+    found: dict[str, Place] = {}
+    for name in renamed:
+        if place := places.after(sql, name, "AS"):
+            found[name] = place
+    return dict(sorted(found.items(), key=lambda each: each[1]))
+
+
+def _of_renamed(named: dict[str, Place], code: str) -> SqlError:
+    names = [f"`{name}`" for name in named][:3]
+    sentence = (
+        f"{' and '.join(names)} {'are' if names[1:] else 'is'} by AS the name of an expression, "
+        "which goes before the column of that name, in WHERE and in other expressions too; give "
+        "the expression another name."
+    )
+    return SqlError(_sentence(sentence, next(iter(named.values()))), code=code, attr="query")
+
+
+def _as_written(sql: str, name: str) -> tuple[str, Place | None]:
     """A name as the query has it, and its place: a column may have been written for a path."""
     column = name.rpartition(".")[2]
     paths = [known for known, typed in TYPED.items() if typed == column]
     for each in (name, *paths, *(["properties"] if column == OTHER else [])):
-        if place := _place_of(sql, each):
+        if place := places.of_word(sql, each):
             return each, place
     return name, None
 
@@ -162,7 +158,7 @@ def _hint(sql: str, name: str) -> str:
     word = name.rpartition(".")[2]
     if word == NAME or not re.fullmatch(r"[\w$]+", word):
         return _UNKNOWN_NAME
-    used = [table for table in TABLES if any(found == table for found, _ in _words(sql))]
+    used = [table for table in TABLES if any(found == table for found, _ in places.words(sql))]
     if having := [table for table in TABLES if word in column_names([table])]:
         return f" {' and '.join(having)} {'have' if having[1:] else 'has'} it.{_like(word, used)}"
     if like := _like(word, used or TABLES):
@@ -177,30 +173,10 @@ def _like(word: str, tables: Iterable[str]) -> str:
     return f" Did you mean {like[0]}?" if like else ""
 
 
-def _sentence(sentence: str, place: tuple[int, int] | None) -> str:
+def _sentence(sentence: str, place: Place | None) -> str:
     return f"Line {place[0]}, column {place[1]}: {sentence}" if place else sentence
 
 
 def _near(sql: str, offset: int) -> str:
     word = re.match(r"\w+|\S", sql[offset:])
     return f" at “{word[0][:40]}”" if word else " at its end"
-
-
-def _place(sql: str, offset: int) -> tuple[int, int]:
-    before = sql[:offset]
-    return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
-
-
-def _place_of(sql: str, word: str) -> tuple[int, int] | None:
-    """Where the query first has this word outside quotes and comments; for `a.b`, its last part."""
-    for name in (word, word.rpartition(".")[2]):
-        for found, offset in _words(sql):
-            if found.lower() == name.lower():
-                return _place(sql, offset)
-    return None
-
-
-def _words(sql: str) -> Iterator[tuple[str, int]]:
-    for match in _SKIPPED.finditer(sql):
-        if match["word"]:
-            yield match["word"].strip('`"'), match.start()

@@ -7,7 +7,16 @@ from typing import Any, cast
 
 from sqlglot import exp
 
-from nilometer.query.sql import functions, moments, paths, properties, quoting, types
+from nilometer.query.sql import (
+    advice,
+    constants,
+    functions,
+    moments,
+    paths,
+    properties,
+    quoting,
+    types,
+)
 from nilometer.query.sql.parameters import Parameters
 from nilometer.query.sql.refusal import Refusal
 from nilometer.query.sql.scope import Scope
@@ -35,14 +44,8 @@ _COMPARISONS = (exp.EQ, exp.NEQ, exp.NullSafeEQ, exp.LT, exp.LTE, exp.GT, exp.GT
 _LOOSE = (*_BINARY, exp.Not, exp.Neg, exp.Is, exp.In, exp.Lambda, exp.Alias)
 # Numbers that the engine prints as words.
 _WORDS = frozenset({"inf", "nan"})
-_CONSTANTS = (exp.Literal, exp.Null, exp.Boolean, exp.Placeholder)
 # How conversions end that take a text only.
 _OF_TEXT = ("OrNull", "OrZero")
-# What may be called right of IN, on constants.
-_CONSTANT_CALLS = frozenset(
-    {"CAST", "toDate", "toDateTime", "toDateTime64", "toUUID", "tuple", "array"}
-)
-
 Compile = Callable[[exp.Query, Scope], str]
 
 
@@ -127,6 +130,7 @@ class Expressions:
         word = _BINARY[type(node)]
         if node.args.get("negate"):
             word = f"NOT {word}"
+        advice.check_binary(node, scope)
         first, second = node.this, node.expression
         if isinstance(node, _COMPARISONS):
             first, second = _compared(first, second, scope), _compared(second, first, scope)
@@ -159,8 +163,9 @@ class Expressions:
         values = children(node)
         if len(values) == 1 and isinstance(values[0], exp.Query | exp.Subquery):
             return f"{left} {word} {self._subquery(values[0], scope)}"
+        advice.check_constants(values, scope)
         for value in values:
-            _expect_constant(value)
+            constants.expect(value)
         values = [_compared(value, node.this, scope) for value in values]
         return f"{left} {word} ({self.list(values, scope)})"
 
@@ -186,10 +191,14 @@ class Expressions:
         expect_only(node, "this", "expressions")
         if node.name.lower() == "exists":
             return self._exists(children(node), scope)
+        if node.name.lower() == "dayname" and len(children(node)) == 1:
+            return f"dateName('weekday', {self.list(children(node), scope)})"
         name = _function(node.name)
         if paths.is_path(node):
             return self._path(node, scope)
         arguments = children(node)
+        advice.check_level(name, arguments)
+        advice.check_call(name, arguments, scope)
         if name == "JSONExtractKeys" and len(arguments) == 1:
             owner = paths.owner_of(arguments[0], scope)
             if owner is not None and (names := owner.names()):
@@ -205,9 +214,10 @@ class Expressions:
         expect_only(node, "this", "expressions", "params")
         name = _function(str(node.this))
         for value in children(node):
-            _expect_constant(value)
-        constants = self.list(children(node), scope)
-        return f"{name}({constants})({self._arguments(name, children(node, 'params'), scope)})"
+            constants.expect(value)
+        levels = self.list(children(node), scope)
+        advice.check_call(name, children(node, "params"), scope)
+        return f"{name}({levels})({self._arguments(name, children(node, 'params'), scope)})"
 
     def _arguments(self, name: str, nodes: list[Node], scope: Scope) -> str:
         nodes = _without_star(name, nodes)
@@ -216,7 +226,8 @@ class Expressions:
             *values, kind = nodes or [exp.Null()]
             if not (isinstance(kind, exp.Literal) and kind.is_string):
                 raise Refusal(f"The last argument of {name} is a type, in quotes.", name)
-            return ", ".join((*self._each(values, scope), quoting.string(types.parse(kind.name))))
+            written = quoting.string(_type(name, kind.name))
+            return ", ".join((*self._each(values, scope), written))
         written = self._each(nodes, scope)
         if name.startswith("to") and name.endswith(_OF_TEXT) and paths.typed(nodes[0], scope):
             written[0] = f"toString({written[0]})"
@@ -317,6 +328,16 @@ def _narrowed(name: str, nodes: list[Node], scope: Scope) -> list[Node]:
     return [exp.column(*names), *nodes[1:]]
 
 
+def _type(name: str, kind: str) -> str:
+    try:
+        return types.parse(kind)
+    except Refusal as refusal:
+        if not name.startswith("JSONExtract"):
+            raise
+        sentence = f"The last argument of {name} is a type: {name}(…, 'String'). {refusal.sentence}"
+        raise Refusal(sentence, name) from None
+
+
 def _is_all(term: Node) -> bool:
     column: Any = term.this
     return isinstance(column, exp.Column) and column.sql() == "ALL"
@@ -341,34 +362,13 @@ def _is_word(node: exp.Column) -> bool:
 
 def _function(name: str) -> str:
     known = functions.canonical(name)
+    if known is None and (instead := functions.instead_of(name)):
+        raise Refusal(f"The function {name[:60]}() is not available; {instead}", name)
     if known is None:
         like = functions.similar(name)
         hint = f" Did you mean {like}()?" if like else " docs/sql.md lists those that are."
         raise Refusal(f"The function {name[:60]}() is not available.{hint}", name)
     return known
-
-
-def _expect_constant(node: Node) -> None:
-    """Numbers, texts, tuples and arrays of them, parameters, and dates made from a text."""
-    if isinstance(node, _CONSTANTS):
-        return
-    inner = children(node)
-    if isinstance(node, exp.Neg | exp.Paren):
-        inner = [node.this]
-    elif isinstance(node, exp.Anonymous):
-        if functions.canonical(node.name) not in _CONSTANT_CALLS:
-            raise _not_constant(node)
-    elif not isinstance(node, exp.Tuple | exp.Array):
-        raise _not_constant(node)
-    for each in inner:
-        _expect_constant(each)
-
-
-def _not_constant(node: Node) -> Refusal:
-    return Refusal(
-        "Only constants may stand here; right of IN also a subquery: IN (SELECT … FROM …).",
-        text_of(node),
-    )
 
 
 def _bound(node: Node, key: str) -> str:
@@ -383,7 +383,11 @@ def _bound(node: Node, key: str) -> str:
     if value == "UNBOUNDED":
         return f"UNBOUNDED {side}"
     if not isinstance(value, exp.Literal) or value.is_string:
-        raise Refusal("A window's frame is bounded by numbers.", "BETWEEN")
+        raise Refusal(
+            "A window's frame is bounded by numbers; for time, ORDER BY toUnixTimestamp(timestamp) "
+            "RANGE BETWEEN 3600 PRECEDING AND CURRENT ROW is an hour.",
+            "BETWEEN",
+        )
     return f"{_number(value)} {side}"
 
 

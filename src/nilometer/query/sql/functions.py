@@ -20,7 +20,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
         ),
         "Conditions and nulls": (
             "if multiIf caseWithExpression coalesce ifNull nullIf isNull isNotNull isZeroOrNull "
-            "assumeNotNull toNullable greatest least clamp transform"
+            "assumeNotNull toNullable greatest least clamp transform grouping"
         ),
         "Arithmetic": (
             "plus minus multiply divide intDiv intDivOrZero intDivOrNull modulo moduloOrZero "
@@ -196,6 +196,17 @@ ALIASES: dict[str, str] = {
     }.items()
     for alias in aliases.split()
 }  # fmt: skip
+# Names of other dialects that mean the same as a function above, written as that.
+SYNONYMS: dict[str, str] = {"nvl": "ifNull"}
+_INSTEAD = {
+    "arrayreduce": "call what it would: arraySum(), arrayMax(), arrayUniq(), arrayFold() …",
+    "initializeaggregation": "aggregate a subquery.",
+    "neighbor": "write lagInFrame(x) OVER (ORDER BY …), or leadInFrame().",
+    "printf": "write format(), or toString(round(x, 2)).",
+    "rownumberinallblocks": "write row_number() OVER ().",
+    "runningaccumulate": "write sum(x) OVER (ORDER BY …).",
+    "runningdifference": "write x - lagInFrame(x) OVER (ORDER BY …).",
+}
 # What does here what another dialect's function, unknown to the engine, does there.
 _ELSEWHERE = {
     foreign: ours
@@ -211,7 +222,6 @@ _ELSEWHERE = {
         "groupConcat": "listagg",
         "has": "array_contains",
         "if": "iif iff",
-        "ifNull": "nvl",
         "length": "len array_length array_size",
         "match": "regexp_like regexp_contains",
         "max": "bool_or logical_or",
@@ -261,7 +271,25 @@ _MOST_COMBINATORS = 4
 def canonical(name: str) -> str | None:
     """The allowed function of this name, in any letter case; None when there is none."""
     known = name if name in _EXACT else _FOLDED.get(name.lower())
-    return ALIASES.get(known, known) if known else _combined(name)
+    if known is None:
+        return SYNONYMS.get(name.lower()) or _combined(name)
+    return ALIASES.get(known, known)
+
+
+def base(name: str) -> str:
+    """An allowed function's name without what may follow an aggregate's."""
+    if name in _EXACT:
+        return name
+    found = next((each for each in COMBINATORS if name.endswith(each)), None)
+    return base(name[: -len(found)]) if found else name
+
+
+def instead_of(name: str) -> str | None:
+    """For a function that is left out on purpose, what to write."""
+    folded = name.lower()
+    if folded.endswith(("state", "merge")) and _combined(f"{name[:-5]}If"):
+        return "states are not: aggregate, and aggregate that again in a query around it."
+    return _INSTEAD.get(folded)
 
 
 def is_niladic(name: str) -> bool:

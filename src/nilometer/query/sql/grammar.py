@@ -40,6 +40,9 @@ _KEYWORDS = {
     *("!=", "->", "::", "<=", "<=>", "<>", ">=", "==", "||"),
 }
 
+# Words besides that no column may be called.
+_RESERVED = frozenset({"CASE", "WHEN", "END", "USING"})
+
 
 # Where a node's meta has its text.
 TEXT = "text"
@@ -121,6 +124,12 @@ class _Dialect(ClickHouse):
             word: kind for word, kind in ClickHouse.Tokenizer.KEYWORDS.items() if word in _KEYWORDS
         }
 
+    # A bare UNION drops duplicates, as in the standard; the engine's own default is to refuse it.
+    SET_OP_DISTINCT_BY_DEFAULT = {  # noqa: RUF012  (the base says what it is)
+        **ClickHouse.SET_OP_DISTINCT_BY_DEFAULT,
+        exp.Union: True,
+    }
+
     Parser = _Parser
 
 
@@ -134,12 +143,19 @@ def parse(canonical: str) -> exp.Query:
     try:
         trees = _dialect.parse(canonical)
     except (errors.SqlglotError, RecursionError) as error:
-        raise Refusal(
-            "Something in this query is not supported; docs/sql.md says what is.", _word_of(error)
-        ) from None
+        raise _unreadable(_word_of(error)) from None
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
         raise Refusal("Only a SELECT may be sent.")
     return trees[0]
+
+
+def _unreadable(word: str | None) -> Refusal:
+    sentence = "Something in this query is not supported; docs/sql.md says what is."
+    if word and word.upper() in _KEYWORDS | _RESERVED:
+        sentence = (
+            f"{word} is a word of SQL and cannot stand here; a column of that name needs another."
+        )
+    return Refusal(sentence, word)
 
 
 def _word_of(error: Exception) -> str | None:

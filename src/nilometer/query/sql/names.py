@@ -62,6 +62,12 @@ def aliases(select: exp.Select) -> frozenset[str]:
     return frozenset(each.alias for each in _named(select))
 
 
+def renamed(select: exp.Select) -> frozenset[str]:
+    """The names that the SELECT gives to something else than a column."""
+    columns = exp.Column | exp.Identifier | exp.Dot
+    return frozenset(each.alias for each in _named(select) if not isinstance(each.this, columns))
+
+
 def certain(select: exp.Select, given: Mapping[str, Node]) -> frozenset[str]:
     """The names of the SELECT's own columns, of these, that do not refer to themselves: there the
     engine would look further for the name, and come to a function."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from nilometer.query.sql.functions import AGGREGATES, ALIASES, COMBINATORS, FUNCTIONS
+from nilometer.query.sql.functions import (
+    AGGREGATES,
+    ALIASES,
+    COMBINATORS,
+    FUNCTIONS,
+    SYNONYMS,
+)
 from nilometer.query.sql.tables import TABLES, VirtualTable
 
 
@@ -16,7 +22,9 @@ def functions() -> str:
     suffixes = ", ".join(f"`-{name}`" for name in COMBINATORS)
     groups = {**FUNCTIONS, "Aggregates": AGGREGATES}
     listed = [f"**{group}**: {' '.join(f'`{name}`' for name in groups[group])}" for group in groups]
-    second = " ".join(f"`{alias}`" for alias in sorted(ALIASES, key=str.lower))
+    second = " ".join(
+        f"`{alias}`" for alias in sorted({*ALIASES, *SYNONYMS, "dayName"}, key=str.lower)
+    )
     return "\n\n".join(
         [*listed, f"Aggregates also with {suffixes}.", f"Second names of some of them: {second}."]
     )

@@ -82,6 +82,22 @@ def json_name(node: Node, scope: Scope) -> str | None:
     return None if name == _JSON or name in scope.aliases else name
 
 
+def is_json(node: Node, scope: Scope) -> bool:
+    """Whether a path reads a value in JSON, which is a text."""
+    if not is_path(node):
+        return False
+    root, steps = _steps(node)
+    if root is not None or not _is_json(steps, _column_length(steps, scope), scope):
+        return False
+    return not typed(node, scope)
+
+
+def text(node: Node) -> str:
+    """A path as it may have been written."""
+    _, steps = _steps(node)
+    return ".".join(name for step in steps if (name := _key(step)))
+
+
 def typed(node: Node, scope: Scope) -> bool:
     """Whether a path reads a typed column instead of `properties`."""
     owner, steps = _owned(node, scope)

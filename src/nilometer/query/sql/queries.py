@@ -108,11 +108,11 @@ class SqlQueries:
             canonical = _canonical(sandbox, sql)
             query = _compiled(sql, canonical, project_id, values, limits.EXPORT)
             if not in_blocks:
-                with _explained(sql):
+                with _explained(sql, query.renamed):
                     query = narrowing.narrowed(sandbox, query)
                 yield _run(sandbox, sql, query, name)
                 return
-            with _explained(sql):
+            with _explained(sql, query.renamed):
                 blocks = sandbox.stream(query.sql, name, query.parameters)
                 with contextlib.closing(blocks):
                     any_rows = yield from _without_headers(blocks, header)
@@ -153,16 +153,16 @@ def _compiled(
 
 
 def _run(sandbox: Sandbox, sql: str, query: Compiled, output: str) -> bytes:
-    with _explained(sql):
+    with _explained(sql, query.renamed):
         return sandbox.read(query.sql, output, query.parameters)
 
 
 @contextlib.contextmanager
-def _explained(sql: str) -> Generator[None]:
+def _explained(sql: str, renamed: frozenset[str]) -> Generator[None]:
     try:
         yield
     except EngineFault as fault:
-        raise errors.of_run(sql, fault) from None
+        raise errors.of_run(sql, fault, renamed) from None
 
 
 def _without_headers(blocks: Iterator[bytes], lines: int) -> Generator[bytes, None, bool]:

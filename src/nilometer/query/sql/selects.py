@@ -47,12 +47,14 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A query that may run: its SQL, the parameters to bind, and the rows that it is for."""
+    """A query that may run: its SQL, the parameters to bind, and the rows that it is for.
+    `renamed` are columns of its tables whose name it gives to an expression of its own."""
 
     sql: str
     parameters: Mapping[str, Any]
     limit: int
     offset: int
+    renamed: frozenset[str] = frozenset()
 
 
 def compiled(query: exp.Query, project_id: int, values: Mapping[str, Any], rows: Rows) -> Compiled:
@@ -73,6 +75,7 @@ class Queries:
         self._sources = Sources(project_id, self.write, self.outputs, self._expressions)
         # What is known of each query, by its node: all of it is asked when its columns are.
         self._opened: dict[int, Scope] = {}
+        self._renamed: set[str] = set()
 
     def outermost(self, given: exp.Query, rows: Rows) -> Compiled:
         """The whole query, with its LIMIT replaced."""
@@ -88,7 +91,7 @@ class Queries:
             sql = f"SELECT * FROM ({self.write(query, Scope())})"  # noqa: S608  (written anew)
         asked = min(rows.default if limit is None else limit, rows.most)
         sql = f"{sql} LIMIT {asked + rows.extra:d} OFFSET {offset:d}"
-        return Compiled(sql, self._parameters.used, asked, offset)
+        return Compiled(sql, self._parameters.used, asked, offset, frozenset(self._renamed))
 
     def write(self, given: exp.Query, scope: Scope) -> str:
         """A query as SQL. Raises Refusal."""
@@ -134,6 +137,7 @@ class Queries:
             raise Refusal("The query is nested too deeply.")
         below, scalars = self._with(select, scope)
         within = self._sources.beside(select, below)
+        self._renamed |= names.renamed(select) & within.from_columns
         given = {name: each for each in children(select) if (name := _name(each, within))}
         own = names.certain(select, given | {each.alias: each.this for each, _ in scalars})
         known = names.aliases(select) | given.keys()

@@ -22,6 +22,8 @@ _CLAUSES = {
     "limit_options": "WITH TIES is not available.",
     "db": "Tables have no database; name one of events, ai_events, calls, traces, sessions.",
     "totals": "WITH TOTALS is not available; WITH ROLLUP is.",
+    "interpolate": "INTERPOLATE is not available; what WITH FILL adds is 0, '' or NULL: replace it "
+    "in a query around this one.",
     "replace": "* REPLACE is not available; list the columns.",
 }
 
@@ -44,6 +46,7 @@ _WORDS = {
     "global_": "GLOBAL",
     "recursive": "RECURSIVE",
     "totals": "TOTALS",
+    "interpolate": "INTERPOLATE",
     "replace": "REPLACE",
 }
 

@@ -19,7 +19,29 @@ _WITHOUT_ARGUMENTS = frozenset(_PLAIN.split())
 _OF_TYPES = {"Nullable": 1, "LowCardinality": 1, "Array": 1, "Map": 2, "Tuple": 64}
 _VALUED = "Decimal Decimal32 Decimal64 Decimal128 Decimal256 FixedString DateTime DateTime64"
 _OF_VALUES = frozenset(_VALUED.split())
-_NAMES = {name.lower(): name for name in (*_WITHOUT_ARGUMENTS, *_OF_TYPES, *_OF_VALUES)}
+# Standard SQL's names, as the engine takes them (`system.data_type_families`).
+_STANDARD: dict[str, str] = {
+    name: kind
+    for kind, names in {
+        "Int8": "tinyint",
+        "Int16": "smallint",
+        "Int32": "int integer mediumint",
+        "Int64": "bigint",
+        "Float32": "float real",
+        "Float64": "double",
+        "String": "varchar char text",
+        "Bool": "boolean",
+        "Decimal": "numeric dec",
+        "DateTime": "timestamp",
+    }.items()
+    for name in names.split()
+}
+_NAMES = _STANDARD | {name.lower(): name for name in (*_WITHOUT_ARGUMENTS, *_OF_TYPES, *_OF_VALUES)}
+# Two words, and a length that means nothing.
+_SPELLED = (
+    (re.compile(r"\bdouble\s+precision\b", re.IGNORECASE), "double"),
+    (re.compile(r"\b(varchar|char)\s*\(\s*\d{1,9}\s*\)", re.IGNORECASE), r"\1"),
+)
 _TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d{1,3}|'[\w/+-]{0,40}'|[(),])", re.ASCII)
 _DEEPEST = 8
 _LONGEST = 1000
@@ -27,7 +49,10 @@ _LONGEST = 1000
 
 def parse(text: str) -> str:
     """The type in its canonical form. Raises Refusal."""
-    tokens = _tokens(text)
+    spelled = text[: _LONGEST + 1]
+    for pattern, plain in _SPELLED:
+        spelled = pattern.sub(plain, spelled)
+    tokens = _tokens(spelled)
     parser = _Types(tokens)
     written = parser.type(0)
     if parser.peek() is not None:
