@@ -20,7 +20,10 @@ _LOGGING = """<Configuration status="WARN">
   <Appenders>
     <Console name="out"><PatternLayout pattern="%d{ISO8601} %p %c{1}: %m%n"/></Console>
   </Appenders>
-  <Loggers><Root level="warn"><AppenderRef ref="out"/></Root></Loggers>
+  <Loggers>
+    <Root level="warn"><AppenderRef ref="out"/></Root>
+    <Logger name="kafka.server.KafkaRaftServer" level="info"/>
+  </Loggers>
 </Configuration>
 """
 # ApiVersions, version 0, correlation 1, no client name: the first request of every client.
@@ -142,6 +145,9 @@ class KafkaServer(Server):
         self.process.launch(self._java("384m", "kafka.Kafka", properties))
 
     def healthy(self) -> bool:
+        """It answers a little before the controller gives it partitions, so its log is asked too."""
+        if self.running and not self.process.said("Kafka Server started"):
+            return False
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
                 connection.sendall(_API_VERSIONS)

@@ -16,6 +16,10 @@ from pathlib import Path
 _launched: list[subprocess.Popen[bytes]] = []
 
 
+# Stands in a log before what each launch says.
+_LAUNCH = b"--- launched\n"
+
+
 class ServerError(Exception):
     """A server that cannot be started or stopped; the sentence says why and what to do."""
 
@@ -81,6 +85,8 @@ class ServerProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         group = pwd.getpwnam(user).pw_gid if user else None
         with self.log.open("ab") as log:
+            log.write(_LAUNCH)
+            log.flush()
             self._child = subprocess.Popen(
                 [str(part) for part in command],
                 env=os.environ | dict(environment or {}),
@@ -157,6 +163,10 @@ class ServerProcess:
         if self._child is not None and self._child.poll() is None:
             return False
         return all(started is None or started_at(pid) != started for pid, started in family)
+
+    def said(self, text: str) -> bool:
+        """Whether its log has this text since the last launch."""
+        return text.encode() in self.log.read_bytes().rpartition(_LAUNCH)[2]
 
     def tail(self, lines: int = 15) -> str:
         """The last lines of its log."""
