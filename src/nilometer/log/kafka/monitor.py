@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from confluent_kafka import KafkaException
 
+from nilometer.errors import NilometerError
 from nilometer.log.kafka.cluster import Cluster
 from nilometer.log.kafka.connection import error_of, sentence
 from nilometer.log.kafka.lag import LagReader
@@ -82,7 +83,7 @@ class Monitor:
         before = self._state
         try:
             self._state = self._asked()
-        except LogUnavailable as error:
+        except NilometerError as error:
             self._state = replace(before, ready=False, reason=error.detail)
         except Exception as error:
             # A surprise must not end the thread: the state would stay as it is for good.

@@ -81,12 +81,16 @@ class TopicFacts:
 
 
 def describe_topic(cluster: Cluster, name: str) -> TopicFacts | None:
-    """The facts of a topic, None when there is none. Raises LogUnavailable."""
+    """The facts of a topic, None when there is none.
+
+    Raises LogUnavailable when the cluster does not answer, and ConfigurationError when it does not
+    tell: a name that is none, a permission that is missing.
+    """
     try:
         found = cluster.partitions(name)
         return None if found is None else _facts(name, found, cluster.topic_config(name))
     except KafkaException as exception:
-        raise _unavailable(name, error_of(exception)) from exception
+        raise _failure(name, error_of(exception)) from exception
 
 
 def open_topic(cluster: Cluster, plan: TopicPlan) -> TopicFacts:
@@ -155,13 +159,9 @@ def _created(cluster: Cluster, plan: TopicPlan) -> TopicFacts:
         _create(cluster, plan)
     except KafkaException as exception:
         error = error_of(exception)
-        if error.code() in _REFUSALS:
-            raise ConfigurationError(
-                f"the Kafka cluster does not create the topic {plan.name}: {sentence(error)}"
-            ) from exception
         # Another process may have been faster.
         if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise _unavailable(plan.name, error) from exception
+            raise _failure(plan.name, error) from exception
     deadline = time.monotonic() + _CREATION_SECONDS
     while (facts := describe_topic(cluster, plan.name)) is None or facts.leaderless:
         if time.monotonic() > deadline:
@@ -202,5 +202,7 @@ _REFUSALS = frozenset(
 )
 
 
-def _unavailable(name: str, error: KafkaError) -> LogUnavailable:
+def _failure(name: str, error: KafkaError) -> ConfigurationError | LogUnavailable:
+    if error.code() in _REFUSALS:
+        return ConfigurationError(f"Kafka refuses the topic {name}: {sentence(error)}")
     return LogUnavailable(f"Kafka does not tell about the topic {name}: {sentence(error)}")
