@@ -145,7 +145,7 @@ class KafkaServer(Server):
         self.process.launch(self._java("384m", "kafka.Kafka", properties))
 
     def healthy(self) -> bool:
-        """It answers a little before the controller gives it partitions, so its log is asked too."""
+        """It answers a little before it is given partitions, so its log is asked too."""
         if self.running and not self.process.said("Kafka Server started"):
             return False
         try:
