@@ -51,6 +51,14 @@ def test_the_same_values_are_the_same_object(store: BlobStore):
     assert keys.parse_key(name.key) == name
 
 
+def test_a_fresh_pack_is_an_object_of_its_own_every_time(store: BlobStore):
+    first, second = (
+        asyncio.run(store.put_pack(7, EVENT, AT, 30, VALUES, fresh=True)) for _ in range(2)
+    )
+    assert len(objects(store)) == 2
+    assert read(store, first[0].url) == read(store, second[0].url) == VALUES[0].text
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -84,8 +84,11 @@ def test_a_changed_row_is_packed_anew_and_reads_the_same(
     age(store, project)
     dry = remap(dry_run=True)
     assert (dry.changed, len(list(tmp_path.rglob("*.pack")))) == (3, 2)
+    named = {row["packed"] for row in rows.final(store, "events", project)}
     done = remap()
     assert (done.changed, done.skipped) == (3, 0)
+    now_named = {row["packed"] for row in rows.final(store, "events", project)}
+    assert not named & now_named, "a sweep may take the old packs at any instant"
     assert rows.put_back(store, project, blobs)["events"] == fresh
     assert all(row["packed"] != "[]" for row in rows.final(store, "events", project))
     assert remap().changed == 0

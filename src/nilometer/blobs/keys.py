@@ -113,6 +113,11 @@ def new_object_name(
     return ObjectName(day, _uuid(event_id), secrets.token_hex(8))
 
 
+def new_digest() -> str:
+    """What no pack has in place of its digest yet."""
+    return secrets.token_hex(16)
+
+
 def pack_name(
     project_id: int,
     event_id: str,

@@ -158,13 +158,20 @@ class BlobStore:
         accepted_at: int,
         retention_days: int,
         values: Sequence[PackValue],
+        *,
+        fresh: bool = False,
     ) -> tuple[BlobReference, ...]:
         """Store values of events of one project, day of acceptance and retention as one object;
-        otherwise as `put`. `event_id` is the first event's. The same values are the same object,
-        however often they are stored."""
+        otherwise as `put`. `event_id` is the first event's.
+
+        The same values are the same object, however often they are stored. That is for records
+        that wait in the log: the sweeper leaves alone whatever was uploaded since. For any other
+        events the object must be `fresh`, or a sweep could take it for the orphan that it was.
+        """
         digest, encoded = await asyncio.to_thread(packs.encode, values)
+        unique = keys.new_digest() if fresh else digest
         name = keys.pack_name(
-            *(project_id, event_id, accepted_at, retention_days, digest),
+            *(project_id, event_id, accepted_at, retention_days, unique),
             self.default_retention_days,
         )
         try:

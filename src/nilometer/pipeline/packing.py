@@ -77,15 +77,16 @@ class Packer:
         return lines
 
     def rows(self, rows: Sequence[Row]) -> list[Row]:
-        """As `lines`, of rows of the table `events` by column name."""
+        """As `lines`, of rows of the table `events` by column name, whose records do not wait in
+        the log: they get packs of their own each time."""
         if not self._above:
             return list(rows)
         made: list[Row] = []
         for places in _slices(range(len(rows)), [_length(row) for row in rows]):
-            made += self._packed([rows[place] for place in places])
+            made += self._packed([rows[place] for place in places], fresh=True)
         return made
 
-    def _packed(self, rows: Sequence[Row]) -> list[Row]:
+    def _packed(self, rows: Sequence[Row], *, fresh: bool = False) -> list[Row]:
         found = [_Large.of(row, self._above) for row in rows]
         packs: dict[tuple[int, str, int], list[_Large]] = {}
         for large in found:
@@ -93,7 +94,7 @@ class Packer:
                 packs.setdefault(large.belongs, []).append(large)
         if not packs:
             return list(rows)
-        stored = asyncio.run(self._put(list(packs.values())))
+        stored = asyncio.run(self._put(list(packs.values()), fresh=fresh))
         failpoints.hit("after_pack_put")
         values: dict[int, Sequence[BlobReference]] = {}
         for pack, references in zip(packs.values(), stored, strict=True):
@@ -105,7 +106,9 @@ class Packer:
             for row, large in zip(rows, found, strict=True)
         ]
 
-    async def _put(self, packs: Sequence[Sequence[_Large]]) -> list[tuple[BlobReference, ...]]:
+    async def _put(
+        self, packs: Sequence[Sequence[_Large]], *, fresh: bool
+    ) -> list[tuple[BlobReference, ...]]:
         room = asyncio.Semaphore(_PUTS_AT_ONCE)
 
         async def put(pack: Sequence[_Large]) -> tuple[BlobReference, ...]:
@@ -114,6 +117,7 @@ class Packer:
                 references = await self._blobs.put_pack(
                     *(first.row["project_id"], str(first.row["uuid"])),
                     *(first.accepted_at, first.retention_days, values),
+                    fresh=fresh,
                 )
             self._received.inc(sum(reference.size for reference in references))
             self._stored.inc(sum(reference.stored_size for reference in references))
