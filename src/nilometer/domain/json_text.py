@@ -108,16 +108,21 @@ def members(text: str) -> dict[str, str]:
     The text must have been accepted by `loads` and be an object.
     """
     found: dict[str, str] = {}
-    index = skip(text, text.index("{") + 1)
+    index = _value_from(text, text.index("{") + 1)
     while text[index] != "}":
-        key, index = _DECODER.raw_decode(text, index)
-        start = skip(text, skip(text, index) + 1)
-        end = _DECODER.raw_decode(text, start)[1]
+        key, index = _LENIENT_DECODER.raw_decode(text, index)
+        start = _value_from(text, _value_from(text, index) + 1)
+        end = _LENIENT_DECODER.raw_decode(text, start)[1]
         found[key] = text[start:end]
-        index = skip(text, end)
+        index = _value_from(text, end)
         if text[index] == ",":
-            index = skip(text, index + 1)
+            index = _value_from(text, index + 1)
     return found
+
+
+def _value_from(text: str, index: int) -> int:
+    """As `skip`, where something follows: most often there is nothing to skip."""
+    return skip(text, index) if text[index] in _WHITESPACE else index
 
 
 def without_members(text: str, names: Collection[str]) -> str:
