@@ -17,6 +17,7 @@ from bench import (
     footprint,
     large,
     otlp,
+    packed,
     pricing,
     queryable,
     report,
@@ -43,6 +44,7 @@ def main() -> None:
         "sql": lambda: sql.measure(sizes, 20 if options.quick else 120),
         "pricing": pricing.measure,
         "batch": lambda: batch.measure(100 if options.quick else 500),
+        "packed": lambda: packed.measure(20 if options.quick else 100),
         "otlp": lambda: otlp.measure(100 if options.quick else 500),
     }
     chosen = {*options.names, *filter(None, [options.only])} or {*runs}

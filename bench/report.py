@@ -19,6 +19,7 @@ def tables(results: dict[str, Any]) -> str:
             ("sql", _sql),
             ("pricing", _pricing),
             ("batch", _batch),
+            ("packed", _packed),
             ("otlp", _otlp),
         )
         if name in results
@@ -120,6 +121,15 @@ def _batch(result: dict[str, Any]) -> str:
     return (
         f"`/batch` of {result['events_per_request']} events of 2 kB, {result['connections']} "
         f"connections: {result['acknowledged_per_second']:,} events/s durable, "
+        f"{result['queryable_per_second']:,} queryable; acknowledged p50 {result['p50_ms']} ms, "
+        f"p99 {result['p99_ms']} ms."
+    )
+
+
+def _packed(result: dict[str, Any]) -> str:
+    return (
+        f"`/batch` of {result['events_per_request']} events of {result['event_bytes'] // 1000} kB, "
+        f"whose prompts are kept in packs: {result['acknowledged_per_second']:,} events/s durable, "
         f"{result['queryable_per_second']:,} queryable; acknowledged p50 {result['p50_ms']} ms, "
         f"p99 {result['p99_ms']} ms."
     )
