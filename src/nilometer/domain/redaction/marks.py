@@ -28,7 +28,10 @@ def redacted_of(head: Mapping[str, Any]) -> dict[int, dict[str, int]]:
         return {}
     if not isinstance(told, dict):
         raise TypeError("the counts of redaction are another JSON value")
-    return {
-        int(place): {rule: int(count) for rule, count in counts.items()}
-        for place, counts in cast("dict[str, dict[str, Any]]", told).items()
-    }
+    return {int(place): _counts(counts) for place, counts in cast("dict[str, Any]", told).items()}
+
+
+def _counts(told: Any) -> dict[str, int]:
+    if not isinstance(told, dict):
+        raise TypeError("the counts of an event are another JSON value")
+    return {rule: int(count) for rule, count in cast("dict[str, Any]", told).items()}
