@@ -346,6 +346,21 @@ def test_ci_refuses_to_leave_kafka_out() -> None:
     assert "here all must run" in refused.stderr
 
 
+def test_a_command_run_among_the_servers_gives_its_own_exit_code() -> None:
+    assert run("scripts/services", "run", "--", "sh", "-c", "exit 7").returncode == 7
+
+
+def test_a_command_ends_with_what_runs_it() -> None:
+    command = [sys.executable, "-m", "tests.servers", "run", "--", "sh", "-c", "echo up; exec sleep 300"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout
+        assert runner.stdout.readline() == "up\n"
+        (shell,) = descendants(runner.pid)[1:2]
+        runner.terminate()
+        assert runner.wait(60) == 128 + signal.SIGTERM
+        wait_until(lambda: started_at(shell) is None, what="the command's end")
+
+
 def test_the_command_tells_which_run() -> None:
     names = [name for name, kind in shared.KINDS.items() if kind.for_tests]
     told = run("scripts/services", "status", *names)
