@@ -351,14 +351,18 @@ def test_a_command_run_among_the_servers_gives_its_own_exit_code() -> None:
 
 
 def test_a_command_ends_with_what_runs_it() -> None:
-    command = [sys.executable, "-m", "tests.servers", "run", "--", "sh", "-c", "echo up; exec sleep 300"]
+    shell = ["sh", "-c", "echo up; exec sleep 60"]
+    command = [sys.executable, "-m", "tests.servers", "run", "--", *shell]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as runner:
         assert runner.stdout
         assert runner.stdout.readline() == "up\n"
-        (shell,) = descendants(runner.pid)[1:2]
+        (sleeping,) = descendants(runner.pid)[1:2]
         runner.terminate()
-        assert runner.wait(60) == 128 + signal.SIGTERM
-        wait_until(lambda: started_at(shell) is None, what="the command's end")
+        try:
+            assert runner.wait(30) == 128 + signal.SIGTERM
+        finally:
+            runner.kill()
+        wait_until(lambda: started_at(sleeping) is None, what="the command's end")
 
 
 def test_the_command_tells_which_run() -> None:
