@@ -5,11 +5,12 @@ The environment wins over the file."""
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -25,10 +26,51 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 
+class Profile(StrEnum):
+    """Everything in one process and one directory, or on servers that any number share."""
+
+    EMBEDDED = "embedded"
+    DISTRIBUTED = "distributed"
+
+
+class Role(StrEnum):
+    """What a process of the distributed profile does: all of it, or one part that scales alone."""
+
+    ALL = "all"
+    CAPTURE = "capture"
+    WORKER = "worker"
+    API = "api"
+
+
+CAPTURES = frozenset({Role.ALL, Role.CAPTURE})
+WORKS = frozenset({Role.ALL, Role.WORKER})
+READS = frozenset({Role.ALL, Role.API})
+
+
 class Settings(BaseSettings):
     """The settings in effect. Sizes are bytes, durations are seconds unless the name says else."""
 
-    model_config = SettingsConfigDict(env_prefix="NILOMETER_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="NILOMETER_", extra="forbid", frozen=True, populate_by_name=True
+    )
+
+    # profile
+    profile: Profile = Field(
+        Profile.EMBEDDED,
+        description="`embedded`: one process, one data directory. `distributed`: Kafka, "
+        "ClickHouse, PostgreSQL and a shared blob storage.",
+    )
+    role: Role = Field(
+        Role.ALL,
+        description="What this process does, in the distributed profile: `all`, `capture`, "
+        "`worker` or `api`.",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("NILOMETER_DATABASE_URL", "DATABASE_URL"),
+        description="The PostgreSQL of the distributed profile: "
+        "postgresql://user:password@host:5432/database. DATABASE_URL is read too.",
+    )
 
     # serve
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -169,6 +211,74 @@ class Settings(BaseSettings):
         200, gt=0, description="Recent events over which that share is taken."
     )
 
+    # kafka
+    kafka_bootstrap_servers: str | None = Field(
+        None,
+        validation_alias=AliasChoices(
+            "NILOMETER_KAFKA_BOOTSTRAP_SERVERS", "KAFKA_BOOTSTRAP_SERVERS"
+        ),
+        description="Brokers of the distributed profile: host:port, more after commas. "
+        "KAFKA_BOOTSTRAP_SERVERS is read too.",
+    )
+    kafka_topic: str = Field(
+        "nilometer",
+        pattern=r"^[A-Za-z0-9._-]{1,200}$",
+        description="The topic of the log; its groups begin with it.",
+    )
+    kafka_partitions: int = Field(
+        64, gt=0, le=1000, description="Of a topic that is created; bounds the workers, for good."
+    )
+    kafka_replication_factor: int = Field(3, gt=0, le=9, description="Of a topic that is created.")
+    kafka_min_insync_replicas: int = Field(
+        2, gt=0, le=9, description="Copies that exist of each record that was acknowledged."
+    )
+    kafka_allow_single_replica: bool = Field(
+        False,
+        description="Take a topic with fewer than two copies of a record, for trials: losing one "
+        "disk then loses what was acknowledged.",
+    )
+    kafka_retention_hours: float = Field(
+        168, gt=0, description="Of a topic that is created: how long records are kept."
+    )
+    kafka_max_message_bytes: int = Field(
+        32 * MIB,
+        ge=64 * KIB,
+        le=GIB,
+        description="Of a topic that is created: its largest message, and so the largest request.",
+    )
+    kafka_compression: str = Field(
+        "lz4",
+        pattern="^(none|gzip|snappy|lz4|zstd)$",
+        description="What batches are compressed with: none, gzip, snappy, lz4 or zstd.",
+    )
+    kafka_session_timeout: float = Field(
+        20, ge=6, description="Without a heartbeat for so long a worker's partitions go to others."
+    )
+    kafka_instance_id: str | None = Field(
+        None,
+        description="A name of this worker that stays over restarts: one within the session "
+        "timeout then moves no partition.",
+    )
+    kafka_security_protocol: str = Field(
+        "plaintext",
+        pattern="^(plaintext|ssl|sasl_plaintext|sasl_ssl)$",
+        description="plaintext, ssl, sasl_plaintext or sasl_ssl.",
+    )
+    kafka_sasl_mechanism: str | None = Field(
+        None,
+        pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$",
+        description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
+    )
+    kafka_sasl_username: str | None = Field(None, description="Of SASL.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="Of SASL.")
+    kafka_tls_ca_file: str | None = Field(None, description="Who signed the brokers' certificates.")
+    kafka_tls_certificate_file: str | None = Field(None, description="Our own certificate.")
+    kafka_tls_key_file: str | None = Field(None, description="Its key.")
+    kafka_tls_key_password: SecretStr | None = Field(None, description="That of the key.")
+    kafka_delivery_timeout: float = Field(
+        10, ge=1, description="After so long without an acknowledgement capture answers 503."
+    )
+
     # clickhouse
     clickhouse_url: SecretStr | None = Field(
         None,
@@ -252,9 +362,47 @@ class Settings(BaseSettings):
         return self.blobs_url or (self.data_dir.resolve() / "blobs").as_uri()
 
     @property
-    def database_url(self) -> str:
+    def effective_database_url(self) -> str:
         """Where organizations, projects, keys and dead letters are kept."""
+        if self.distributed and self.database_url is not None:
+            return self.database_url.get_secret_value()
         return "sqlite:///" + quote(str(self.data_dir.resolve() / "nilometer.db"))
+
+    @property
+    def distributed(self) -> bool:
+        """Whether this is the distributed profile."""
+        return self.profile is Profile.DISTRIBUTED
+
+    def check_profile(self) -> None:
+        """Raises ConfigurationError for a configuration that is neither profile."""
+        servers = {
+            "NILOMETER_KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
+            "NILOMETER_DATABASE_URL": self.database_url,
+            "NILOMETER_CLICKHOUSE_URL": self.clickhouse_url,
+        }
+        if self.distributed:
+            missing = [name for name, value in servers.items() if value is None]
+            if self.blobs_url is None:
+                missing.append("NILOMETER_BLOBS_URL")
+            if missing:
+                raise ConfigurationError(
+                    f"The distributed profile also needs {', '.join(missing)}: nothing of it is "
+                    "kept in a data directory."
+                )
+            return
+        # Without the prefix the names are other programs' too, and say nothing about this one.
+        prefixed = [name for name, value in servers.items() if value and name in os.environ]
+        if prefixed or self.clickhouse_url is not None:
+            named = ", ".join(prefixed) or "NILOMETER_CLICKHOUSE_URL"
+            raise ConfigurationError(
+                f"{named} is of the distributed profile: set NILOMETER_PROFILE=distributed, or "
+                "leave it out."
+            )
+        if self.role is not Role.ALL:
+            raise ConfigurationError(
+                "The embedded profile has one process with every role; "
+                "set NILOMETER_PROFILE=distributed to split them."
+            )
 
     @classmethod
     def settings_customise_sources(
@@ -278,11 +426,18 @@ def origins() -> dict[str, str]:
     in_environment = EnvSettingsSource(Settings)()
 
     def origin(name: str) -> str:
-        if name in in_environment:
+        if not in_environment.keys().isdisjoint(_names(name)):
             return "environment"
         return "file" if name in in_file else "default"
 
     return {name: origin(name) for name in Settings.model_fields}
+
+
+def _names(setting: str) -> set[str]:
+    """What a setting is called in the environment's source: its own name, or an alias."""
+    alias = Settings.model_fields[setting].validation_alias
+    others = alias.choices if isinstance(alias, AliasChoices) else []
+    return {setting, *(name for name in others if isinstance(name, str))}
 
 
 def load(**overrides: Annotated[Any, "settings given on the command line"]) -> Settings:

@@ -108,7 +108,7 @@ def test_with_blob_storage_down_nothing_is_accepted_and_no_event_appears(tmp_pat
 
 def test_the_same_uuid_in_two_projects_is_two_events(tmp_path):
     with running(tmp_path) as server:
-        database = Database(Settings(data_dir=tmp_path).database_url)
+        database = Database(Settings(data_dir=tmp_path).effective_database_url)
         accounts = Accounts(database)
         other = accounts.create_project("other")
         key = accounts.keys.create(

@@ -96,7 +96,7 @@ def _new_keys(data_dir: Path) -> list[str]:
     from nilometer.database.engine import Database
     from nilometer.settings import load
 
-    with closing(Database(load(data_dir=data_dir).database_url)) as database:
+    with closing(Database(load(data_dir=data_dir).effective_database_url)) as database:
         accounts = Accounts(database)
         return [
             accounts.keys.rotate_named(

@@ -34,10 +34,11 @@ def open_accounts(data_dir: Path | None) -> Generator[Accounts]:
     from nilometer.access.accounts import Accounts
     from nilometer.database.engine import Database
 
-    with closing(Database(settings.load(data_dir=data_dir).database_url)) as database:
-        if not database.path.exists():
+    with closing(Database(settings.load(data_dir=data_dir).effective_database_url)) as database:
+        file = database.path
+        if file is not None and not file.exists():
             raise NotFound(
-                f"there is no database in {database.path.parent}; start `nilometer serve` there "
+                f"there is no database in {file.parent}; start `nilometer serve` there "
                 "once, or name its directory with --data-dir"
             )
         yield Accounts(database, Authority(f"operator:{_user()}", socket.gethostname(), None))

@@ -109,6 +109,14 @@ class Database:
                 "the database does not answer: every connection is taken"
             ) from error
 
+    @contextmanager
+    def alone(self, name: str) -> Generator[bool]:
+        """Whether this is the only one, of all processes on this database, that is within a block
+        of this name; False at once where another is. Should the connection break, another may
+        begin before the block has ended."""
+        with self.translated(), self.backend.alone(self.engine, name) as mine:
+            yield mine
+
     def close(self) -> None:
         """Close every connection. A later transaction would open new ones."""
         self.engine.dispose()

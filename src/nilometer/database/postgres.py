@@ -7,6 +7,8 @@ a transaction without it.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,6 +37,7 @@ ANSWER_SECONDS = 40
 # Of the database, so that nothing else in it may use them: "nilo" and what is locked.
 _WRITERS = 0x6E696C6F_00000001
 _MIGRATIONS = 0x6E696C6F_00000002
+_TURNS = 0x6E696C6F
 
 # A server that went away without a word is noticed in half a minute. See
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
@@ -89,6 +92,29 @@ def reason(error: exc.DBAPIError) -> str:
     code: str | None = getattr(error.orig, "sqlstate", None)
     name = type(error.orig).__name__
     return f"{name} ({code})" if code else name
+
+
+@contextmanager
+def alone(engine: Engine, name: str) -> Generator[bool]:
+    """Whether nobody else has this lock. It is the connection's, without a transaction, so that it
+    may be held for hours."""
+    connection = engine.raw_connection()
+    driver = cast("Driver[Any]", connection.driver_connection)
+    driver.autocommit = True
+    key = (_TURNS, name)
+    try:
+        row = driver.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", key).fetchone()
+        mine = bool(row and row[0])
+        yield mine
+        if mine:
+            driver.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", key)
+    except BaseException:
+        connection.invalidate()  # whatever it holds ends with it
+        raise
+    finally:
+        if connection.is_valid:
+            driver.autocommit = False
+        connection.close()
 
 
 def check_migrated(connection: Connection) -> bool:  # noqa: ARG001

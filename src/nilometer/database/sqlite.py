@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import cast
 from urllib.parse import quote
@@ -70,6 +70,12 @@ def is_outage(error: exc.DBAPIError) -> bool:
 def reason(error: exc.DBAPIError) -> str:
     """SQLite's own short text ("database is locked"), which names no value."""
     return str(error.orig)
+
+
+@contextmanager
+def alone(_: Engine, __: str) -> Generator[bool]:
+    """True: the data directory has one process."""
+    yield True
 
 
 def check_migrated(connection: Connection) -> bool:

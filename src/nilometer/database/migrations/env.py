@@ -17,7 +17,7 @@ def run() -> None:
     """Run the command that Alembic was given, in one transaction."""
     database: Database | None = context.config.attributes.get("database")
     if database is None:
-        database = Database(settings.load().database_url)
+        database = Database(settings.load().effective_database_url)
         create(database)
     with migrating(database) as connection:
         context.configure(

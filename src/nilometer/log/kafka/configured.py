@@ -6,6 +6,7 @@ from pydantic import SecretStr
 
 from nilometer.log.kafka.connection import KafkaConnection
 from nilometer.log.kafka.log import KafkaLog
+from nilometer.log.kafka.membership import Membership
 from nilometer.log.kafka.producer import Sending
 from nilometer.log.kafka.topic import TopicPlan
 from nilometer.settings import Settings
@@ -18,7 +19,12 @@ def configured(settings: Settings) -> KafkaLog:
         plan(settings),
         sending=Sending(
             delivery_timeout=settings.kafka_delivery_timeout,
+            compression=settings.kafka_compression,
             max_queued_bytes=settings.max_inflight_bytes,
+        ),
+        membership=Membership(
+            session_timeout=settings.kafka_session_timeout,
+            instance_id=settings.kafka_instance_id,
         ),
     )
 
@@ -47,6 +53,7 @@ def plan(settings: Settings) -> TopicPlan:
         replication_factor=settings.kafka_replication_factor,
         min_insync_replicas=settings.kafka_min_insync_replicas,
         retention_hours=settings.kafka_retention_hours,
+        max_message_bytes=settings.kafka_max_message_bytes,
         allow_single_replica=single,
     )
 

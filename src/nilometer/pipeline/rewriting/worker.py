@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -57,16 +58,19 @@ class RewriteWorker:
         *,
         tombstoned: Tombstoned,
         settle: Callable[[], None],
+        alone: Callable[[], AbstractContextManager[bool]] = lambda: nullcontext(True),
         interval: float = 5,
         pause: float = 0.02,
     ) -> None:
         """`settle` is called before a pass begins: when it returns, whatever the pipeline writes
-        is mapped and priced as this process does it now. Asks `tombstoned` before each page, and
+        is mapped and priced as this process does it now. `alone` says, of several workers, whether
+        it is this one's turn. Asks `tombstoned` before each page, and
         then rests `pause` seconds, because others need the interpreter too."""
         self._rewrites = rewrites
         self._passes = passes
         self._tombstoned = tombstoned
         self._settle = settle
+        self._alone = alone
         self._interval = interval
         self._pause = pause
         self._turns = Turns()
@@ -116,7 +120,9 @@ class RewriteWorker:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.run_once()
+                with self._alone() as mine:
+                    if mine:
+                        self.run_once()
             except NilometerError as error:
                 _log.warning("rewrites wait: %s", error.detail)
             except Exception as error:  # noqa: BLE001  (the thread must not end unseen)

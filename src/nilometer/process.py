@@ -1,0 +1,190 @@
+"""The parts of one process, for its role, built in the order in which data flows."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from contextlib import ExitStack, closing
+from functools import partial
+
+from fastapi import FastAPI
+
+from nilometer import readiness
+from nilometer.access.accounts import Accounts, IssuedKeys
+from nilometer.access.keyring import Keyring
+from nilometer.api import errors as api_errors
+from nilometer.api.app import Services, create_app
+from nilometer.api.health import Check, Health, create_router
+from nilometer.blobs.store import open_store
+from nilometer.capture.app import CaptureApp
+from nilometer.domain import clock
+from nilometer.errors import NilometerError
+from nilometer.foundation import lay
+from nilometer.front import Asgi, front
+from nilometer.observability import metrics
+from nilometer.pipeline.dead_letters import DeadLetters
+from nilometer.pipeline.rewriting.jobs import Rewrites
+from nilometer.settings import CAPTURES, READS, WORKS, Settings
+from nilometer.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+def _nobody() -> None:
+    """What is asked for is found by a worker of another process, within seconds."""
+
+
+class Process:
+    """Every part of this process. Capture is ready when the constructor returns. The store opens
+    beside it: that takes longer, and no acknowledgement waits for it. A role that only captures has
+    no connection to the store."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        with ExitStack() as parts:
+            self._foundation = foundation = lay(settings, parts)
+            self.log, self.store = foundation.log, foundation.store
+            self.accounts = Accounts(foundation.database)
+            self.keyring = parts.enter_context(
+                closing(
+                    Keyring(foundation.database, default_retention_days=settings.retention_days)
+                )
+            )
+            self.dead_letters = DeadLetters(foundation.database)
+            self.rewrites = Rewrites(foundation.database)
+            self.blobs = parts.enter_context(
+                closing(
+                    open_store(
+                        settings.effective_blobs_url,
+                        bucket=settings.blobs_bucket,
+                        s3_endpoint=settings.s3_endpoint,
+                        max_read_bytes=settings.max_blob_read_bytes,
+                        max_waiting_bytes=settings.max_inflight_bytes,
+                        disk_reserve=settings.disk_reserve,
+                        max_put_bytes=settings.max_parts_bytes,
+                    )
+                )
+            )
+            self.capture = self._capture() if settings.role in CAPTURES else None
+            self.worker = self._worker(parts) if settings.role in WORKS else None
+            if self.store is not None:
+                opener = threading.Thread(target=self._open_store, name="open-store", daemon=True)
+                parts.callback(opener.join)
+                parts.callback(self._stopping.set)
+                opener.start()
+            self._parts = parts.pop_all()
+
+    @property
+    def place(self) -> str:
+        """Where the data is, for who started the process."""
+        return self._foundation.place
+
+    def bootstrap(self) -> IssuedKeys | None:
+        """The first start's organization, project and keys; None when there are some."""
+        key = self._settings.bootstrap_personal_key
+        return self.accounts.bootstrap(key.get_secret_value() if key else None)
+
+    def close(self) -> None:
+        """Finish the batch in hand, then close every part, the last built first."""
+        self._parts.close()
+
+    def front(self, capture_port: int | None = None) -> Asgi:
+        """The application of every port; see `nilometer.front`."""
+        api = self._api()
+        api.include_router(create_router(Health(self._checks(), self._refresh_gauges)))
+        if self.capture is None:
+            return api
+        return front(self.capture, self.capture.paths, api, capture_port=capture_port)
+
+    def _capture(self) -> CaptureApp:
+        return CaptureApp(
+            log=self.log, blobs=self.blobs, keyring=self.keyring, settings=self._settings
+        )
+
+    def _worker(self, parts: ExitStack) -> Worker:
+        assert self.store is not None, "a worker has a store"
+        return Worker(
+            self._settings,
+            self._foundation,
+            self.store,
+            blobs=self.blobs,
+            dead_letters=self.dead_letters,
+            rewrites=self.rewrites,
+            parts=parts,
+        )
+
+    def _api(self) -> FastAPI:
+        """The API; of a process without that role, nothing but errors in its shape."""
+        if self._settings.role not in READS or self.store is None:
+            bare = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+            api_errors.install(bare)
+            return bare
+        worker = self.worker
+        api = create_app(
+            Services(
+                accounts=self.accounts,
+                wake_deletions=worker.deletions.wake if worker else _nobody,
+                keyring=self.keyring,
+                store=self.store,
+                blobs=self.blobs,
+                dead_letters=self.dead_letters,
+                rewrites=self.rewrites,
+                wake_rewrites=worker.rewriter.wake if worker else _nobody,
+                log=self.log,
+                pipeline=worker.pipeline if worker else None,
+                settings=self._settings,
+            )
+        )
+        self._parts.callback(api.state.context.close)
+        return api
+
+    def _open_store(self) -> None:
+        """Open the store, however long it takes; then let the worker work."""
+        assert self.store is not None, "there is one to open"
+        attempt = 0
+        while not self._stopping.is_set():
+            try:
+                self.store.open()
+            except NilometerError as error:
+                attempt += 1
+                logger.warning("the store cannot be opened, trying again: %s", error.detail)
+                self._stopping.wait(min(30, 2**attempt) * random.uniform(0.5, 1))  # noqa: S311
+            else:
+                if self.worker is not None:
+                    self.worker.start()
+                return
+
+    def _checks(self) -> dict[str, dict[str, Check]]:
+        """What each role of this process needs, by name."""
+        store = partial(readiness.store_answers, self.store)
+        checks: dict[str, dict[str, Check]] = {}
+        if self.capture is not None:
+            log = partial(readiness.log_accepts, self.log)
+            checks["capture"] = {"log": log, "blobs": self.blobs.probe}
+        if self.worker is not None:
+            runs = partial(readiness.pipeline_runs, self.worker.pipeline)
+            checks["worker"] = {"store": store, "pipeline": runs}
+        if self._settings.role in READS:
+            database = partial(readiness.database_answers, self.dead_letters)
+            checks["api"] = {"store": store, "database": database}
+        return checks
+
+    def _refresh_gauges(self) -> None:
+        state = self.log.state()
+        metrics.LOG_RECORDS.set(state.depth)
+        metrics.LOG_BYTES.set(float("nan") if state.size is None else state.size)
+        now = clock.to_micros(clock.now())
+        for group, lag in state.groups.items():
+            metrics.LOG_LAG.labels(group).set(lag.records)
+            waiting = 0 if lag.oldest_at is None else max(0, now - lag.oldest_at)
+            metrics.LOG_LAG_SECONDS.labels(group).set(waiting / 1e6)
+        try:
+            counts = self.dead_letters.open_counts()
+        except NilometerError as error:
+            logger.warning("dead letters cannot be counted: %s", error.detail)
+            return
+        metrics.DEAD_LETTERS_OPEN.clear()
+        for reason, count in counts.items():
+            metrics.DEAD_LETTERS_OPEN.labels(reason).set(count)

@@ -1,0 +1,135 @@
+"""The parts of a worker: what stores events, maps or prices them again, and deletes."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+
+from nilometer.access.deletion import DeletionWorker, Tombstones
+from nilometer.access.price_overrides import CurrentOverrides, PriceOverrides
+from nilometer.blobs.store import BlobStore
+from nilometer.blobs.sweeper import Sweeper
+from nilometer.clickhouse.erasure import erase_project
+from nilometer.clickhouse.store import Store
+from nilometer.errors import Unavailable
+from nilometer.foundation import Foundation
+from nilometer.live_blobs import LiveBlobs
+from nilometer.pipeline.dead_letters import DeadLetters
+from nilometer.pipeline.packing import Packer
+from nilometer.pipeline.pipeline import Pipeline
+from nilometer.pipeline.rewriting.jobs import Rewrites
+from nilometer.pipeline.rewriting.passes import passes
+from nilometer.pipeline.rewriting.worker import RewriteWorker
+from nilometer.pricing.files import load
+from nilometer.pricing.refreshing import refreshing
+from nilometer.settings import Settings
+
+STORE_GROUP = "store"
+
+# How long the deletion of a project waits for the pipeline's batch under way before it tries later.
+SETTLE_SECONDS = 60.0
+
+
+class Worker:
+    """Built with the store still closed; `start` once it is open. Any number may work beside each
+    other: they share the log's partitions, and take turns at what only one should do."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        foundation: Foundation,
+        store: Store,
+        *,
+        blobs: BlobStore,
+        dead_letters: DeadLetters,
+        rewrites: Rewrites,
+        parts: ExitStack,
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._dead_letters = dead_letters
+        self._rewrites = rewrites
+        database, log = foundation.database, foundation.log
+        file_prices = load(settings.prices_file) if settings.prices_file else ()
+        self._overrides = CurrentOverrides(PriceOverrides(database), file_prices)
+        tombstoned = Tombstones(database).among
+        packer = Packer(blobs, above=settings.pack_above_bytes)
+        self.pipeline = Pipeline(
+            log=log,
+            store=store,
+            dead_letters=dead_letters,
+            group=STORE_GROUP,
+            courtesy=foundation.courtesy,
+            batch_records=settings.pipeline_batch_records,
+            batch_bytes=settings.pipeline_batch_bytes,
+            batch_events=settings.pipeline_batch_events,
+            linger=settings.pipeline_linger,
+            dead_letter_share=settings.dead_letter_share,
+            dead_letter_window=settings.dead_letter_window,
+            tombstoned=tombstoned,
+            overrides_of=self._overrides.of,
+            pack=packer.lines,
+        )
+        self.rewriter = RewriteWorker(
+            rewrites,
+            passes(store, self._overrides.of, blobs, packer),
+            tombstoned=tombstoned,
+            settle=self._settle_prices,
+            alone=lambda: database.alone("rewrites"),
+        )
+        live = LiveBlobs(log=log, group=STORE_GROUP, dead_letters=dead_letters, store=store)
+        self.sweeper = Sweeper(
+            blobs,
+            referenced=live.referenced,
+            caught_up_to=live.caught_up_to,
+            orphan_grace=settings.orphan_grace,
+            interval=settings.sweep_interval,
+            alone=lambda: database.alone("blob sweeps"),
+        )
+        self.deletions = DeletionWorker(
+            database,
+            settle=self._settle_writers,
+            erase={
+                "rows": lambda project, stop: erase_project(store, project, stop),
+                "blobs": self._erase_blobs,
+                "dead_letters": lambda project, _: self._erase_letters(project),
+            },
+        )
+        parts.callback(self.pipeline.stop, settings.shutdown_grace)
+        if settings.prices_refresh:
+            parts.enter_context(refreshing(settings.prices_refresh, settings.prices_url))
+        parts.callback(self.sweeper.stop)
+        parts.callback(self.deletions.stop)
+        parts.callback(self.rewriter.stop)
+
+    def start(self) -> None:
+        """Begin, each part in a thread of its own: the store is open."""
+        self.pipeline.start()
+        self.sweeper.start()
+        self.deletions.start()
+        self.rewriter.start()
+
+    def _settle_writers(self) -> None:
+        """Wait until everything here that writes rows knows of every tombstone of now. Another
+        worker's batch may still be under way: the deletion looks once more, later."""
+        self.pipeline.settle(SETTLE_SECONDS)
+        self.rewriter.settle(SETTLE_SECONDS)
+
+    def _settle_prices(self) -> None:
+        """Wait until the pipeline prices by the overrides of now."""
+        self._overrides.renew()
+        self.pipeline.settle(SETTLE_SECONDS)
+
+    def _erase_letters(self, project_id: int) -> int:
+        """Delete what the database has of a project's content; how many dead letters that were."""
+        self._rewrites.forget(project_id)
+        return self._dead_letters.delete_project(project_id)
+
+    def _erase_blobs(self, project_id: int, stopping: threading.Event) -> int:
+        """Delete a project's blobs and return how many objects there were."""
+        deleted = 0
+        for count in self._blobs.erase_project(project_id):
+            deleted += count
+            if stopping.is_set():
+                raise Unavailable("the blob storage is being closed")
+        return deleted
