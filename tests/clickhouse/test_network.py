@@ -84,6 +84,28 @@ def test_a_batch_that_is_sent_again_is_one_where_the_engine_deduplicates(
         network_store.command("DROP TABLE deduplicating")
 
 
+def test_an_insert_asks_for_its_quorum_and_waits_for_its_end(
+    server: ClickHouseServer, project_id: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Without effect on the fixture, which has no replicas: it is what is sent."""
+    cluster = replace(addressed(server), cluster="main", insert_quorum="auto")
+    with closing(Store(cluster)) as store:
+        store.open()
+        sent: list[dict[str, object]] = []
+        command = store._engine._client.command
+
+        def spy(cmd: str, **options: dict[str, object]) -> object:
+            sent.append(options["settings"])
+            return command(cmd, **options)
+
+        monkeypatch.setattr(store._engine._client, "command", spy)
+        store.insert("event_ids", rows(project_id, 2))
+        store.insert("event_ids", rows(project_id, 2))
+    assert [each["insert_quorum"] for each in sent] == ["auto", "auto"]
+    assert [each["wait_end_of_query"] for each in sent] == [1, 1]
+    assert len({each["insert_deduplication_token"] for each in sent}) == 2
+
+
 def test_a_user_without_definitions_opens_a_store_that_is_up_to_date(
     server: ClickHouseServer, project_id: int
 ):

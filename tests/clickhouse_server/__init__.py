@@ -6,6 +6,6 @@ sessions, users, summaries, error codes, the limits of form fields. Its data is 
 after a restart or a kill.
 
 What it does not prove: replication, Keeper, ON CLUSTER, quorums, real GRANTs, row policies and
-quotas (the engine in process has none: `users` only tells who may read, write and define), TLS,
-the native protocol, and how a real server behaves under load. It buffers what it answers.
+quotas (the engine in process has none: `users` only tells who may read, write and define), the
+native protocol, and how a real server behaves under load. It buffers what it answers.
 """

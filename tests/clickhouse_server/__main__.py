@@ -1,6 +1,7 @@
 """`python -m tests.clickhouse_server --data DIR [--port 8123] [--user name:password:access …]`
 
-Says where it listens on its first line and answers until SIGTERM.
+With `--certificate FILE` it speaks TLS. It says where it listens on its first line and
+answers until SIGTERM.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import ssl
 import sys
 import time
 import uuid
@@ -35,7 +37,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news; anything else is."""
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), (ConnectionError, ssl.SSLError)):
             super().handle_error(request, client_address)
 
 
@@ -124,6 +126,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--certificate", type=Path, help="a PEM file with its key: serve over TLS")
     parser.add_argument("--user", action="append", type=User.parse, default=[])
     return parser.parse_args()
 
@@ -135,6 +138,14 @@ def main() -> None:
     known = arguments.user or [User.parse("default::all")]
     engine = Engine(arguments.data)
     server = _Server((arguments.host, arguments.port), engine, {user.name: user for user in known})
+
+    if arguments.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(arguments.certificate)
+        # The handshake is the handler's: a client that never finishes it holds up nobody.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
 
     def stop(_: int, __: FrameType | None) -> None:
         raise SystemExit

@@ -15,8 +15,9 @@ USERS = ("default:quite-secret:all", "writer:wr1ter's:write", "reader:re@der:rea
 class ClickHouseServer:
     """One process of the fixture over a directory, on a port that stays its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, certificate: Path | None = None) -> None:
         self.directory = directory
+        self.certificate = certificate
         self.port = 0
         self._process: subprocess.Popen[str] | None = None
 
@@ -26,6 +27,8 @@ class ClickHouseServer:
         command += ["--port", str(self.port)]
         for user in USERS:
             command += ["--user", user]
+        if self.certificate is not None:
+            command += ["--certificate", str(self.certificate)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

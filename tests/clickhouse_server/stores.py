@@ -12,9 +12,9 @@ from tests.clickhouse_server.running import ClickHouseServer
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[ClickHouseServer]:
-    """A server for the length of the block."""
-    server = ClickHouseServer(directory).start()
+def running(directory: Path, certificate: Path | None = None) -> Iterator[ClickHouseServer]:
+    """A server for the length of the block, with a certificate over TLS."""
+    server = ClickHouseServer(directory, certificate).start()
     try:
         yield server
     finally:
