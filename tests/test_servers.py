@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -280,7 +281,8 @@ def test_s3_checks_signatures_and_policies(s3: S3Service, s3_bucket: str) -> Non
         reader.put_object(Bucket=s3_bucket, Key="llma/1/mine", Body=b"")
 
 
-def allowed(call):  # type: ignore[no-untyped-def]
+def allowed(call: Callable[[], Any]) -> Any:
+    """What the call gives; None while it is refused."""
     try:
         return call()
     except ClientError:
