@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nilometer.settings import Settings, load
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import DATABASES, PASSWORD, USER, PostgresServer
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
@@ -111,6 +112,22 @@ def test_servers_and_roles_have_the_same_passwords(product: dict[str, Any]) -> N
     assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == "for-postgres"
     assert services["clickhouse"]["environment"]["CLICKHOUSE_PASSWORD"] == "for-ch"
     assert ":for-postgres@" in services["api"]["environment"]["DATABASE_URL"]
+
+
+@pytest.mark.parametrize("role", ["capture", "worker", "api"])
+def test_the_settings_of_a_role_are_understood(
+    product: dict[str, Any], role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = product["services"][role]["environment"]
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    names = {f"NILOMETER_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in given if name.startswith("NILOMETER_")} <= names
+    settings = load()
+    assert settings.kafka_bootstrap_servers == "kafka:9092"
+    assert settings.kafka_allow_single_replica
+    assert settings.database_url is not None
+    assert "@postgres:5432/" in settings.database_url.get_secret_value()
 
 
 def test_the_image_has_a_python_that_the_project_allows() -> None:
