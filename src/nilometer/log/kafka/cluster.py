@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
-    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka import (
@@ -49,25 +47,22 @@ class Cluster:
 
     def brokers(self) -> int:
         """How many brokers there are."""
-        return len(self._answer(self._admin.describe_cluster(**self._within)).nodes)
+        return len(self._metadata(None).brokers)
 
     def partitions(self, topic: str) -> list[PartitionReplicas] | None:
-        """The partitions of a topic, None when there is none of the name."""
-        # Asked for as plain metadata, a missing topic may be created by the cluster.
-        answers = self._admin.describe_topics(TopicCollection([topic]), **self._within)
-        try:
-            found = self._answer(answers[topic]).partitions
-        except KafkaException as exception:
-            if error_of(exception).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        """The partitions of a topic, None when there is none of the name. Any broker tells."""
+        found = self._metadata(topic).topics[topic]
+        if found.error is not None:
+            if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
-            raise
+            raise KafkaException(found.error)
         return [
-            PartitionReplicas(len(each.replicas), len(each.isr), each.leader is not None)
-            for each in found
+            PartitionReplicas(len(each.replicas), len(each.isrs), each.leader >= 0)
+            for each in found.partitions.values()
         ]
 
     def topic_config(self, topic: str) -> dict[str, str]:
-        """The settings in effect for a topic."""
+        """The settings in effect for a topic. Asked of one certain broker: not for asking often."""
         resource = _admin.ConfigResource(_admin.ResourceType.TOPIC, topic)
         answers = self._admin.describe_configs([resource], **self._within)
         return {name: entry.value for name, entry in self._answer(answers[resource]).items()}
@@ -91,23 +86,24 @@ class Cluster:
         return self._offsets(topic, partitions, _admin.OffsetSpec.latest())
 
     def groups(self, prefix: str) -> list[str]:
-        """The ids of the groups that begin so."""
+        """The ids of the groups that begin so, of the brokers that answer. Asks all of them, and so
+        takes its whole time when one is away."""
         found = self._answer(self._admin.list_consumer_groups(**self._within)).valid
         return sorted(each.group_id for each in found if each.group_id.startswith(prefix))
-
-    def committed(self, group_id: str, topic: str) -> dict[int, int]:
-        """The offsets that a group has committed."""
-        asked = ConsumerGroupTopicPartitions(group_id)
-        answers = self._admin.list_consumer_group_offsets([asked], **self._within)
-        return {
-            each.partition: each.offset
-            for each in self._answer(answers[group_id]).topic_partitions
-            if each.topic == topic and each.offset >= 0
-        }
 
     def pass_on_log_lines(self) -> None:
         """Give the library's log lines to `logging`, and note its errors."""
         self._admin.poll(0)
+
+    def _metadata(self, topic: str | None) -> Any:
+        try:
+            found = self._admin.list_topics(topic, timeout=self._timeout)
+        except KafkaException as exception:
+            if error_of(exception).code() in _UNANSWERED:
+                raise self._unanswered() from exception
+            raise
+        self._trouble = None
+        return found
 
     @property
     def _within(self) -> dict[str, float]:

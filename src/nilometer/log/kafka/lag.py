@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from nilometer.log.append_times import AppendTimes
 from nilometer.log.kafka.cluster import Cluster
@@ -15,6 +15,7 @@ from nilometer.log.port import Lag
 
 _PEEK_EVERY = 10.0
 _PEEK_SECONDS = 2.0
+_ASK_SECONDS = 5.0
 _STEP = 2_000_000  # microseconds
 _TIMES_PER_PARTITION = 512
 
@@ -45,7 +46,8 @@ class LagReader:
         self._cluster = cluster
         self._topic = topic
         self._times: dict[int, AppendTimes] = {}
-        self._oldest = _OldestTimes(connection, topic)
+        self._connection = connection
+        self._views: dict[str, _GroupView] = {}
 
     def holdings(self, partitions: int) -> Holdings:
         """What the topic holds. Raises KafkaException."""
@@ -64,7 +66,7 @@ class LagReader:
     def lag(self, group_id: str, holdings: Holdings) -> Lag:
         """How far a group is behind; one that has committed nothing begins at the first record.
         Raises KafkaException."""
-        committed = self._cluster.committed(group_id, self._topic)
+        committed = self._view(group_id).committed(holdings.starts)
         positions = {
             partition: max(committed.get(partition, start), start)
             for partition, start in holdings.starts.items()
@@ -78,8 +80,14 @@ class LagReader:
         return Lag(records, self._oldest_at(group_id, behind))
 
     def close(self) -> None:
-        """Release the connection that looked at single records."""
-        self._oldest.close()
+        """Release the connections."""
+        for view in self._views.values():
+            view.close()
+
+    def _view(self, group_id: str) -> _GroupView:
+        if group_id not in self._views:
+            self._views[group_id] = _GroupView(self._connection, self._topic, group_id)
+        return self._views[group_id]
 
     def _oldest_at(self, group_id: str, behind: Mapping[int, int]) -> int | None:
         times: list[int] = []
@@ -91,65 +99,72 @@ class LagReader:
             else:
                 times.append(at)
         if before:
-            oldest = self._oldest.of(group_id, before)
+            oldest = self._view(group_id).oldest_at(before)
             if oldest is None:
                 return None
             times.append(oldest)
         return min(times, default=None)
 
 
-class _OldestTimes:
-    """Looks at the records that groups stand at, now and then: their time stamps.
+class _GroupView:
+    """Looks at one group without joining it.
 
-    Between two looks a group's time is that of the look before, which is early and never late.
+    By a consumer's client: the admin client of librdkafka 2.16 ends the process when it asks for a
+    group's offsets while the group's coordinator changes (seen, in `rd_kafka_handle_OffsetFetch`).
     """
 
-    def __init__(self, connection: KafkaConnection, topic: str) -> None:
-        self._connection = connection
+    def __init__(self, connection: KafkaConnection, topic: str, group_id: str) -> None:
         self._topic = topic
-        self._known: dict[str, tuple[float, int]] = {}
-        self._client: Consumer | None = None
+        self._known: tuple[float, int] | None = None
+        options = {
+            **connection.options(),
+            "group.id": group_id,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "queued.max.messages.kbytes": 4096,
+            "queued.min.messages": 1,
+        }
+        self._client = Consumer(options, logger=client_logger)
 
-    def of(self, group_id: str, places: Mapping[int, int]) -> int | None:
-        """The append time of the oldest of these records; None when it cannot be told."""
-        known = self._known.get(group_id)
+    def committed(self, partitions: Iterable[int]) -> _Offsets:
+        """The offsets that the group has committed. Raises KafkaException."""
+        asked = [TopicPartition(self._topic, number) for number in partitions]
+        found = self._client.committed(asked, timeout=_ASK_SECONDS)
+        failed = next((each.error for each in found if each.error), None)
+        if failed is not None:
+            raise KafkaException(failed)
+        return {each.partition: each.offset for each in found if each.offset >= 0}
+
+    def oldest_at(self, places: Mapping[int, int]) -> int | None:
+        """The append time of the oldest of these records, by its time stamp; None when it cannot
+        be told. Looked at now and then: in between, the time of the look before, which is early
+        and never late."""
+        known = self._known
         if known is not None and time.monotonic() - known[0] < _PEEK_EVERY:
             return known[1]
         stamps = self._look(places)
         if len(stamps) < len(places):
             return known[1] if known else None
         oldest = min(stamps.values())
-        self._known[group_id] = time.monotonic(), oldest
+        self._known = time.monotonic(), oldest
         return oldest
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
+        self._client.close()
 
     def _look(self, places: Mapping[int, int]) -> _Offsets:
-        client = self._client = self._client or self._connect()
+        client = self._client
         client.assign([TopicPartition(self._topic, number, at) for number, at in places.items()])
         stamps: _Offsets = {}
         deadline = time.monotonic() + _PEEK_SECONDS
         while len(stamps) < len(places) and time.monotonic() < deadline:
             for message in client.consume(len(places), 0.1):
-                self._note(message, stamps)
+                _note(message, stamps)
         client.unassign()
         return stamps
 
-    @staticmethod
-    def _note(message: Message, stamps: _Offsets) -> None:
-        partition = message.partition()
-        if message.error() is None and partition is not None:
-            stamps.setdefault(partition, message.timestamp()[1] * 1000)
 
-    def _connect(self) -> Consumer:
-        options = {
-            **self._connection.options(),
-            "group.id": f"{self._topic}.looking",  # asked for by the library; nothing joins it
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "queued.max.messages.kbytes": 4096,
-            "queued.min.messages": 1,
-        }
-        return Consumer(options, logger=client_logger)
+def _note(message: Message, stamps: _Offsets) -> None:
+    partition = message.partition()
+    if message.error() is None and partition is not None:
+        stamps.setdefault(partition, message.timestamp()[1] * 1000)

@@ -58,7 +58,7 @@ class KafkaLog:
         self._monitor = Monitor(
             cluster,
             LagReader(cluster, connection, plan.name),
-            topic=plan.name,
+            facts=self.facts,
             group_prefix=self._prefix,
             interval=state_interval,
         )
@@ -105,6 +105,7 @@ class KafkaLog:
                 )
             )
             self._consumers.append(consumer)
+            self._monitor.watch(self._prefix + group)
             return consumer
 
     def state(self) -> LogState:

@@ -9,14 +9,15 @@ from dataclasses import replace
 
 from confluent_kafka import KafkaException
 
-from nilometer.errors import NilometerError
-from nilometer.log.kafka.cluster import Cluster
+from nilometer.log.kafka.cluster import Cluster, PartitionReplicas
 from nilometer.log.kafka.connection import error_of, sentence
 from nilometer.log.kafka.lag import LagReader
-from nilometer.log.kafka.topic import TopicFacts, describe_topic
+from nilometer.log.kafka.topic import TopicFacts
 from nilometer.log.port import Lag, LogState, LogUnavailable
 
 logger = logging.getLogger(__name__)
+
+_LIST_EVERY = 30.0
 
 
 class Monitor:
@@ -31,19 +32,26 @@ class Monitor:
         cluster: Cluster,
         lags: LagReader,
         *,
-        topic: str,
+        facts: TopicFacts,
         group_prefix: str,
         interval: float,
     ) -> None:
+        self._facts = facts
         self._cluster = cluster
         self._lags = lags
-        self._topic = topic
+        self._topic = facts.name
+        self._groups: set[str] = set()
+        self._listed_at = -_LIST_EVERY
         self._prefix = group_prefix
         self._interval = interval
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._state = LogState(ready=True, reason="", depth=0, size=None, as_of=0)
         self._thread = threading.Thread(target=self._run, name="kafka-monitor", daemon=True)
+
+    def watch(self, group_id: str) -> None:
+        """A group of this process: known before it is asked for."""
+        self._groups.add(group_id)
 
     @property
     def state(self) -> LogState:
@@ -83,23 +91,25 @@ class Monitor:
         before = self._state
         try:
             self._state = self._asked()
-        except NilometerError as error:
-            self._state = replace(before, ready=False, reason=error.detail)
         except Exception as error:
             # A surprise must not end the thread: the state would stay as it is for good.
             logger.exception("the state of the Kafka topic %s is unknown", self._topic)
             self._state = replace(before, ready=False, reason=f"unknown: {type(error).__name__}")
         if before.ready != self._state.ready:
-            logger.warning("the log on Kafka %s", self._state.reason or "takes records again")
+            logger.warning("the log on Kafka: %s", self._state.reason or "it takes records again")
 
     def _asked(self) -> LogState:
         self._cluster.pass_on_log_lines()
-        facts = describe_topic(self._cluster, self._topic)
-        reason = _why_not(self._topic, facts)
-        if facts is None or reason:
+        try:
+            found = self._cluster.partitions(self._topic)
+        except KafkaException as exception:
+            reason = f"Kafka does not tell about its topics: {sentence(error_of(exception))}"
+            return replace(self._state, ready=False, reason=reason)
+        reason = self._why_not(found)
+        if found is None or reason:
             return replace(self._state, ready=False, reason=reason)
         try:
-            return self._measured(facts.partitions)
+            return self._measured(len(found))
         except KafkaException as exception:
             # While a partition changes its leader it tells no offsets, and takes records all the
             # same, a little later. `as_of` says how old the figures are.
@@ -110,22 +120,26 @@ class Monitor:
         at = time.time_ns() // 1000
         holdings = self._lags.holdings(partitions)
         self._lags.remember(holdings, at)
+        self._list_groups()
         groups: dict[str, Lag] = {}
-        for group_id in self._cluster.groups(self._prefix):
+        for group_id in sorted(self._groups.copy()):
             groups[group_id.removeprefix(self._prefix)] = self._lags.lag(group_id, holdings)
         return LogState(
             ready=True, reason="", depth=holdings.depth, size=None, groups=groups, as_of=at
         )
 
+    def _list_groups(self) -> None:
+        """Groups stay known; new ones are asked for now and then."""
+        if time.monotonic() - self._listed_at > _LIST_EVERY:
+            self._listed_at = time.monotonic()
+            self._groups.update(self._cluster.groups(self._prefix))
 
-def _why_not(topic: str, facts: TopicFacts | None) -> str:
-    if facts is None:
-        return f"the Kafka topic {topic} does not exist any more"
-    if facts.leaderless == facts.partitions:
-        return f"no partition of the Kafka topic {topic} has a leader"
-    if facts.most_in_sync < facts.min_insync_replicas:
-        return (
-            f"the Kafka topic {topic} has too few replicas in sync: {facts.most_in_sync} of "
-            f"{facts.min_insync_replicas}"
-        )
-    return ""
+    def _why_not(self, found: list[PartitionReplicas] | None) -> str:
+        if found is None:
+            return f"the Kafka topic {self._topic} does not exist any more"
+        if not any(each.led for each in found):
+            return f"no partition of the Kafka topic {self._topic} has a leader"
+        most, needed = max(each.in_sync for each in found), self._facts.min_insync_replicas
+        if most < needed:
+            return f"the Kafka topic {self._topic} has too few replicas in sync: {most} of {needed}"
+        return ""
