@@ -43,6 +43,7 @@ from nilometer.access.types import (
 from nilometer.database.engine import Database, DatabaseUnavailable
 from nilometer.database.fence import EVERY_ROW, rows_of_organization
 from nilometer.domain.redaction.reading import InvalidRules, read_rules
+from nilometer.domain.redaction.redactor import redactor_of
 from nilometer.domain.redaction.rules import UNREADABLE, RedactionRules
 from nilometer.errors import NotFound
 
@@ -354,10 +355,15 @@ class Keyring:
 def _rules(stored: dict[str, Any] | None) -> RedactionRules | None:
     """What this release cannot read, a later one wrote: until it is upgraded, the project's events
     are refused rather than kept as they are."""
+    if stored is None:
+        return None
     try:
-        return None if stored is None else read_rules(stored)
+        rules = read_rules(stored)
     except InvalidRules:
         return UNREADABLE
+    if rules is not None:
+        redactor_of(rules)  # made here, in a thread: the doors then find it ready
+    return rules
 
 
 def _put(cache: dict[str, _V], key: str, value: _V, limit: int) -> None:

@@ -88,6 +88,14 @@ def test_json_in_strings_of_json_is_redacted_inside_and_stays_json():
     assert counts == {"email": 1, "key:password": 1}
 
 
+def test_half_of_a_surrogate_pair_in_json_in_a_string_stays_an_escape():
+    given = json.dumps({"a": f'{{"b": "\\ud83d {MAIL}", "\\ud83d {MAIL}": 1}}'})
+    told, counts = json_text(R, given)
+    assert counts == {"email": 2}
+    inner = json.loads(json.loads(told.encode())["a"])
+    assert inner == {"b": f"\ud83d {MARK}", f"\ud83d {MARK}": 1}
+
+
 def test_json_in_strings_deeper_than_is_looked_is_redacted_as_text():
     given: Any = {"password": "swordfish", "to": MAIL}
     for _ in range(12):

@@ -103,6 +103,18 @@ def test_rules_that_overlap_leave_nothing_of_either():
     assert told == "[redacted:bearer_token] words"
 
 
+def test_what_matches_only_beside_a_replacement_is_replaced_too():
+    told, counts = text(redactor("email", "us_ssn"), "ada@example.com123-45-6789, and more")
+    assert told == "[redacted:email][redacted:us_ssn], and more"
+    assert counts == {"email": 1, "us_ssn": 1}
+
+
+def test_more_matches_than_are_counted_take_the_whole_text():
+    told, counts = text(redactor("us_ssn"), "123-45-6789 " * 10_001)
+    assert (told, counts) == ("[redacted:us_ssn]", {"us_ssn": 1})
+    assert text(redactor("us_ssn"), "123-45-6789 " * 9_999)[1] == {"us_ssn": 9_999}
+
+
 def test_a_pattern_of_ones_own_is_replaced_by_its_name():
     own = redactor(
         {"name": "employee", "regex": r"(?i)emp-(\d+)"}, {"name": "city", "regex": "Zü\\pL+"}

@@ -216,4 +216,9 @@ def _drop_comma(pieces: list[str]) -> None:
 
 
 def _quoted(text: str) -> str:
+    """The text as JSON that UTF-8 can hold: half of a surrogate pair stays an escape."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(text)
     return json.dumps(text, ensure_ascii=False)

@@ -76,7 +76,7 @@ class Redactor:
         return self.name(address, Counter()) is not address
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def redactor_of(rules: RedactionRules) -> Redactor:
     """The redactor of these rules. Raises RedactionUnavailable for what cannot be read."""
     if not rules.readable:
