@@ -66,7 +66,8 @@ class River:
         )
 
     def close(self) -> None:
-        self._filling.join()
+        if self._filling.ident is not None:
+            self._filling.join()
         self.pipeline.stop(10)
         for part in (self.log, self.database, self.store):
             part.close()
@@ -121,6 +122,27 @@ def test_a_server_that_goes_away_under_load(
     river.end()
     assert rows.uuids(river.store, PROJECT) == river.uuids
     assert river.dead_letters.list(PROJECT).items == []
+
+
+def test_a_call_with_a_name_of_any_length_comes_again(river: River):
+    """Longer than a server takes as one value, and many of them than it takes in one request."""
+    records = [
+        envelope(
+            PROJECT,
+            str(uuid.UUID(int=number)),
+            accepted_at=ACCEPTED_AT + number,
+            properties={"$ai_model": "gpt-4o", "$ai_response_id": f"{number}{'x' * 900_000}"},
+        )
+        for number in range(14)
+    ]
+    for record in records * 2:
+        river.log.append_blocking(record)
+    while (
+        river.log.state().groups.get("store") is None or river.log.state().groups["store"].records
+    ):
+        assert river.pipeline.run_once(1)
+    assert rows.uuids(river.store, PROJECT) == [record.uuid for record in records]
+    assert len(rows.final(river.store, "calls", PROJECT)) == len(records)
 
 
 def test_a_kill_during_inserts_loses_nothing_and_halves_nothing(tmp_path: Path):

@@ -161,9 +161,9 @@ class Network:
         }
 
     def _prepare(self, pool: PoolManager) -> None:
-        client = self._connected(pool, None, max(self._server.timeout, _DEFINE_SECONDS))
-        if self._is_prepared(client):
+        if self._is_prepared(self._connected(pool, None, self._server.timeout)):
             return
+        client = self._connected(pool, None, max(self._server.timeout, _DEFINE_SECONDS))
         for name in (DATABASE, EMPTY_DATABASE):
             statement = self.layout.rendered(f"CREATE DATABASE IF NOT EXISTS {name}")
             client.command(f"{statement} ENGINE = Atomic")
