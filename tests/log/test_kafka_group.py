@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,9 +142,15 @@ def _catch_up(consumer: KafkaConsumer, seen: Counter[int]) -> bool:
     return not records
 
 
-def test_a_reader_that_polls_nothing_for_longer_than_its_session_is_not_put_out(
-    kafka: KafkaService, topic: str
+def test_a_reader_that_polls_nothing_for_longer_than_is_allowed_is_not_put_out(
+    kafka: KafkaService, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real = Membership.options
+
+    def impatient(membership: Membership, *arguments: Any) -> dict[str, Any]:
+        return real(membership, *arguments) | {"max.poll.interval.ms": 1200}
+
+    monkeypatch.setattr(Membership, "options", impatient)
     membership = Membership(session_timeout=1, idle_after=0.2)
     with contextlib.closing(open_kafka_log(kafka.bootstrap, topic, membership=membership)) as log:
         log.append_blocking(envelope(0))
