@@ -1,5 +1,5 @@
-"""`make bench`: every measurement in one run; `make bench ARGS=sql` one of them. `--quick` takes
-about five minutes.
+"""`make bench`: every measurement in one run; `make bench ARGS=sql` one of them. All take
+about 45 minutes, most of it `queryable` (10) and `sql` (20); `--quick` about ten.
 
 Writes .build/bench/results.json and prints the tables of the README.
 """

@@ -69,7 +69,7 @@ def bare(bootstrap: str, topic: str, records: list[Envelope]) -> float:
     producer.list_topics(topic, timeout=10)
     began = time.perf_counter()
     for each in records:
-        headers = [("nilometer", each.headers())]
+        headers: list[tuple[str, str | bytes | None]] = [("nilometer", each.headers())]
         producer.produce(topic, each.payload, headers=headers, on_delivery=count)
         producer.poll(0)
     producer.flush()

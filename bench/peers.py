@@ -24,7 +24,7 @@ from tests.running import KEY, Server, wait_until
 
 RIVALS = Path(".build/bench-rivals")
 _PROTOBUF = {"Content-Type": "application/x-protobuf"}
-_START_SECONDS = 180
+_START_SECONDS = 300
 
 
 @contextmanager

@@ -152,9 +152,10 @@ def _vector(counts: Counts, sides: tuple[int, int], parts: _Parts, beside: Besid
         text_output=_less(left, parts.of(OUTPUT_PARTS - beside)),
         **(dict(zip(_NAMES, _BUCKETS(parts), strict=True)) if parts is not _NOTHING else {}),
     )
-    if vector.total > MAX_INT64:
+    total = vector.total
+    if total > MAX_INT64:
         raise Unusable("too_large")
-    if not vector.total:
+    if not total:
         raise Unusable("not_reported")
     return vector
 
