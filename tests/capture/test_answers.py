@@ -8,7 +8,7 @@ import requests
 
 from nilometer.blobs.types import BlobsFull, BlobsUnavailable
 from nilometer.errors import NilometerError
-from nilometer.log.port import LogFull
+from nilometer.log.port import LogFull, RecordTooLarge
 from tests.capture.door import (
     event,
     form,
@@ -90,6 +90,15 @@ def test_a_log_that_fails_is_a_5xx_without_internals(door, error, text, caplog):
     assert (response.status_code, response.text) == (500 if "internal" in text else 503, text)
     assert response.headers.get("Retry-After") == ("7" if isinstance(error, LogFull) else None)
     assert "secret" not in caplog.text
+    assert door.app._admission.in_flight == 0
+
+
+def test_a_record_that_the_log_is_too_small_for_is_a_413_with_its_size(door):
+    door.log.error = RecordTooLarge("the request is 9,000 bytes as a record of the log")
+    response = door.post(form(whole_event()))
+    assert response.status_code == 413
+    assert "9,000 bytes as a record" in response.text
+    assert "Retry-After" not in response.headers
     assert door.app._admission.in_flight == 0
 
 

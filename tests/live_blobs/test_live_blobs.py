@@ -21,6 +21,7 @@ from nilometer.database.migrate import migrate
 from nilometer.domain import clock
 from nilometer.domain.ai_record import BlobReference
 from nilometer.live_blobs import LiveBlobs
+from nilometer.log.port import Lag, LogState
 from nilometer.log.sqlite import SqliteLog
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.packing import Packer
@@ -408,3 +409,13 @@ def test_many_packs_are_judged_at_once(river: River) -> None:
 def test_progress_is_unknown_for_a_group_that_has_never_read(river: River) -> None:
     live = LiveBlobs(log=river.log, group="other", dead_letters=river.letters, store=river.store)
     assert live.caught_up_to() is None
+
+
+def test_what_was_accepted_after_the_state_that_is_known_is_not_judged(
+    river: River, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_of = 1_700_000_000_000_000
+    state = LogState(True, "", 0, None, {GROUP: Lag(0, None)}, as_of=as_of)
+    monkeypatch.setattr(river.log, "state", lambda: state)
+    live = LiveBlobs(log=river.log, group=GROUP, dead_letters=river.letters, store=river.store)
+    assert live.caught_up_to() == as_of
