@@ -58,7 +58,11 @@ def measure(requests: int, *, only: str = "") -> dict[str, Any]:
 def _measured(run: Running, requests: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory, run(Path(directory)) as target:
         measured = throughput(target, export_request, requests, SPANS)
-        return measured | {"kill": kept(target, export_request, max(5, requests // 10), SPANS)}
+        try:
+            killed = kept(target, export_request, max(5, requests // 10), SPANS)
+        except (AssertionError, OSError) as error:  # it did not come back, say
+            return measured | {"kill": {"failed": str(error)}}
+        return measured | {"kill": killed}
 
 
 def export_request(spans: int = SPANS) -> bytes:

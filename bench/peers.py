@@ -88,16 +88,20 @@ def _rival(
     headers: Mapping[str, str],
     database: Path,
 ) -> Iterator[Target]:
-    """A peer whose spans are the rows of the table `spans` in its SQLite file."""
+    """A peer whose spans are the rows of the table `spans` in its SQLite file. What it prints is
+    in .build/bench-rivals, in a file of its program's name."""
+    output = RIVALS / f"{Path(command[0]).name}.log"
+    output.unlink(missing_ok=True)
 
     def launch() -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with output.open("ab") as written:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **environment},
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         try:
             wait_until(
                 lambda: _answers(port, process),

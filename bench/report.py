@@ -153,9 +153,10 @@ def _otlp_row(name: str, row: dict[str, Any]) -> str:
         return f"| {name} | not measured: {row['failed']} | | | | | |"
     killed = row["kill"]
     short = row["acknowledged"] - row["queryable"]
+    survived = killed.get("failed") or f"{killed['kept']:,} of {killed['acknowledged']:,}"
     missing = f" ({short:,} never came)" if short > 0 else ""
     return (
         f"| {name} | {row['acknowledged_per_second']:,} "
         f"| {row['queryable_per_second']:,}{missing} | {row['p50_ms']} ms | {row['p99_ms']} ms "
-        f"| {killed['kept']:,} of {killed['acknowledged']:,} | {row['memory_mb']:,} MB |"
+        f"| {survived} | {row['memory_mb']:,} MB |"
     )
