@@ -76,7 +76,7 @@ def _pieces(value: Any, longest: int) -> list[Any]:
     pieces: list[list[Any]] = [[]]
     size = 2
     for each in cast("Sequence[Any]", value):
-        written = len(_written(each).encode()) + 1
+        written = len(_written(each).encode()) + 2  # the longer of the two separators
         if size + written > longest and pieces[-1]:
             pieces.append([])
             size = 2
