@@ -33,7 +33,7 @@ def topic(kafka: KafkaService) -> str:
 
 @pytest.fixture
 def log(kafka: KafkaService, topic: str) -> Iterator[KafkaLog]:
-    membership = Membership(session_timeout=6, handover=3, idle_after=0.4)
+    membership = Membership(session_timeout=6, handover=3, idle_after=0.1)
     with contextlib.closing(
         open_kafka_log(kafka.bootstrap, topic, partitions=PARTITIONS, membership=membership)
     ) as log:
@@ -58,7 +58,7 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            records = poll(self.consumer, max_records=40, timeout=0.1)
+            records = poll(self.consumer, max_records=100, timeout=0.1)
             if records:
                 threading.Event().wait(self._seconds)
                 self.effects += numbers(records)
@@ -91,9 +91,9 @@ def test_workers_that_come_and_go_under_load_lose_nothing_and_repeat_nothing(
 ) -> None:
     """Batches take longer than the group is left without a poll, and less than a handover."""
     load = Load(log)
-    workers = [Worker(log, seconds=0.6)]
+    workers = [Worker(log, seconds=1)]
     eventually(lambda: len(workers[0].effects) > 50)
-    workers += [Worker(log, seconds=0.6) for _ in range(3)]
+    workers += [Worker(log, seconds=1) for _ in range(3)]
     eventually(lambda: all(worker.effects for worker in workers), within=60)
     for worker in workers[:2]:
         worker.stop()

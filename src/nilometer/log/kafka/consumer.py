@@ -36,6 +36,19 @@ _GONE = frozenset(
     }
 )
 
+# What passes by itself, soon, and with the next attempt.
+_PASSING = frozenset(
+    {
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._WAIT_COORD,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+    }
+)
+
 
 class KafkaConsumer:
     """Reads a group's records. See `nilometer.log.port.Consumer`.
@@ -108,7 +121,8 @@ class KafkaConsumer:
         """See the port. Times are the broker's, to the millisecond."""
         with self._lock:
             self._check_open()
-            self._serve_until(lambda: self._client.joined, _JOIN_SECONDS, "join the group")
+            deadline = time.monotonic() + _JOIN_SECONDS
+            self._serve_until(lambda: self._client.joined, deadline, "join")
             positions = self._progress.positions()
             found = self._client.offsets_since(list(positions), since, _ASK_SECONDS)
             back = {
@@ -185,37 +199,42 @@ class KafkaConsumer:
         )
 
     def _commit(self, partitions: set[int]) -> None:
-        offsets = self._progress.to_commit(partitions)
-        if not offsets:
-            return
-        self._client.commit(offsets)
+        deadline = time.monotonic() + _COMMIT_SECONDS
+        while self._progress.to_commit(partitions):
+            error = self._commit_once(partitions, deadline)
+            if error is None:
+                return
+            if error.code() in _GONE:
+                logger.warning("the group %s has moved on: %s", self._group_id, sentence(error))
+                return
+            if error.code() not in _PASSING or time.monotonic() > deadline:
+                raise LogUnavailable(f"Kafka does not take the group's offsets: {sentence(error)}")
+            self._take_in(self._client.serve(_SLICE))
+
+    def _commit_once(self, partitions: set[int], deadline: float) -> KafkaError | None:
+        """One attempt; why it failed. Raises LogUnavailable when nobody tells."""
+        self._client.commit(self._progress.to_commit(partitions))
 
         def settled() -> bool:
             return self._client.commit_error is not None or not self._progress.to_commit(partitions)
 
-        self._serve_until(settled, _COMMIT_SECONDS, "commit")
-        error = self._client.commit_error
-        if error is None:
-            return
-        if error.code() in _GONE:
-            logger.warning("the group %s has moved on: %s", self._group_id, sentence(error))
-            return
-        raise LogUnavailable(f"Kafka does not take the group's offsets: {sentence(error)}")
+        self._serve_until(settled, deadline, "commit")
+        return self._client.commit_error
 
-    def _serve_until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Let the client work until the condition holds. Raises LogUnavailable after `seconds`."""
-        deadline = time.monotonic() + seconds
+    def _serve_until(self, condition: Callable[[], bool], deadline: float, what: str) -> None:
+        """Let the client work until the condition holds. Raises LogUnavailable at the deadline."""
         while not condition():
             if self._closing.is_set() or time.monotonic() > deadline:
                 raise LogUnavailable(
-                    f"the group {self._group_id} could not {what} on Kafka within {seconds:.0f} s"
+                    f"the group {self._group_id} could not {what} on Kafka in time"
                 )
             self._take_in(self._client.serve(_SLICE))
 
     def _go_back(self, offsets: Mapping[int, int]) -> None:
         """Durably first: after a crash in between the records are read again all the same."""
         self._client.commit(offsets)
-        self._serve_until(lambda: not self._client.commit_pending, _COMMIT_SECONDS, "rewind")
+        deadline = time.monotonic() + _COMMIT_SECONDS
+        self._serve_until(lambda: not self._client.commit_pending, deadline, "rewind")
         error = self._client.commit_error
         if error is not None:
             raise LogUnavailable(f"Kafka does not take the group's offsets: {sentence(error)}")
