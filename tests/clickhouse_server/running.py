@@ -53,6 +53,8 @@ class ClickHouseServer:
     def pause(self) -> None:
         """From now on connections are accepted (by the system) and never answered."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # every thread of it
 
     def resume(self) -> None:
         """Go on after `pause`."""
