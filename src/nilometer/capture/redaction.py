@@ -6,6 +6,7 @@ here refuses the request: what could not be redacted is not kept.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -154,15 +155,20 @@ class _AiRedaction:
         if rule:
             self._counts[rule] += 1
             return _Blob(value=json.dumps(replacement(rule), ensure_ascii=False))
-        data = _decoded(part, self._most)
-        charset = _charset(part, data)
-        if charset is None:
+        data = given = _decoded(part, self._most)
+        for charset in _charsets(part, data):
+            data = self._text_of(data, charset)
+        if data is given:
             return _Blob(part)
+        return _Blob(replace(part, content_encoding=None, chunks=[data]))
+
+    def _text_of(self, data: bytes, charset: str) -> bytes:
+        """The octets, redacted as a text in this encoding; themselves where no rule applies."""
+        if not _is_text(data, charset):
+            charset = "latin-1"
         text = data.decode(charset)
         told = self._redactor.text(text, self._counts)
-        if told is text:
-            return _Blob(part)
-        return _Blob(replace(part, content_encoding=None, chunks=[told.encode(charset, "replace")]))
+        return data if told is text else told.encode(charset, "replace")
 
 
 def _json(text: bytes, redactor: Redactor, counts: Counter[str], layout: Layout) -> bytes:
@@ -203,19 +209,23 @@ def _decoded(part: BlobPart, most: int) -> bytes:
     return b"".join(blocks)
 
 
-def _charset(part: BlobPart, data: bytes) -> str | None:
-    """How the text of a blob is encoded, None for what is binary.
+def _charsets(part: BlobPart, data: bytes) -> list[str]:
+    """The encodings in which a blob may be a text, none for what is binary.
 
-    Octets that are UTF-8 are text whatever their type says; a text that is in no encoding that it
-    could be in is read byte by byte, so that what is ASCII in it is found.
+    The one that its type names comes first. Nearly any octets are a text in some encodings, so
+    whatever the type says, they are then read as UTF-8 too, and byte by byte where they are not
+    that, so that what is ASCII in them is found.
     """
     message: Message[Any, Any] = Message()
     message["Content-Type"] = part.content_type
-    binary = message.get_content_type() == _BINARY
-    for charset in (message.get_content_charset("utf-8"), "utf-8"):
-        if _is_text(data, charset):
-            return None if binary and b"\0" in data else charset
-    return None if binary else "latin-1"
+    if message.get_content_type() == _BINARY:
+        return ["utf-8"] if b"\0" not in data and _is_text(data, "utf-8") else []
+    named = message.get_content_charset("utf-8")
+    return [named, "utf-8"] if _is_text(data, named) and not _is_utf8(named) else ["utf-8"]
+
+
+def _is_utf8(charset: str) -> bool:
+    return codecs.lookup(charset).name == "utf-8"
 
 
 def _is_text(data: bytes, charset: str) -> bool:

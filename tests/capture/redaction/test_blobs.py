@@ -43,6 +43,9 @@ def stored(guarded: Guarded) -> tuple[bytes, Any]:
             f"to {MARK} ü".encode("utf-16"),
         ),
         (f"to {MAIL}".encode(), "text/plain; charset=no-such-charset", f"to {MARK}".encode()),
+        # In these any octets, or any even number of them, are a text: another than was meant.
+        (f"for {MAIL}!".encode(), "text/plain; charset=cp037", f"for {MARK}!".encode()),
+        (f"at {MAIL}  "[:24].encode(), "text/plain; charset=utf-16", f"at {MARK}  ".encode()),
         (
             f'{{"n": 1.10, "m": "{MAIL}"}}'.encode(),
             "application/json",
