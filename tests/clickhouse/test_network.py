@@ -313,7 +313,7 @@ def test_a_server_that_never_answers_is_an_outage_within_the_timeout(
                 started = datetime.now(UTC)
                 with pytest.raises(StoreUnavailable):
                     call()
-                assert (datetime.now(UTC) - started).total_seconds() < 5
+                assert (datetime.now(UTC) - started).total_seconds() < 15
             settings = {"max_execution_time": 1}
             with store.sandbox(settings) as sandbox, pytest.raises(StoreUnavailable):
                 sandbox.read("SELECT 1", "TSV")
