@@ -4,6 +4,7 @@ import pytest
 
 from nilometer.clickhouse.sandbox import EMPTY_DATABASE, EngineFault
 from nilometer.query.sql import limits, tables
+from tests.query_sql import neighbours
 
 
 @pytest.fixture
@@ -76,3 +77,42 @@ def test_a_failed_query_leaves_the_store_ready(store, queries, ours):
             handle.read("SELECT broken", "TSV")
         assert store.ready()
         assert handle.read("SELECT 1", "TSV") == b"1\n"
+
+
+ENCODED = ("LowCardinality", "Dynamic", "Variant", "JSON", "Object", "Enum")
+
+
+@pytest.mark.parametrize("table", tables.TABLES.values(), ids=tables.TABLES)
+def test_columns_leave_the_fence_one_value_a_row(store, table):
+    """In a part whose other rows would otherwise share a dictionary, or a default, with ours."""
+    project_id = neighbours.new(store).beside
+    columns = (*table.columns, *table.apart)
+    shown = ", ".join(
+        f"any(toTypeName({name})), any(dumpColumnStructure({name}))"
+        for name in (f"`{column.name}`" for column in columns)
+    )
+    rows = table.fenced(project_id, apart=True)
+    (found,) = store.query(f"SELECT {shown} FROM {rows}").rows
+    for number, column in enumerate(columns):
+        kind, structure = found[2 * number : 2 * number + 2]
+        assert kind == column.type, column.name
+        assert not any(word in kind + structure for word in (*ENCODED, "Sparse")), column.name
+
+
+def test_the_store_does_share_between_rows(store):
+    """Or the fence's test would find nothing to do; and what else could share is not there."""
+    project_id = neighbours.new(store).beside
+    rows = (
+        f"(SELECT model, is_error FROM nilometer.events FINAL PREWHERE project_id = {project_id})"
+    )
+    (found,) = store.query(
+        f"SELECT any(dumpColumnStructure(model)), any(dumpColumnStructure(is_error)) FROM {rows}"
+    ).rows
+    assert "LowCardinality" in found[0]
+    assert "Sparse" in found[1]
+    others = store.query(
+        "SELECT DISTINCT extract(type, '\\w+') AS word FROM system.columns "
+        "WHERE database = 'nilometer' AND word IN {words:Array(String)}",
+        {"words": [*ENCODED[1:]]},
+    )
+    assert others.rows == []

@@ -45,8 +45,8 @@ def test_columns_are_named_as_written_and_types_are_clickhouses(queries, ours):
     )
     assert answer.columns == ["$ai_model", "upper(properties['$ai_model'])", "count(*)", "f"]
     assert [kind for _, kind in answer.types] == [
-        "LowCardinality(Nullable(String))",
-        "LowCardinality(Nullable(String))",
+        "Nullable(String)",
+        "Nullable(String)",
         "UInt64",
         "Float64",
     ]

@@ -48,7 +48,7 @@ def test_the_answer_has_the_contracts_shape(project, kind):
         "columns": ["model", "input_tokens"],
         "results": [["m0", 0], ["m1", 1]],
         "types": [
-            ["model", "LowCardinality(Nullable(String))"],
+            ["model", "Nullable(String)"],
             ["input_tokens", "Nullable(Int64)"],
         ],
         "hasMore": True,

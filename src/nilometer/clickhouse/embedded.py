@@ -58,7 +58,8 @@ class Embedded:
     """The engine over one directory: handles that read and handles that write, one a thread at a
     time. The engine itself starts with the first handle and ends with the last."""
 
-    faults = (ClickHouseError, chdb.ChdbError, RuntimeError, OSError)
+    # UnicodeDecodeError: see `errors.engine_text`.
+    faults = (ClickHouseError, chdb.ChdbError, RuntimeError, OSError, UnicodeDecodeError)
     longest_value: int | None = None
     layout: Layout = SINGLE
 

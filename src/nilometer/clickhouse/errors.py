@@ -146,12 +146,21 @@ class StoreRejected(NilometerError):
         self.engine_name = engine_name
 
 
+def engine_text(error: Exception) -> str:
+    """What the engine said. chDB cannot read a text that quotes bytes which are no UTF-8: it raises
+    UnicodeDecodeError, or from it, and that has the bytes."""
+    for each in (error, error.__cause__):
+        if isinstance(each, UnicodeDecodeError):
+            return each.object.decode(errors="replace")
+    return str(error)
+
+
 def engine_error(error: Exception) -> tuple[int, str]:
     """ClickHouse's number and name of an engine error; (0, "") when it carries none.
 
     A driver's error has them as attributes, where a server told them apart from its text.
     """
-    text = str(error)
+    text = engine_text(error)
     code = _CODE.search(text)
     name = _NAME.search(text)
     number: int | None = getattr(error, "code", None) or (int(code[1]) if code else 0)

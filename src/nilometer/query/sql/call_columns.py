@@ -9,7 +9,7 @@ MONEY = "Nullable(Decimal(76, 18))"
 two of those in 128 bits without a check: from 170.15 on the answer is another number (seen). In 256
 bits amounts up to 10 ** 40 are right."""
 _TOKENS = "Nullable(UInt64)"
-_WORD = "LowCardinality(String)"
+_WORD = "String"
 _BUCKETS = {
     "uncached_input": "text input that no cache had",
     "cache_read": "input read from the provider's cache",

@@ -3,6 +3,13 @@
 A table is a subquery over one stored table with `PREWHERE project_id = …`: rows of another project
 are gone before anything that the user wrote sees a row, also after the engine has pushed the user's
 conditions down. `optimize_move_to_prewhere = 0` (see `limits`) keeps these behind it.
+
+That holds for rows, and not for what a column shares between rows. A LowCardinality column is
+numbers into a dictionary that a whole part of the store has in common: the engine calls a function
+once for each word of it, whosever rows the word is from, and no filter takes words out (seen:
+`base64Decode(model)` failed at another project's model). So no such column leaves the subquery:
+every column is cast to its type here, which none is LowCardinality, and materialized, which makes
+it full: one value a row, of these rows only.
 """
 
 from __future__ import annotations
@@ -29,10 +36,9 @@ class Column:
     sql: str | None = None
     of_calls: bool = False
 
-    def select(self) -> str:
-        """The column as it stands in the subquery's SELECT."""
-        name = quoting.identifier(self.name)
-        return name if self.sql is None else f"{self.sql} AS {name}"
+    def named(self, value: str) -> str:
+        """This value as the column of a SELECT."""
+        return f"{value} AS {quoting.identifier(self.name)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +109,15 @@ class VirtualTable:
         )
 
     def _select(self, column: Column, project_id: int, hidden: bool) -> str:
-        if column.type == MONEY and column.sql is None:
-            return f"CAST({self.source}.{column.name}, '{MONEY}') AS {column.name}"
-        if not hidden or column.name not in self.keys:
-            return column.select()
-        value = f"{self.source}.{column.name}"
-        other = self.keys[column.name]
-        return f"if(project_id = {project_id:d}, {value}, {other}) AS {column.name}"
+        """The column in the subquery's SELECT. A key is a number, a UUID or a text that the engine
+        keeps as it is, never in a dictionary; aggregates make columns anew."""
+        stored = f"{self.source}.{column.name}"
+        if column.name in self.keys:
+            other = self.keys[column.name]
+            shown = f"if(project_id = {project_id:d}, {stored}, {other})" if hidden else stored
+            return column.named(shown)
+        value = column.sql or f"CAST({stored}, {quoting.string(column.type)})"
+        return column.named(value if self.summed_by else f"materialize({value})")
 
 
 def filters(project_id: int) -> str:
@@ -128,23 +136,15 @@ _TYPES = {
     "decimal": MONEY,
     "flag": "Bool",
 }
-_LOW_CARDINALITY = frozenset(
-    {"model", "provider", "framework", "error_type", "base_url", "stop_reason"}
-)
-
 
 # Columns that say something else than the property that they are made from.
 _OTHERWISE = {"http_status": "The provider's HTTP status; NULL when there was none."}
 
 
-def _type(name: str, kind: str) -> str:
-    return "LowCardinality(Nullable(String))" if name in _LOW_CARDINALITY else _TYPES[kind]
-
-
 _TYPED = tuple(
     Column(
         known.column,
-        _type(known.column, known.kind.column_type),
+        _TYPES[known.kind.column_type],
         _OTHERWISE.get(known.column, known.description),
     )
     for known in PROPERTIES
@@ -173,7 +173,7 @@ TYPED = {
 _HEAVY_NAMES = ", ".join(map(quoting.string, HEAVY))
 _IDENTITY = (
     Column("uuid", "UUID", "The event's own id."),
-    Column("event", "LowCardinality(String)", "Its type, such as `$ai_generation`."),
+    Column("event", "String", "Its type, such as `$ai_generation`."),
     Column("distinct_id", "String", "The user."),
     Column("timestamp", MICROS, "When it happened, by the client, its clock's skew corrected."),
     Column("accepted_at", MICROS, "When Nilometer accepted it."),
@@ -221,18 +221,16 @@ _AI_EVENTS = VirtualTable(
         *_TYPED,
         *_HEAVY,
     ),
-    where="startsWith(event, '$ai_')",
+    where="startsWith(events.event, '$ai_')",
     keys=_EVENT_KEYS,
     apart=(_OTHER, Column("$names", "Array(String)", "", _LIGHT_NAMES)),
 )  # fmt: skip
 _CALL_COLUMNS = (
     Column("call_id", "String", "The provider's response id, or LiteLLM's call id, or the span."),
-    Column(
-        "identity", "LowCardinality(String)", "What call_id is: response, litellm, span, event."
-    ),
+    Column("identity", "String", "What call_id is: response, litellm, span, event."),
     Column("event_uuid", "UUID", "The event that describes the call best."),
     *(column for column in _IDENTITY if column.name in ("timestamp", "accepted_at", "distinct_id")),
-    Column("operation", "LowCardinality(String)", "generation or embedding."),
+    Column("operation", "String", "generation or embedding."),
 )
 _IN_CALLS = (
     *("trace_id", "span_id", "session_id", "model", "provider", "is_error", "http_status"),
