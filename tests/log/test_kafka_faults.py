@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import KafkaError
 
 from nilometer.errors import NilometerError
 from nilometer.log.kafka import KafkaLog, Sending
@@ -234,3 +235,12 @@ def test_too_much_on_its_way_is_refused_at_once(broker: KafkaServer) -> None:
         assert 2 <= len(refused) < 20
         assert {each.retry_after for each in refused} == {1}
         log.append_blocking(envelope(99, size=50_000))  # alone, even a larger one fits
+
+
+def test_a_client_that_has_failed_for_good_is_replaced(log: KafkaLog) -> None:
+    log.append_blocking(envelope(0))
+    sender, broken = log._sender, log._sender._client
+    sender._note(KafkaError(KafkaError._FENCED, fatal=True))
+    eventually(lambda: sender._client is not broken)
+    log.append_blocking(envelope(1))
+    assert sorted(numbers(read_all(log.consumer("a"), 2))) == [0, 1]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, Producer, TopicPartition
 
 from nilometer.log.kafka import KafkaLog, Membership
 from nilometer.log.kafka.consumer import KafkaConsumer
@@ -109,6 +110,37 @@ def test_workers_that_come_and_go_under_load_lose_nothing_and_repeat_nothing(
         worker.stop()
     repeated = [number for number, count in Counter(effects()).items() if count > 1]
     assert repeated == []
+
+
+def test_a_partition_waits_for_the_batch_in_hand_of_it_before_it_goes(
+    kafka: KafkaService, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    membership = Membership(session_timeout=6, handover=60, idle_after=0.1)
+    with contextlib.closing(
+        open_kafka_log(kafka.bootstrap, topic, partitions=PARTITIONS, membership=membership)
+    ) as log:
+        for number in range(300):
+            log.append_blocking(envelope(number))
+        first = log.consumer("workers")
+        hand = read(first, 300)
+        asked, real = threading.Event(), first._progress.wait_finished
+
+        def noted(*arguments: Any) -> bool:
+            asked.set()
+            return real(*arguments)
+
+        monkeypatch.setattr(first._progress, "wait_finished", noted)
+        newcomer = Worker(log, seconds=0)
+        try:
+            assert asked.wait(30)
+            first.commit(hand)
+            log.append_blocking(envelope(300))
+            eventually(lambda: len(newcomer.consumer._progress.assigned) == PARTITIONS // 2)
+            seen = Counter(numbers(hand))
+            eventually(lambda: _catch_up(first, seen) and len(seen) + len(newcomer.effects) == 301)
+        finally:
+            newcomer.stop()
+        assert set(newcomer.effects) <= {300}
 
 
 def test_a_reader_that_stalls_stays_in_its_group_and_gives_partitions_up_to_a_newcomer(
@@ -212,28 +244,48 @@ def test_a_commit_after_the_partitions_went_to_another_reader_moves_nothing(
     assert len(read_all(log.consumer("workers"), 40)) == 40
 
 
-def test_records_that_the_retention_deleted_unread_are_counted_and_told(
-    log: KafkaLog, caplog: pytest.LogCaptureFixture
+def test_a_commit_that_a_rebalance_refuses_is_made_again(
+    kafka: KafkaService, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(30):
-        log.append_blocking(envelope(number))
-    consumer = log.consumer("a")
-    consumer.commit(read(consumer, 30))
-    consumer.close()
-    positions = [log.append_blocking(envelope(number)) for number in range(100, 140)]
-    partition = positions[-1].partition
-    offsets = [each.offset for each in positions if each.partition == partition]
-    _delete_before(log, partition, offsets[-1])
-    lost = len(offsets) - 1
-    before = REGISTRY.get_sample_value("nilometer_log_lost_records_total") or 0
-    read_all(log.consumer("a"), 40 - lost)
-    assert REGISTRY.get_sample_value("nilometer_log_lost_records_total") == before + lost
-    assert (f"{lost} records of the Kafka topic" in caplog.text) == bool(lost)
+    with contextlib.closing(open_kafka_log(kafka.bootstrap, topic)) as log:
+        log.append_blocking(envelope(1))
+        consumer = log.consumer("a")
+        records = read(consumer, 1)
+        client, refusals = consumer._client, [KafkaError(KafkaError.REBALANCE_IN_PROGRESS)]
+        real = client.commit
+
+        def refused_once(offsets: dict[int, int]) -> None:
+            if refusals:
+                client.commit_error = refusals.pop()
+            else:
+                real(offsets)
+
+        monkeypatch.setattr(client, "commit", refused_once)
+        consumer.commit(records)
+        consumer.close()
+        log.append_blocking(envelope(2))
+        assert numbers(read_all(log.consumer("a"), 1)) == [2]
+
+
+def test_records_that_the_retention_deleted_unread_are_counted_and_told(
+    kafka: KafkaService, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(open_kafka_log(kafka.bootstrap, topic)) as log:
+        for number in range(10):
+            log.append_blocking(envelope(number))
+        consumer = log.consumer("a")
+        consumer.commit(read(consumer, 10))
+        consumer.close()
+        for number in range(10, 20):
+            log.append_blocking(envelope(number))
+        _delete_before(log, 0, 14)
+        before = REGISTRY.get_sample_value("nilometer_log_lost_records_total") or 0
+        assert numbers(read_all(log.consumer("a"), 6)) == list(range(14, 20))
+        assert REGISTRY.get_sample_value("nilometer_log_lost_records_total") == before + 4
+        assert f"4 records of the Kafka topic {topic}, partition 0, were deleted" in caplog.text
 
 
 def _delete_before(log: KafkaLog, partition: int, offset: int) -> None:
-    from confluent_kafka import TopicPartition
-
     place = TopicPartition(log.facts.name, partition, offset)
     log._monitor._cluster._admin.delete_records([place])[place].result(20)
 
@@ -241,8 +293,6 @@ def _delete_before(log: KafkaLog, partition: int, offset: int) -> None:
 def test_a_message_that_is_none_of_ours_is_handed_out_without_headers(
     kafka: KafkaService, log: KafkaLog
 ) -> None:
-    from confluent_kafka import Producer
-
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     producer.produce(log.facts.name, b"what is this", headers=[("other", b"x")])
     producer.produce(log.facts.name, None)
