@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from nilometer.clickhouse.store import Store
 from tests.query.rows import NOON, event_row, insert
@@ -53,12 +53,12 @@ def their_row(project_id: int, number: int) -> dict:
     )
 
 
-def call_row(project_id: int, text: str) -> dict:
+def call_row(project_id: int, text: str, number: int | None = None) -> dict:
     return {
         "project_id": project_id,
         "call_id": text,
         "identity": "response",
-        "event_uuid": str(uuid4()),
+        "event_uuid": str(uuid4() if number is None else UUID(int=number + 1)),
         "source_rank": 1,
         "revision": 1,
         "accepted_at": NOON,
@@ -76,7 +76,7 @@ def our_call(project_id: int, number: int) -> dict:
     """A call of ours: no number of it is 0, and texts are numbers."""
     text = str(number)
     return (
-        call_row(project_id, text)
+        call_row(project_id, text, number)
         | _consumption(number, text)
         | {
             "session_id": str(number % 2 + 1),
@@ -88,7 +88,7 @@ def our_call(project_id: int, number: int) -> dict:
 def their_call(project_id: int, number: int) -> dict:
     """A call of another project, in ours's traces by name, with what a query would fail on."""
     return (
-        call_row(project_id, f"{MARKER}-{number}")
+        call_row(project_id, f"{MARKER}-{number}", number)
         | _consumption(0, MARKER)
         | {
             "trace_id": str(number % 4 + 1) if number % 2 else MARKER,
@@ -105,10 +105,34 @@ def _consumption(count: int, text: str) -> dict:
 
 
 def fill_ours(store: Store, project_id: int, count: int = 12) -> None:
-    insert(store, [our_row(project_id, number) for number in range(count)])
+    insert(store, _ours(project_id, count))
     store.insert("calls", [our_call(project_id, number + 1) for number in range(4)])
 
 
 def fill_theirs(store: Store, project_id: int, count: int = 12) -> None:
     insert(store, [their_row(project_id, number) for number in range(count)])
     store.insert("calls", [their_call(project_id, number) for number in range(4)])
+
+
+def fill_side_by_side(
+    store: Store, project_id: int, others: tuple[int, int], *, ours: int = 12, theirs: int = 2500
+) -> None:
+    """Ours as `fill_ours` has them and each of the others', in one part of each table: by one
+    insert, theirs before, between and after ours."""
+    before, after = ([their_row(other, n) for n in range(theirs)] for other in others)
+    own = _ours(project_id, ours)
+    insert(store, [*before[: theirs // 2], *_between(own, before[theirs // 2 :]), *after])
+    calls = [their_call(other, n) for other in others for n in range(4)]
+    store.insert("calls", _between([our_call(project_id, n + 1) for n in range(4)], calls))
+
+
+def _ours(project_id: int, count: int) -> list[dict]:
+    """Events of ours, with the same ids in every project."""
+    rows = [our_row(project_id, n) for n in range(count)]
+    return [row | {"uuid": str(UUID(int=n + 1))} for n, row in enumerate(rows)]
+
+
+def _between(own: list[dict], others: list[dict]) -> list[dict]:
+    """One of each in turn, then what is left."""
+    pairs = [row for pair in zip(others, own, strict=False) for row in pair]
+    return [*pairs, *others[len(own) :]]

@@ -2,6 +2,11 @@
 
 Queries are made from parts that fail, or answer otherwise, on the others' rows: numbers that are 0,
 texts that are no numbers, times that overflow. They stand wherever an expression can stand.
+
+An outsider found what an earlier form of this test did not: functions of LowCardinality columns ran
+on the words of others. It had inserted each project's rows by themselves, so that they lay in parts
+of their own, which share no dictionary; and it had no function that the engine calls on a
+dictionary: conversions, which it had, are called row by row. Now one insert has the rows of all.
 """
 
 from hypothesis import given, settings
@@ -9,7 +14,7 @@ from hypothesis import strategies as st
 
 from nilometer.query.sql.errors import SqlError
 from tests.projects import new_project_id
-from tests.query_sql.tenants import MARKER, fill_ours, fill_theirs
+from tests.query_sql.tenants import MARKER, fill_ours, fill_side_by_side
 
 # Each would fail or differ on a row of the others.
 PROBES = [
@@ -32,6 +37,8 @@ PROBES = [
     "CAST(distinct_id, 'UInt32')",
     "[10, 20, 30, 40][toInt64(trace_id)]",
     "parseDateTimeBestEffort(concat('2025-01-0', trace_id))",
+    "length(base64Decode(concat('YWxm', extract(assumeNotNull(model), 'S.*'))))",
+    "1 + match('a', replaceOne(event, '$ai_O', '('))",
 ]
 CONDITIONS = [
     "{0} > 1",
@@ -99,13 +106,12 @@ def outcome(sql_queries, project_id, sql):
 @settings(max_examples=3)
 @given(st.lists(queries(), min_size=40, max_size=40, unique=True))
 def test_rows_of_others_change_no_answer_and_no_error(store, queries, many):
-    before, project_id, after = new_project_id(), new_project_id(), new_project_id()
-    fill_ours(store, project_id)
-    alone = [outcome(queries, project_id, sql) for sql in many]
-    fill_theirs(store, before, 2500)
-    fill_theirs(store, after, 2500)
-    for sql, expected in zip(many, alone, strict=True):
-        assert outcome(queries, project_id, sql) == expected, sql
+    before, alone, beside, after = (new_project_id() for _ in range(4))
+    fill_ours(store, alone)
+    fill_side_by_side(store, beside, (before, after))
+    for sql in many:
+        expected = outcome(queries, alone, sql)
+        assert outcome(queries, beside, sql) == expected, sql
         assert MARKER not in str(expected)
 
 

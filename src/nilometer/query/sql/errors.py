@@ -67,6 +67,8 @@ def of_syntax(sql: str, fault: EngineFault) -> SqlError:
     """The error of a query that the engine cannot read."""
     if "Multi-statements" in fault.kind:
         return SqlError("Send one query; this has several.", code="syntax_error", attr="query")
+    if fault.position is None and fault.name in SENTENCES:
+        return SqlError(SENTENCES[fault.name], code=fault.name.lower(), attr="query")
     if fault.position is None:
         return SqlError(
             "This cannot be read as a query; check its quotes and brackets.",

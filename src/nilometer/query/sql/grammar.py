@@ -44,6 +44,8 @@ _KEYWORDS = {
 _RESERVED = frozenset({"CASE", "WHEN", "END", "USING"})
 
 
+TOO_DEEP = "The query is nested too deeply."
+
 # Where a node's meta has its text.
 TEXT = "text"
 
@@ -142,7 +144,9 @@ def parse(canonical: str) -> exp.Query:
         raise Refusal("Only a SELECT may be sent.")
     try:
         trees = _dialect.parse(canonical)
-    except (errors.SqlglotError, RecursionError) as error:
+    except RecursionError:
+        raise Refusal(TOO_DEEP, code="too_deep_recursion") from None
+    except errors.SqlglotError as error:
         raise _unreadable(_word_of(error)) from None
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
         raise Refusal("Only a SELECT may be sent.")

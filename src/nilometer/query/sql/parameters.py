@@ -14,6 +14,9 @@ from nilometer.query.sql.refusal import Refusal
 
 _NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+_INTEGER = re.compile(r"(?:(?:Array|Nullable|LowCardinality)\()*(U?)Int(\d+)\)*")
+_WHOLE = re.compile(r"(?<![\w.])[+-]?\d{1,100}(?![\w.])", re.ASCII)
+_LONGEST_TEXT = 1_000_000
 _MOST_VALUES = 10_000
 _SCALAR = (str, int, float, bool)
 
@@ -36,6 +39,7 @@ class Parameters:
         if value is None:
             return f"CAST(NULL, {quoting.string(_nullable(written))})"
         bindable = _bindable(value, name)
+        _expect_in_range(bindable, written, name)
         self.used[name] = _timely(bindable) if "DateTime" in written else bindable
         return f"{{{name}:{written}}}"
 
@@ -50,6 +54,34 @@ class Parameters:
         if name not in self._values:
             raise Refusal(f"The parameter {name[:60]} has no value; send it in `values`.", name)
         return self._values[name]
+
+
+def _expect_in_range(value: Any, written: str, name: str) -> None:
+    """Refuse a whole number that its type cannot hold: the engine would take another one for it
+    (300 as UInt8 is 44)."""
+    kind = _INTEGER.fullmatch(written)
+    if kind is None:
+        return
+    unsigned, bits = kind[1] == "U", int(kind[2])
+    least, most = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    for each in _whole_numbers(value):
+        if not least <= each <= most:
+            raise Refusal(
+                f"The value of the parameter {name} does not fit {written}: {least} to {most}.",
+                name,
+                "bad_query_parameter",
+            )
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    """The whole numbers in a value: it may be one, a text of one or of a list, or a list."""
+    if isinstance(value, list):
+        return [each for item in cast("list[Any]", value) for each in _whole_numbers(item)]
+    if isinstance(value, int):
+        return [value]
+    if not isinstance(value, str):
+        return []
+    return [int(each) for each in _WHOLE.findall(value[:_LONGEST_TEXT])]
 
 
 def _nullable(written: str) -> str:

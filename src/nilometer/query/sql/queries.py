@@ -136,7 +136,10 @@ def _canonical(sandbox: Sandbox, sql: str) -> str:
     except EngineFault as fault:
         raise errors.of_syntax(sql, fault) from None
     except UnicodeDecodeError:
-        raise SqlError("The query is not UTF-8 text.", attr="query") from None
+        raise SqlError(
+            "An escape in a text makes bytes that are not UTF-8; write unhex('ff') for '\\xff'.",
+            attr="query",
+        ) from None
 
 
 def _compiled(

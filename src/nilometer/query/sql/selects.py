@@ -294,7 +294,8 @@ class Queries:
             return self._parameters.count(node)
         if isinstance(node, exp.Literal) and not node.is_string and _COUNT.fullmatch(node.name):
             return int(node.name)
-        raise Refusal("LIMIT and OFFSET take whole numbers.", "LIMIT")
+        most = " of at most 18 digits" if node.name.isdecimal() else ""
+        raise Refusal(f"LIMIT and OFFSET take whole numbers{most}.", "LIMIT")
 
 
 def _name(node: Node, scope: Scope) -> str | None:
