@@ -54,16 +54,21 @@ PROVIDERS: Mapping[str, str] = {
 LONGEST_NAME = 512
 """A longer name of a provider or model is looked up nowhere."""
 
-# What may follow a model's name without making it another model: which snapshot, and of Bedrock
-# and Vertex which version. Each is anchored to the end.
+# What may follow a model's name without making it another model: which snapshot. Each is anchored
+# to the end. Short numbers are Google's -001, a month and day (-0613), or a year and month (-2402).
 _SNAPSHOT = re.compile(
     r"""(?: -\d{8} | -20\d\d-\d\d-\d\d | @\d{8} | @latest | @default
-          | -latest | -\d{3} | -\d{4} | -preview | -(?:preview|exp)-\d\d-\d\d
-          | -preview-\d\d-20\d\d
-          | -v\d{1,2} (?: :\d{1,2} (?: :\d{1,4}k )? )?
+          | -latest | -00\d | -(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01]) | -2\d(?:0[1-9]|1[0-2])
+          | -preview | -(?:preview|exp)-\d\d-\d\d | -preview-\d\d-20\d\d
           | \.ft-[0-9a-z]+ (?: -[0-9a-z]+ )* )$""",
     re.VERBOSE,
 )
+_SHORT_NUMBER = re.compile(r"-\d{3,4}$")
+_CLAUDE = re.compile(r"^(?:[a-z0-9-]+[./])*claude-")
+# Bedrock's, which may also say how long the context is.
+_VERSION = re.compile(r"-v(\d{1,2})(?::(\d{1,2})(?::\d{1,4}k)?)?$")
+# Vertex counts the October snapshot of Claude 3.5 Sonnet as a version; all are one price.
+_VERTEX_VERSION = re.compile(r"^(claude-3-5-sonnet)-v2(?=@|$)")
 _COMPACT_DATE = re.compile(r"-(20\d\d)(\d\d)(\d\d)$")
 _BEDROCK_PROFILE = re.compile(r"^(?:us|eu|apac|us-gov|au|jp|ca|in|global)\.(?=[a-z0-9]+\.)")
 _BEDROCK_VENDOR = re.compile(
@@ -99,6 +104,8 @@ def spellings(provider: str, model: str) -> Iterator[str]:
         yield _bedrock(model)
     elif provider == "google" and (resource := _GOOGLE_RESOURCE.match(model)):
         yield resource[1]
+    elif provider == "google" and _VERTEX_VERSION.match(model):
+        yield _VERTEX_VERSION.sub(r"\1", model)
     if fine_tune := _FINE_TUNE.match(model):
         yield fine_tune[1]
     if dated := _COMPACT_DATE.search(model):  # LiteLLM's and OpenRouter's gpt-5.2-20251211
@@ -108,12 +115,18 @@ def spellings(provider: str, model: str) -> Iterator[str]:
 def bases(provider: str, name: str) -> list[str]:
     """The name, then the name without what only says which snapshot, shorter and shorter."""
     found = [name]
-    while len(shorter := _SNAPSHOT.sub("", found[-1])) < len(found[-1]):
+    while len(shorter := _shorter(provider, found[-1])) < len(found[-1]):
         found.append(shorter)
     if provider != "aws":
         return found
     vendored = [_BEDROCK_PROFILE.sub("", base) for base in found]
     return list(dict.fromkeys([*found, *vendored, *(_BEDROCK_VENDOR.sub("", b) for b in vendored)]))
+
+
+def version(name: str) -> tuple[str, str] | None:
+    """The version that ends a Bedrock name: ("1", "0") of `-v1:0`, ("1", "") of `-v1`."""
+    found = _VERSION.search(name)
+    return (found[1], found[2] or "") if found else None
 
 
 def is_bedrock_id(model: str) -> bool:
@@ -124,6 +137,14 @@ def is_bedrock_id(model: str) -> bool:
 def is_fine_tune(name: str) -> bool:
     """Whether it names a fine-tuned model, of OpenAI's form or Azure's."""
     return name.startswith("ft:") or ".ft-" in name
+
+
+def _shorter(provider: str, name: str) -> str:
+    """The name without its last suffix that says which snapshot, or at Bedrock which version."""
+    if _SHORT_NUMBER.search(name) and _CLAUDE.match(name):
+        return name  # Anthropic's snapshots are whole dates; short numbers are versions.
+    shorter = _SNAPSHOT.sub("", name)
+    return _VERSION.sub("", name) if provider == "aws" and shorter == name else shorter
 
 
 def _bedrock(model: str) -> str:
