@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import ssl
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -126,9 +128,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument(
+        "--until-eof", action="store_true", help="end when standard input does, as with its parent"
+    )
     parser.add_argument("--certificate", type=Path, help="a PEM file with its key: serve over TLS")
     parser.add_argument("--user", action="append", type=User.parse, default=[])
     return parser.parse_args()
+
+
+def _end_with_input() -> None:
+    while os.read(0, 4096):  # not sys.stdin, whose lock would be held at exit
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
@@ -151,6 +162,8 @@ def main() -> None:
         raise SystemExit
 
     signal.signal(signal.SIGTERM, stop)
+    if arguments.until_eof:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     sys.stdout.write(f"listens on {arguments.host}:{server.server_port}\n")
     sys.stdout.flush()
     try:

@@ -78,7 +78,7 @@ class Engine:
                 if insert and not _VALUES.search(insert[1]):
                     return self._insert(handle, insert, request.text[insert.end() :])
                 return _read(handle, request)
-            except (chdb.ChdbError, RuntimeError) as error:
+            except (chdb.ChdbError, RuntimeError, UnicodeDecodeError) as error:
                 raise EngineRefused(error) from None
 
     def _prepare(self, handle: Any, request: Asked) -> None:

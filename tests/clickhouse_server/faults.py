@@ -22,7 +22,9 @@ class EngineRefused(Refused):
     """The engine's own error, its text as a server passes it on."""
 
     def __init__(self, error: Exception) -> None:
-        text = str(error)
+        # chDB cannot read a text that quotes bytes which are no UTF-8.
+        unread = next((e for e in (error, error.__cause__) if isinstance(e, UnicodeDecodeError)), 0)
+        text = unread.object.decode(errors="replace") if unread else str(error)
         match = _CODE.search(text)
         code = int(match[1]) if match else 1001
         Exception.__init__(self, f"{text[text.find('Code:') :].strip()} (version 26.9.2.1)\n")

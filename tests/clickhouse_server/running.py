@@ -24,12 +24,14 @@ class ClickHouseServer:
     def start(self) -> ClickHouseServer:
         """Start it, on the same port as before, and wait until it answers."""
         command = [sys.executable, "-m", "tests.clickhouse_server", "--data", str(self.directory)]
-        command += ["--port", str(self.port)]
+        command += ["--port", str(self.port), "--until-eof"]
         for user in USERS:
             command += ["--user", user]
         if self.certificate is not None:
             command += ["--certificate", str(self.certificate)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line.startswith("listens on"), f"the fixture ended with {self._process.wait()}"
@@ -71,5 +73,7 @@ class ClickHouseServer:
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
         process.wait(30)
+        assert process.stdin is not None
         assert process.stdout is not None
+        process.stdin.close()
         process.stdout.close()
