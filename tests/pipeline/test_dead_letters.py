@@ -162,7 +162,7 @@ def test_a_replayed_record_that_fails_again_is_a_new_letter(letters, log):
 
 
 def test_either_all_letters_are_kept_or_none(letters):
-    with pytest.raises(Exception, match="(?i)not.null"):
+    with pytest.raises(Exception, match=r"(?i)not.null"):
         letters.add([letter(), letter(uuid="u2", consumer=None)])
     assert letters.list(1).items == []
 
