@@ -65,6 +65,61 @@ def test_the_same_call_is_the_same_vector_by_every_convention() -> None:
     assert expected.input == 7100
 
 
+ANTHROPICS = {
+    "input_tokens": 100,
+    "cache_read_input_tokens": 1000,
+    "cache_creation_input_tokens": 50,
+    "output_tokens": 20,
+}
+
+
+@pytest.mark.parametrize("total", [{}, {"total_tokens": 120}, {"total_tokens": 1170}])
+def test_anthropics_cache_names_say_that_it_is_anthropics_whatever_total_was_added(
+    total: dict[str, int],
+) -> None:
+    usage = usage_of({**ANTHROPICS, **total})
+    assert (usage.convention, usage.reason) == ("anthropic", "")
+    assert usage.vector == TokenVector(
+        uncached_input=100, cache_read=1000, cache_write_5m=50, text_output=20
+    )
+    assert usage_of({**ANTHROPICS, "total_tokens": 1171}).reason == "contradictory_total"
+
+
+def test_a_total_beside_a_compaction_is_of_the_rest() -> None:
+    compacted = [{"type": "compaction", "input_tokens": 900, "output_tokens": 30}]
+    usage = usage_of({**ANTHROPICS, "total_tokens": 1170, "iterations": compacted})
+    assert usage.vector is not None
+    assert (usage.vector.uncached_input, usage.vector.text_output) == (1000, 50)
+    advisor = [
+        {"type": "advisor_message", "input_tokens": 9, "output_tokens": 1, "total_tokens": 10}
+    ]
+    told = usage_of({**ANTHROPICS, "iterations": advisor})
+    assert told.units == {"advisor_tokens": Decimal(10)}
+
+
+def test_a_cache_count_that_the_convention_does_not_know_never_vanishes() -> None:
+    chat = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+    told = {"prompt_tokens_details": {"cached_tokens": 50}}
+    strange = usage_of({**chat, "prompt_cache_hit_tokens": 50})
+    assert (strange.convention, strange.vector) == ("openai_chat", None)
+    assert strange.reason == "unknown_count:prompt_cache_hit_tokens"
+    assert usage_of({**chat, **told, "prompt_cache_hit_tokens": 50}).vector is not None
+    assert usage_of({**chat, **told, "prompt_cache_hit_tokens": 49}).vector is None
+    assert usage_of({**chat, "prompt_cache_hit_tokens": 0}).vector is not None
+    responses = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
+    assert usage_of({**responses, "cached_tokens": 50}).reason == "unknown_count:cached_tokens"
+    billed = {"billed_units": {"input_tokens": 9, "output_tokens": 1}, "cached_tokens": 5}
+    assert usage_of(billed).vector == TokenVector(uncached_input=9, text_output=1)
+
+
+def test_openrouters_own_names_give_it_away_and_its_searches_are_counted() -> None:
+    chat = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+    searched = {**chat, "server_tool_use": {"web_search_requests": 2}}
+    for name in ({"cost_details": {"upstream_inference_cost": None}}, {"is_byok": False}):
+        usage = usage_of({**searched, **name})
+        assert (usage.convention, usage.units) == ("openrouter", {"web_searches": Decimal(2)})
+
+
 def test_langfuse_input_may_have_lost_its_reads_only_as_litellm_sends_it() -> None:
     cached = {"cache_read_input_tokens": 5000, "cache_creation_input_tokens": 2000}
     trap = usage_of({"input": 2100, "output": 50, "total": 7150, **cached})

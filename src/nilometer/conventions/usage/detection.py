@@ -88,11 +88,18 @@ _SIGNS = (
     _Sign(
         "openai_responses",
         (
-            *("input_tokens_details", "output_tokens_details/reasoning_tokens", "total_tokens"),
+            *("input_tokens_details", "output_tokens_details/reasoning_tokens"),
             "server_side_tool_usage_details",
         ),
         ("input_tokens",),
     ),
+    # Before a bare total, which wrappers add to Anthropic's counts too.
+    _Sign(
+        "anthropic",
+        ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"),
+        ("input_tokens",),
+    ),
+    _Sign("openai_responses", ("total_tokens",), ("input_tokens",)),
     _Sign("anthropic", ("output_tokens",), ("input_tokens",)),
     _Sign("langfuse", ("input", "output", "total")),
 )

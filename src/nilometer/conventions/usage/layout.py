@@ -48,6 +48,21 @@ REASONING: Beside = frozenset({"reasoning"})
 INPUT_PARTS: Beside = frozenset({*CACHE, "audio_input", "image_input", "video_input"})
 OUTPUT_PARTS: Beside = frozenset({"reasoning", "audio_output", "image_output"})
 INSIDE: Beside = frozenset()
+CACHE_NAMES: Mapping[str, Literal["cache_read", "cache_write"]] = {
+    **dict.fromkeys(
+        (
+            *("cache_read_input_tokens", "cached_tokens", "prompt_cache_hit_tokens"),
+            *("cacheReadInputTokens", "cacheReadInputTokenCount", "cachedInputTokens"),
+            *("cachedContentTokenCount", "cached_content_token_count"),
+        ),
+        "cache_read",
+    ),
+    **dict.fromkeys(
+        ("cache_creation_input_tokens", "cacheWriteInputTokens", "cacheWriteInputTokenCount"),
+        "cache_write",
+    ),
+}
+"""What any source calls its cache: such a count is in the price of its call, or beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +85,20 @@ class Layout:
     beside: Beside = INSIDE
     or_beside: tuple[Beside, ...] = ()
     units: Mapping[str, Paths] = field(default_factory=dict[str, Paths])
+    unbilled: frozenset[str] = frozenset()
+    """Names of cache counts that change nothing of the bill."""
     count_steps: Reading[Count] = field(init=False, repr=False, compare=False)
     """`counts`, as an object of so many names is read."""
     unit_steps: Reading[str] = field(init=False, repr=False, compare=False)
     """`units`, as such an object is read."""
+    strange: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Names of cache counts that this convention does not have."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "count_steps", Reading(self.counts))
         object.__setattr__(self, "unit_steps", Reading(self.units))
+        known = {path.partition("/")[0] for paths in self.counts.values() for path in paths}
+        object.__setattr__(self, "strange", frozenset(CACHE_NAMES) - known - self.unbilled)
 
 
 class Reading(Generic[_Known]):

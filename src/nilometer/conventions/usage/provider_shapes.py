@@ -41,7 +41,12 @@ def anthropic(raw: Mapping[str, Any]) -> Usage:
     """
     usage = read_by(providers.ANTHROPIC, raw, more=_compactions)
     try:
-        advisor = sum(sum(counts.values()) for counts in _iterations(raw, "advisor_message"))
+        advisor = sum(
+            number
+            for counts in _iterations(raw, "advisor_message")
+            for name, number in counts.items()
+            if name != "total"
+        )
     except Unusable:
         return usage  # the same iterations have made the vector unusable already
     return replace(
@@ -85,6 +90,7 @@ def _compactions(raw: Mapping[str, Any], counts: Counts) -> None:
     for extra in _iterations(raw, "compaction"):
         for name, number in extra.items():
             counts[name] = counts.get(name, 0) + number
+        counts.pop("total", None)  # a wrapper's, of the top-level counts
 
 
 def _iterations(raw: Mapping[str, Any], kind: str) -> Iterator[Counts]:

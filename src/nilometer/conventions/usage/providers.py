@@ -93,6 +93,8 @@ ANTHROPIC = Layout(
     counts={
         "input": ("input_tokens",),
         "output": ("output_tokens",),
+        # Its own answers have none: wrappers add one, with the cache in it or without.
+        "total": ("total_tokens",),
         "cache_read": ("cache_read_input_tokens",),
         "cache_write": ("cache_creation_input_tokens",),
         "cache_write_5m": ("cache_creation/ephemeral_5m_input_tokens",),
@@ -199,6 +201,7 @@ COHERE = Layout(
         "image_input": ("billed_units/image_tokens",),
     },
     units={"rerank_searches": ("billed_units/search_units",)},
+    unbilled=frozenset({"cached_tokens"}),
 )
 COHERE_TOKENS = Layout(
     convention="cohere",

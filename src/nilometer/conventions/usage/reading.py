@@ -7,7 +7,7 @@ from typing import Any
 
 from nilometer.conventions.usage.algebra import solve
 from nilometer.conventions.usage.counts import Counts, Unusable, read_counts, read_units
-from nilometer.conventions.usage.layout import Beside, Layout
+from nilometer.conventions.usage.layout import CACHE_NAMES, Beside, Layout
 from nilometer.domain.usage import TokenVector, Usage
 
 Adapter = Callable[[Mapping[str, Any]], Usage]
@@ -52,6 +52,8 @@ def read_by(
                 embedding=embedding,
             )
         )
+        if not layout.strange.isdisjoint(raw):
+            _check_strange(layout, raw, vector)
     except Unusable as problem:
         return Usage(
             vector=None,
@@ -61,6 +63,19 @@ def read_by(
             raw=dict(raw),
         )
     return Usage(vector=vector, convention=layout.convention, units=units, raw=dict(raw))
+
+
+def _check_strange(layout: Layout, raw: Mapping[str, Any], vector: TokenVector) -> None:
+    """Tokens of a cache that the convention has no name for do not vanish from a bill, unless they
+    only repeat what it has told. Raises Unusable."""
+    told = {
+        "cache_read": vector.cache_read + vector.audio_cache_read,
+        "cache_write": vector.cache_write_5m + vector.cache_write_1h,
+    }
+    for name in sorted(layout.strange.intersection(raw)):
+        number = raw[name]
+        if type(number) is int and number not in (0, told[CACHE_NAMES[name]]):
+            raise Unusable(f"unknown_count:{name}")
 
 
 def _unusable(layout: Layout, raw: Mapping[str, Any], reason: str) -> Usage:
