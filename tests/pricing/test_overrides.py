@@ -93,6 +93,23 @@ def test_a_tier_and_a_region_of_its_own_go_before_any():
     assert cost(here, all_regions, region="us", uncached_input=1).source == "override:all"
 
 
+def test_whose_it_is_goes_before_the_name_before_the_region_before_the_tier():
+    sent = {"model": "gpt-4o-2024-08-06"}
+    call = {**sent, "region": "eu", "tier": "batch", "uncached_input": 1}
+    of_model = override(id="model", region="eu", tier="batch")
+    of_name = override(id="name", tier="any", **sent)
+    in_region = override(id="region", region="eu", tier="any", **sent)
+    in_tier = override(id="tier", tier="batch", **sent)
+    operators = override(id="operator", region="eu", tier="batch", scope=Scope.OPERATOR, **sent)
+    for entries in ((of_model, of_name), (of_name, of_model)):
+        assert cost(*entries, **call).source == "override:name"
+    for entries in ((in_region, in_tier), (in_tier, in_region)):
+        assert cost(*entries, **call).source == "override:region"
+    project = override(id="project", tier="any")
+    for entries in ((operators, project), (project, operators)):
+        assert cost(*entries, **call).source == "override:project"
+
+
 def test_a_deployment_is_the_model_that_its_alias_names():
     alias = override(provider="azure", model="chat-production", alias="openai/gpt-4o")
     found = cost(alias, provider="azure_openai", model="Chat-Production")

@@ -42,17 +42,35 @@ def test_the_price_is_that_of_the_day():
 @pytest.mark.parametrize(
     ("at", "expected"),
     [
-        ("2026-11-01T00:59:59", "0.66"),
-        ("2026-11-01T01:00:00", "1.32"),
-        ("2026-11-01T03:59:59", "1.32"),
-        ("2026-11-01T04:00:00", "0.66"),
-        ("2026-11-01T06:30:00", "1.32"),
+        ("2026-11-02T00:59:59", "0.66"),
+        ("2026-11-02T01:00:00", "1.32"),
+        ("2026-11-02T03:59:59", "1.32"),
+        ("2026-11-02T04:00:00", "0.66"),
+        ("2026-11-02T06:30:00", "1.32"),
+        ("2026-10-30T06:30:00", "1.32"),  # a Friday
+        ("2026-10-31T06:30:00", "0.66"),  # weekends are off-peak
+        ("2026-11-01T06:30:00", "0.66"),
+        ("2026-08-22T06:30:00", "1.32"),  # from the next day on
+        ("2026-08-23T06:30:00", "0.66"),
         ("2026-07-01T02:00:00", "0.435"),  # peak hours came with the prices of August
     ],
 )
 def test_the_price_is_that_of_the_hour(at, expected):
     cost = priced("deepseek", "deepseek-v4-pro", at=moment(at), uncached_input=1_000_000)
     assert cost.total == Decimal(expected)
+
+
+@pytest.mark.parametrize("model", ["deepseek-chat", "deepseek-reasoner"])
+@pytest.mark.parametrize("provider", ["deepseek", "azure"])
+def test_a_discount_by_the_hour_has_ended(provider, model):
+    def at(text):
+        return priced(provider, model, at=moment(text), uncached_input=1_000_000)
+
+    assert at("2025-02-26T16:30:00").total == Decimal("0.135")
+    assert at("2025-09-04T20:00:00").total == Decimal("0.135")
+    assert at("2025-09-05T15:59:59").total in (Decimal("0.27"), Decimal("0.55"))
+    for text in ("2025-02-26T16:29:59", "2025-09-05T16:00:00", "2026-11-01T12:00:00"):
+        assert (at(text).total, at(text).reason) == (None, "no_price_at_time")
 
 
 def test_a_long_context_is_billed_whole_at_its_own_price():

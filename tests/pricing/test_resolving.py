@@ -114,6 +114,8 @@ UNKNOWN = [
     ("azure", "my-o4-mini", "unknown_model"),
     ("azure", "eu/gpt-4o", "unknown_model"),  # LiteLLM's data zone, a tenth dearer
     ("openai", "anthropic/claude-sonnet-4-5", "provider_mismatch"),
+    ("openrouter", "openai/gpt-4o:nitro", "unknown_model"),
+    ("openrouter", "openai/gpt-4o:free", "unknown_model"),
     ("bedrock", "arn:aws:bedrock:us-east-1:1:application-inference-profile/x", "unknown_model"),
     ("google_places", "place_details", "unknown_provider"),
     ("ollama", "llama3", "unknown_provider"),

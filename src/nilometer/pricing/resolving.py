@@ -99,7 +99,9 @@ def _at_provider(book: Book, provider: str, name: str) -> Resolved | Unresolved:
     except Ambiguous:
         return Unresolved("ambiguous_model", provider)
     prefix, _ = names.split_prefix(name)
-    elsewhere = book.provider(prefix) if prefix else None
+    # A reseller's own names begin with the maker: it is no other provider than the source said.
+    resold = any(each.lower().startswith(f"{prefix}/") for each in book.names(provider))
+    elsewhere = book.provider(prefix) if prefix and not resold else None
     mismatch = elsewhere is not None and elsewhere != provider
     return Unresolved("provider_mismatch" if mismatch else "unknown_model", provider)
 

@@ -77,12 +77,8 @@ CONVENTION = Convention(
         Row("$ai_stream", ("gen_ai.request.stream", "gen_ai.is_streaming"), FLAG, _NOW),
         Row(
             "$ai_service_tier",
-            (
-                "openai.response.service_tier",
-                "gen_ai.openai.response.service_tier",
-                "openai.request.service_tier",
-                "gen_ai.openai.request.service_tier",
-            ),
+            # Not the request's: a tier that was asked for is not yet one that answered.
+            ("openai.response.service_tier", "gen_ai.openai.response.service_tier"),
             NAME,
             _ALL,
         ),
