@@ -192,3 +192,13 @@ def test_a_value_of_the_wrong_type_gives_way_to_the_next_source_and_stays_readab
     event = convert(Span(attributes={**CHAT, "gen_ai.response.model": 7}))
     assert event.properties["$ai_model"] == "gpt-4o"
     assert event.properties["gen_ai.response.model"] == 7
+
+
+def test_a_tier_that_was_only_asked_for_is_not_the_one_that_answered() -> None:
+    span = span_of("otel_genai_current")
+    bare = {name: told for name, told in span.attributes.items() if "service_tier" not in name}
+    asked = {**bare, "openai.request.service_tier": "priority"}
+    answered = {**asked, "openai.response.service_tier": "default"}
+    for attributes, tier in ((asked, None), (answered, "default")):
+        event = convert(replace(span, attributes=attributes))
+        assert event.properties.get("$ai_service_tier") == tier
