@@ -234,6 +234,22 @@ def test_a_wrong_file_is_refused_with_the_entry_and_what_to_change(tmp_path, tex
     assert says in refusal.value.detail
 
 
+def test_an_alias_to_what_nothing_prices_is_told(tmp_path, caplog):
+    path = tmp_path / "prices.toml"
+    entry = '[[override]]\nid = "{}"\nprovider = "azure"\nmodel = "{}"\n'
+    entry += "effective_from = 2026-01-01\nalias = '{}'\n"
+    path.write_text(
+        TOML
+        + entry.format("known", "a", "openai/gpt-4o")
+        + entry.format("own", "b", "azure/chat-production")
+        + entry.format("slip", "c", "openai/gpt-4p")
+    )
+    assert len(load(path)) == 5
+    (told,) = caplog.messages
+    assert "slip" in told
+    assert "openai/gpt-4p" in told
+
+
 def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path):
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load(tmp_path / "none.toml")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
@@ -22,7 +23,9 @@ from typing import Any, cast
 
 from nilometer.errors import ConfigurationError, InvalidInput
 from nilometer.pricing.overrides import Override, Scope, check_overlaps, made
+from nilometer.pricing.resolving import Resolved, resolve
 
+_LOG = logging.getLogger(__name__)
 _MEMBERS = frozenset(inspect.signature(made).parameters) - {"scope"}
 _NEEDED = frozenset({"id", "provider", "model", "effective_from"})
 
@@ -30,7 +33,9 @@ _NEEDED = frozenset({"id", "provider", "model", "effective_from"})
 def load(path: Path) -> list[Override]:
     """The overrides of a file. Raises ConfigurationError, which names the entry and what to change.
 
-    A file whose name ends in `.json` is JSON with a list `override`; every other is TOML.
+    A file whose name ends in `.json` is JSON with a list `override`; every other is TOML. An alias
+    to what neither the book nor the file prices is told in the log and no error: a project's own
+    override may price it, and a newer book must not keep a server from starting.
     """
     try:
         found = [_entry(number, each) for number, each in enumerate(_read(path), 1)]
@@ -40,6 +45,7 @@ def load(path: Path) -> list[Override]:
         raise ConfigurationError(f"the prices file cannot be read: {error.strerror}") from None
     except (InvalidInput, ValueError) as error:
         raise ConfigurationError(f"the prices file {path.name} is wrong: {error}") from None
+    _tell_of_unknown_targets(found)
     return found
 
 
@@ -121,6 +127,20 @@ def _wanted(attr: str) -> type | None:
     if attr == "project_id":
         return int
     return None if attr.startswith("effective_") else str
+
+
+def _tell_of_unknown_targets(entries: list[Override]) -> None:
+    own = {(entry.provider, entry.model) for entry in entries if entry.alias is None}
+    for entry in entries:
+        if entry.alias is None or entry.alias in own:
+            continue
+        if not isinstance(resolve(*entry.alias), Resolved):
+            _LOG.warning(
+                "the prices file's entry %s is an alias to %s, which the price book does not have: "
+                "its calls will be unpriced",
+                entry.id,
+                "/".join(entry.alias),
+            )
 
 
 def _check_ids(entries: list[Override]) -> None:
