@@ -1,5 +1,6 @@
 """What every test shares."""
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from nilometer.clickhouse.store import Store
+from tests.clickhouse_server import stores
 from tests.projects import new_project_id
 
 if TYPE_CHECKING:
@@ -22,13 +24,27 @@ settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def embedded_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """The one engine of this process: chDB allows one data directory at a time. Tests share it and
     keep apart by `project_id`."""
     store = Store(tmp_path_factory.mktemp("clickhouse"))
     store.open()
     yield store
     store.close()
+
+
+@pytest.fixture(scope="session")
+def network_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """The same on a server, a process of its own: see `tests.clickhouse_server`."""
+    with stores.network_store(tmp_path_factory.mktemp("clickhouse-server")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def store(request: pytest.FixtureRequest) -> Store:
+    """The embedded store; with NILOMETER_TEST_STORE=network the one on a server."""
+    name = os.environ.get("NILOMETER_TEST_STORE", "embedded")
+    return request.getfixturevalue(f"{name}_store")
 
 
 @pytest.fixture
