@@ -19,7 +19,7 @@ from nilometer.domain import clock, retention
 from nilometer.domain.ai_record import BlobReference
 from nilometer.pipeline.call_cost import OverridesOf, book_prices, usage_and_cost
 
-MAPPING_VERSION = 3
+MAPPING_VERSION = 4
 
 _FIRST_WINS = (1 << 64) - 1
 _OPERATIONS = {"$ai_generation": "generation", "$ai_embedding": "embedding"}
