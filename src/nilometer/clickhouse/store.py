@@ -139,6 +139,10 @@ class Store:
         do. Raises StoreUnavailable.
         """
         self._require_open()
+        try:
+            failpoints.hit("store")
+        except failpoints.Fault as fault:
+            raise StoreUnavailable(f"the store: {fault}") from None
         with self._engine.sandbox(settings) as opened:
             yield opened
 
