@@ -61,8 +61,8 @@ TAKES = {
         "isNotDistinctFrom like notLike ilike notILike ifNull nullIf startsWith endsWith "
         "position locate positionUTF8 positionCaseInsensitive positionCaseInsensitiveUTF8 "
         "countSubstrings countSubstringsCaseInsensitive hasToken hasTokenCaseInsensitive "
-        "hasSubsequence match extract extractAll countMatches regexpExtract editDistance "
-        "jaroWinklerSimilarity ngramDistance extractURLParameter simpleJSONExtractString "
+        "hasSubsequence match extract extractAll countMatches regexpExtract "
+        "ngramDistance extractURLParameter simpleJSONExtractString "
         "simpleJSONExtractInt simpleJSONExtractFloat simpleJSONExtractBool simpleJSONExtractRaw "
         "simpleJSONHas visitParamExtractString map"
     ),

@@ -39,7 +39,7 @@ CALLS = {
     "'ab', 'a'": "like notLike ilike notILike startsWith endsWith position locate positionUTF8 "
     "positionCaseInsensitive positionCaseInsensitiveUTF8 countSubstrings "
     "countSubstringsCaseInsensitive hasToken hasTokenCaseInsensitive hasSubsequence match extract "
-    "extractAll countMatches concat editDistance jaroWinklerSimilarity ngramDistance "
+    "extractAll countMatches concat ngramDistance "
     "extractURLParameter",
     "'12', 1": "substring substr substringUTF8 left right leftUTF8 rightUTF8 leftPad rightPad "
     "repeat ngrams",

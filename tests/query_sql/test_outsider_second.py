@@ -242,15 +242,6 @@ DIFFERENTIAL = {
         )
         for column in ("provider", "framework", "stop_reason", "error_type", "base_url")
     },
-    "a distance": (
-        f"SELECT max(editDistance(repeat({ask_model('!' * 40)}, 60000), 'x')) FROM events"
-    ),
-    "a distance by its second name": (
-        f"SELECT max(levenshteinDistance(repeat({ask_model('!' * 40)}, 60000), 'x')) FROM events"
-    ),
-    "a similarity": (
-        f"SELECT max(jaroWinklerSimilarity(repeat({ask_model('!' * 40)}, 60000), 'a')) FROM events"
-    ),
     "memory": (
         f"SELECT max(length(replaceAll(repeat({ask_model('!' * 40)}, 40000), '!', '{'z' * 700}')))"
         " FROM events"

@@ -16,6 +16,7 @@ from nilometer.query.sql import (
     properties,
     quoting,
     types,
+    zones,
 )
 from nilometer.query.sql.parameters import Parameters
 from nilometer.query.sql.refusal import Refusal
@@ -199,6 +200,7 @@ class Expressions:
         arguments = children(node)
         advice.check_level(name, arguments)
         advice.check_call(name, arguments, scope)
+        zones.check(name, arguments)
         if name == "JSONExtractKeys" and len(arguments) == 1:
             owner = paths.owner_of(arguments[0], scope)
             if owner is not None and (names := owner.names()):

@@ -77,8 +77,8 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
             "format splitByChar splitByString splitByRegexp splitByWhitespace splitByNonAlpha "
             "alphaTokens ngrams arrayStringConcat substringIndex initcap initcapUTF8 ascii char "
             "hex unhex bin base64Encode base64Decode tryBase64Decode encodeURLComponent "
-            "decodeURLComponent isValidUTF8 toValidUTF8 normalizeUTF8NFC editDistance "
-            "jaroWinklerSimilarity ngramDistance formatReadableSize formatReadableQuantity "
+            "decodeURLComponent isValidUTF8 toValidUTF8 normalizeUTF8NFC "
+            "ngramDistance formatReadableSize formatReadableQuantity "
             "formatReadableDecimalSize formatReadableTimeDelta bar toStringCutToZero domain "
             "domainWithoutWWW topLevelDomain protocol path queryString cutQueryString "
             "extractURLParameter extractTextFromHTML"
@@ -148,7 +148,6 @@ ALIASES: dict[str, str] = {
         "covarPop": "covar_pop",
         "covarSamp": "covar_samp",
         "dateDiff": "timestamp_diff timestampDiff",
-        "editDistance": "levenshteinDistance",
         "formatDateTime": "date_format",
         "formatReadableSize": "format_bytes",
         "fromUnixTimestamp": "from_unixtime",
@@ -198,7 +197,12 @@ ALIASES: dict[str, str] = {
 }  # fmt: skip
 # Names of other dialects that mean the same as a function above, written as that.
 SYNONYMS: dict[str, str] = {"nvl": "ifNull"}
+# The engine cannot stop a distance of edits within a block, and its work grows with the square.
+_SLOW = "write ngramDistance(), whose work grows only with the length of the texts."
 _INSTEAD = {
+    "editdistance": _SLOW,
+    "jarowinklersimilarity": _SLOW,
+    "levenshteindistance": _SLOW,
     "arrayreduce": "call what it would: arraySum(), arrayMax(), arrayUniq(), arrayFold() …",
     "initializeaggregation": "aggregate a subquery.",
     "neighbor": "write lagInFrame(x) OVER (ORDER BY …), or leadInFrame().",

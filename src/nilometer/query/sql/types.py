@@ -42,7 +42,10 @@ _SPELLED = (
     (re.compile(r"\bdouble\s+precision\b", re.IGNORECASE), "double"),
     (re.compile(r"\b(varchar|char)\s*\(\s*\d{1,9}\s*\)", re.IGNORECASE), r"\1"),
 )
-_TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d{1,3}|'[\w/+-]{0,40}'|[(),])", re.ASCII)
+# What stands in quotes is a time zone: see `zones`.
+_TOKEN = re.compile(
+    r"\s*([A-Za-z_]\w*|\d{1,3}|'[A-Za-z][\w+-]{0,40}(?:/[\w+-]{1,40}){0,2}'|[(),])", re.ASCII
+)
 _DEEPEST = 8
 _LONGEST = 1000
 
