@@ -11,6 +11,7 @@ from nilometer.query.sql import grammar
 from nilometer.query.sql.errors import SqlError
 from nilometer.query.sql.selects import Rows, compiled
 from tests.projects import new_project_id
+from tests.query.rows import event_row, insert
 from tests.query_sql.tenants import fill_ours, fill_theirs
 
 LEAK = "intDiv(900, toYear(timestamp) - 1970)"
@@ -59,6 +60,14 @@ def crowded(store) -> int:
 @pytest.mark.parametrize("sql", QUERIES)
 def test_a_condition_that_fails_on_others_rows_answers_ours(queries, crowded, sql):
     assert queries.run(crowded, sql).rows
+
+
+def test_no_condition_is_tried_on_the_ids_of_other_projects(queries, store):
+    """In a part of a few rows, whose bounds are the ids of its first and last project."""
+    other, ours = new_project_id(), new_project_id()
+    insert(store, [event_row(other if n % 2 else ours, event="$ai_span") for n in range(8)])
+    for condition in (f"intDiv(1, team_id - {other}) = 1", f"intDiv(1, team_id - {other}) >= -9"):
+        assert queries.run(ours, f"SELECT count() FROM ai_events WHERE {condition}").rows
 
 
 def written(sql: str) -> str:

@@ -24,6 +24,8 @@ from nilometer.query.trace_sql import BEST, CALL_TOTALS, ERRORS, MOMENT, best_ca
 
 MICROS = "DateTime64(6, 'UTC')"
 
+_OWN_ID = "project_id"
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -117,6 +119,10 @@ class VirtualTable:
             shown = f"if(project_id = {project_id:d}, {stored}, {other})" if hidden else stored
             return column.named(shown)
         value = column.sql or f"CAST({stored}, {quoting.string(column.type)})"
+        if column.sql == _OWN_ID:
+            # The column is what the store is sorted by: the engine would try the user's functions
+            # on the ids of other projects. It is the same in every row.
+            value = f"toInt64({project_id:d})"
         return column.named(value if self.summed_by else f"materialize({value})")
 
 
@@ -212,7 +218,7 @@ _AI_EVENTS = VirtualTable(
     "events",
     (
         *_IDENTITY,
-        Column("team_id", "Int64", "The project's id.", "project_id"),
+        Column("team_id", "Int64", "The project's id.", _OWN_ID),
         Column("retention_days", "Int64", "How long large values are kept.",
                "dateDiff('day', accepted_at, expires_at)"),
         Column("drop_date", "Date", "The day on which they are deleted.", "toDate(expires_at)"),
