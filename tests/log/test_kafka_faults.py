@@ -151,6 +151,7 @@ def test_a_commit_to_a_broker_that_does_not_answer_is_refused_in_time_and_made_l
         broker.resume()
     eventually(lambda: _committed(consumer, records), within=40)
     consumer.close()
+    eventually(lambda: log.state().ready, within=40)  # what it says is a moment old
     log.append_blocking(envelope(4))
     assert numbers(read_all(log.consumer("a"), 1)) == [4]
 

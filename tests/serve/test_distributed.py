@@ -83,6 +83,7 @@ def test_an_event_goes_from_one_role_to_the_other(common, processes, tmp_path):
         identifier,
         {"$blob": ("application/octet-stream", b"\x00\xff" * 100)},
         **{"$ai_input": large, "$ai_input_tokens": 1000, "$ai_output_tokens": 100},
+        **{"$ai_span_id": identifier},
     )
     assert send(processes["capture"].url, parts).status_code == 200
     working = worker(common, tmp_path)
@@ -98,7 +99,7 @@ def test_an_event_goes_from_one_role_to_the_other(common, processes, tmp_path):
                 json={
                     "query": {
                         "kind": "HogQLQuery",
-                        "query": "SELECT cost_total FROM calls WHERE model = 'gpt-4o-mini'",
+                        "query": f"SELECT cost_total FROM calls WHERE event_uuid = '{identifier}'",
                     }
                 },
             ).json()
