@@ -64,7 +64,7 @@ def cut_off(database: Database) -> Iterator[None]:
 
 
 @cache
-def _template(postgres: PostgresService) -> str:
+def _make_role(postgres: PostgresService) -> None:
     with _operator(postgres) as connection:
         # Another process of the suite may be making the role at this moment.
         connection.execute("SELECT pg_advisory_lock(4242)")
@@ -74,6 +74,10 @@ def _template(postgres: PostgresService) -> str:
                 connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE}'")
         finally:
             connection.execute("SELECT pg_advisory_unlock(4242)")
+
+
+@cache
+def _template(postgres: PostgresService) -> str:
     name = f"template_{os.getpid()}_{uuid4().hex}"
     _make(postgres, name, "template1")
     with closing(Database(_url(postgres, name))) as database:
@@ -82,6 +86,7 @@ def _template(postgres: PostgresService) -> str:
 
 
 def _make(postgres: PostgresService, name: str, template: str) -> None:
+    _make_role(postgres)
     with _operator(postgres) as connection:
         connection.execute(f'CREATE DATABASE "{name}" OWNER {ROLE} TEMPLATE "{template}"')
 
