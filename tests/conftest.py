@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,26 @@ settings.register_profile(
     "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.load_profile("suite")
+
+# Where tests wait for other processes: brokers, databases, servers, clients.
+_OF_SEVERAL_PROCESSES = frozenset(
+    {"acceptance", "clients", "clickhouse_server", "database", "deploy", "doctor", "faults"}
+    | {"integration", "live_blobs", "log", "migrate_data", "serve", "servers", "soak"}
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test of several processes gets a second chance on a busy machine: it is named in the
+    summary and counted in the closing line, to be mended like a failure. `--reruns 0` allows
+    none."""
+    if config.option.reruns == 0:
+        return
+    tests = Path(__file__).parent
+    for item in items:
+        if not item.path.is_relative_to(tests):
+            continue
+        if item.path.relative_to(tests).parts[0] in _OF_SEVERAL_PROCESSES:
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(scope="session")
