@@ -49,7 +49,11 @@ class Process:
             self.accounts = Accounts(foundation.database)
             self.keyring = parts.enter_context(
                 closing(
-                    Keyring(foundation.database, default_retention_days=settings.retention_days)
+                    Keyring(
+                        foundation.database,
+                        default_retention_days=settings.retention_days,
+                        stale_seconds=settings.key_grace,
+                    )
                 )
             )
             self.dead_letters = DeadLetters(foundation.database)

@@ -104,6 +104,9 @@ class Settings(BaseSettings):
         "",
         description="For fault tests only: `name=action` pairs (see nilometer.failpoints).",
     )
+    key_grace: float = Field(
+        600, ge=0, description="How long known keys go on while the database is away."
+    )
 
     # capture
     max_event_part_bytes: int = Field(32 * KIB, gt=0, description="The `event` part alone.")
