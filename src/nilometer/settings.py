@@ -160,6 +160,18 @@ class Settings(BaseSettings):
         description="The bucket name in the URLs of file:// blobs.",
     )
     s3_endpoint: str | None = Field(None, description="An S3 server other than Amazon's.")
+    s3_path_style: bool = Field(
+        True, description="Name the bucket in the path of S3 requests; off, in the host name."
+    )
+    s3_encryption: str | None = Field(
+        None,
+        pattern="^(AES256|aws:kms|aws:kms:dsse)$",
+        description="Server-side encryption that every S3 put asks for: AES256, aws:kms or "
+        "aws:kms:dsse; by default the bucket's own.",
+    )
+    s3_kms_key_id: str | None = Field(
+        None, description="The KMS key of that encryption, by id or ARN; by default the account's."
+    )
     retention_days: int = Field(30, gt=0, le=36500, description="For projects that set none.")
     sweep_interval: float = Field(
         3600, gt=0, description="Between two searches for expired and orphaned blobs."
@@ -184,7 +196,7 @@ class Settings(BaseSettings):
     log_max_bytes: int = Field(20 * GIB, gt=0, description="At this size capture answers 503.")
     log_keep_hours: float = Field(24, ge=0, description="For segments that every group has read.")
     log_rewind_seconds: float = Field(
-        3600, ge=0, description="How far the pipeline reads again after an unclean stop."
+        3600, ge=0, description="How far the pipeline reads again after the machine went down."
     )
     disk_reserve: int = Field(
         64 * MIB, ge=0, description="Free disk below which capture answers 503."

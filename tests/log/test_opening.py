@@ -51,7 +51,7 @@ def test_a_second_log_on_the_directory_is_refused_in_another_process(tmp_path: P
 
 def test_after_a_clean_stop_only_whole_segments_are_left(tmp_path: Path) -> None:
     paths = fill(tmp_path)
-    expected = {path.name for path in paths} | {"clean", "groups.sqlite", "lock"}
+    expected = {path.name for path in paths} | {"boot", "clean", "groups.sqlite", "lock"}
     assert {path.name for path in tmp_path.iterdir()} == expected
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,10 +70,18 @@ def settled(log: SqliteLog) -> None:
     eventually(lambda: log._storage._tended > tended)
 
 
-def crash(log: SqliteLog, tmp_path: Path) -> None:
+def kill(log: SqliteLog, tmp_path: Path) -> None:
     """As a killed process leaves it: without the marker of a clean stop."""
     log.close()
     (tmp_path / "log" / "clean").unlink()
+
+
+def crash(log: SqliteLog, tmp_path: Path) -> None:
+    """As a loss of power leaves it: the system that had it open runs no more."""
+    kill(log, tmp_path)
+    boot = tmp_path / "log" / "boot"
+    _, *directory = boot.read_text().split()
+    boot.write_text(" ".join(["of-yesterday", *directory]) + "\n")
 
 
 def test_segments_that_every_group_has_read_are_unlinked_when_old_enough(
@@ -210,7 +220,52 @@ def test_after_a_clean_stop_nothing_is_read_again(open_log: OpenLog) -> None:
     assert drain(open_log().consumer("a")) == []
 
 
-def test_an_unclean_stop_puts_every_group_back_by_the_rewind_time(
+def test_a_killed_process_lost_nothing_that_it_wrote_and_reads_nothing_again(
+    open_log: OpenLog, tmp_path: Path
+) -> None:
+    log = open_log()
+    append(log, 0)
+    drain(log.consumer("a"))
+    append(log, 10, 1)
+    kill(log, tmp_path)
+    assert numbers(drain(open_log().consumer("a"))) == [10]
+
+
+def test_a_loss_of_power_after_a_kill_is_one_for_the_next_start_too(
+    open_log: OpenLog, tmp_path: Path
+) -> None:
+    log = open_log()
+    append(log, 0)
+    drain(log.consumer("a"))
+    crash(log, tmp_path)
+    again = open_log()
+    again.consumer("a")
+    kill(again, tmp_path)  # before it had read anything again
+    assert numbers(drain(open_log().consumer("a"))) == list(range(10))
+
+
+def test_a_copy_that_is_put_back_is_read_again(open_log: OpenLog, tmp_path: Path) -> None:
+    log = open_log()
+    append(log, 0)
+    drain(log.consumer("a"))
+    kill(log, tmp_path)
+    (tmp_path / "log").rename(tmp_path / "lost")
+    shutil.copytree(tmp_path / "lost", tmp_path / "log")
+    assert numbers(drain(open_log().consumer("a"))) == list(range(10))
+
+
+def test_after_a_write_that_failed_the_next_start_reads_again(
+    open_log: OpenLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(on_fatal=lambda _: None)
+    append(log, 0)
+    drain(log.consumer("a"))
+    log._writer.fail(OSError(errno.EIO, "the disk"))
+    log.close()
+    assert numbers(drain(open_log().consumer("a"))) == list(range(10))
+
+
+def test_a_loss_of_power_puts_every_group_back_by_the_rewind_time(
     open_log: OpenLog, clock: Clock, tmp_path: Path
 ) -> None:
     log = open_log()
@@ -242,7 +297,7 @@ def test_the_rewind_covers_old_records_that_were_read_lately(
     assert numbers(drain(open_log().consumer("a"))) == list(range(5))
 
 
-def test_a_second_unclean_stop_while_reading_again_loses_nothing(
+def test_a_second_loss_of_power_while_reading_again_loses_nothing(
     open_log: OpenLog, clock: Clock, tmp_path: Path
 ) -> None:
     log = open_log()

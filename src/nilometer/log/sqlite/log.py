@@ -17,6 +17,7 @@ from nilometer.log.append_times import AppendTimes
 from nilometer.log.envelope import Envelope
 from nilometer.log.port import Lag, LogFull, LogState, LogUnavailable, Position
 from nilometer.log.sqlite import disk, segment
+from nilometer.log.sqlite.boot import Boot
 from nilometer.log.sqlite.consumer import SqliteConsumer, Tail
 from nilometer.log.sqlite.groups import GroupOffsets
 from nilometer.log.sqlite.segment import LogCorrupt
@@ -52,8 +53,8 @@ class SqliteLog:
     - `keep_seconds`: how long a segment stays after every group has read it; when room runs short,
       only as long as `rewind_seconds` asks.
     - `disk_reserve`: free bytes of the disk below which appends raise LogFull.
-    - `rewind_seconds`: after an unclean stop every group is put back to where it stood this long
-      before the last activity.
+    - `rewind_seconds`: after the machine went down every group is put back to where it stood this
+      long before the last activity.
     - `on_fatal`: called once from the writer's thread, after every sender was refused, when the
       disk cannot be trusted any more. By default the process exits with status 70.
     - `max_queued_bytes`: records waiting for the disk, above which appends raise LogUnavailable.
@@ -178,6 +179,7 @@ class SqliteLog:
         disk.sync_directory(self._directory.parent)
         self._lock = disk.DirectoryLock(self._directory)
         undo.callback(self._lock.release)
+        self._boot = Boot(self._directory)
         expected_end = _read_marker(self._marker)
         self._groups = GroupOffsets(self._directory / "groups.sqlite", keep=self._limits.rewind)
         undo.callback(self._groups.close)
@@ -191,22 +193,30 @@ class SqliteLog:
         undo.callback(self._segments.abandon)
         disk.remove_durably(self._marker)
         if expected_end is None:
-            self._rewind_groups()
+            self._recover_groups()
+        self._boot.note()
 
     @property
     def _marker(self) -> Path:
         return self._directory / "clean"
 
+    def _recover_groups(self) -> None:
+        """After an unclean stop: what a killed process had written is there, in the operating
+        system's memory; when that went down too, the store may have lost what it was given."""
+        if self._boot.goes_on():
+            logger.warning("the log was not closed cleanly; groups go on where they stood")
+        else:
+            self._rewind_groups()
+
     def _rewind_groups(self) -> None:
-        """Put every group back after an unclean stop: the store may have lost what it was given
-        lately. What is unlinked already was read long enough ago."""
+        """Put every group back. What is unlinked already was read long enough ago."""
         activity = max(self._segments.last_at, self._groups.last_activity())
         for name, committed in self._groups.committed.copy().items():
             stood = self._groups.lowest_since(name, activity - self._limits.rewind)
             target = max(stood, self._segments.start)
             self._groups.rewind(name, target, activity)
             logger.warning(
-                "the log was not closed cleanly: group %s reads %d records again",
+                "the machine went down under the log: group %s reads %d records again",
                 name,
                 max(committed - target, 0),
             )
@@ -228,6 +238,7 @@ class SqliteLog:
 
     def _note_fatal(self, error: BaseException) -> None:
         self._failed = True
+        self._boot.distrust()
         self._on_fatal(error)
 
     def _lag(self, committed: int, end: int) -> Lag:

@@ -178,6 +178,14 @@ class Segments:
             raise error
 
 
+def inspect_whole(directory: Path, committed: Mapping[str, int]) -> list[Segment]:
+    """The segments of a log that no process has open, oldest first. Raises LogCorrupt when one that
+    a group needs is missing."""
+    kept = _inspect_all(directory, thorough=False)
+    _check_whole(directory, kept, committed, None)
+    return kept
+
+
 def _inspect_all(directory: Path, *, thorough: bool) -> list[Segment]:
     paths = sorted(directory.glob(f"{'[0-9]' * 20}{segment.SUFFIX}"))
     return [
