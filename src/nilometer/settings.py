@@ -159,6 +159,12 @@ class Settings(BaseSettings):
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
         description="The bucket name in the URLs of file:// blobs.",
     )
+    blobs_timeout: float = Field(
+        30,
+        ge=1,
+        description="How long the blob storage may take over one put, tries included, before "
+        "capture answers 503.",
+    )
     s3_endpoint: str | None = Field(None, description="An S3 server other than Amazon's.")
     s3_path_style: bool = Field(
         True, description="Name the bucket in the path of S3 requests; off, in the host name."

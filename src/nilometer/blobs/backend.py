@@ -32,6 +32,11 @@ class Limits:
     put: float = 30
     probe: float = 3
 
+    @classmethod
+    def within(cls, put: float) -> Limits:
+        """Limits of one put, its attempts in proportion."""
+        return cls(attempt=put * 2 / 3, retry_window=put / 3, put=put)
+
 
 class Backend(Protocol):
     """One bucket. Keys come from `keys`, folders are key prefixes without a slash at the end.
