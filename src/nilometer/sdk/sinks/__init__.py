@@ -1,0 +1,1 @@
+"""Where metrics go: one module a kind of store, behind one port."""
