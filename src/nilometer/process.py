@@ -16,7 +16,7 @@ from nilometer.access.keyring import Keyring
 from nilometer.api import errors as api_errors
 from nilometer.api.app import Services, create_app
 from nilometer.api.health import Check, Health, create_router
-from nilometer.blobs.store import open_store
+from nilometer.blobs.configured import configured
 from nilometer.capture.app import CaptureApp
 from nilometer.domain import clock
 from nilometer.errors import NilometerError
@@ -58,19 +58,7 @@ class Process:
             )
             self.dead_letters = DeadLetters(foundation.database)
             self.rewrites = Rewrites(foundation.database)
-            self.blobs = parts.enter_context(
-                closing(
-                    open_store(
-                        settings.effective_blobs_url,
-                        bucket=settings.blobs_bucket,
-                        s3_endpoint=settings.s3_endpoint,
-                        max_read_bytes=settings.max_blob_read_bytes,
-                        max_waiting_bytes=settings.max_inflight_bytes,
-                        disk_reserve=settings.disk_reserve,
-                        max_put_bytes=settings.max_parts_bytes,
-                    )
-                )
-            )
+            self.blobs = parts.enter_context(closing(configured(settings)))
             self.capture = self._capture() if settings.role in CAPTURES else None
             self.worker = self._worker(parts) if settings.role in WORKS else None
             if self.store is not None:

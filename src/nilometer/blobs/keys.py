@@ -169,6 +169,19 @@ def is_retention_prefix(name: str) -> bool:
     return re.fullmatch(_PREFIX, name) is not None
 
 
+def retention_prefix(days: int) -> str:
+    """The folder of all that is kept so many days: `llma`, or `llma-90d` and the like."""
+    return "llma" if days == DEFAULT_RETENTION_DAYS else f"llma-{days}d"
+
+
+def retention_of(prefix: str) -> int | None:
+    """The days that such a folder is kept; None for any other folder."""
+    match = re.fullmatch(_PREFIX, prefix)
+    if match is None:
+        return None
+    return int(match[1]) if match[1] else DEFAULT_RETENTION_DAYS
+
+
 def blob_url(scheme: str, bucket: str, name: ObjectName, start: int, end: int) -> str:
     """The URL that an event holds for the part from byte `start` to byte `end`, inclusive."""
     return f"{scheme}://{bucket}/{name.key}?range={start}-{end}"

@@ -2,29 +2,27 @@
 
 Credentials, region and endpoint follow AWS's environment variables (`AWS_ACCESS_KEY_ID`,
 `AWS_REGION`, `AWS_ENDPOINT_URL` and the rest of obstore's list, also the roles of ECS, EKS and
-EC2). One put is one PutObject, path style, retried with jitter.
+EC2). One put is one PutObject, never a multipart upload, retried with jitter.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from nilometer.blobs import endpoint as endpoints
 from nilometer.blobs.backend import PAGE, Limits
 from nilometer.blobs.codec import EncodedObject, ObjectMetadata, epilogue, user_metadata
+from nilometer.blobs.s3_options import S3Options
 from nilometer.blobs.types import BlobNotFound, BlobsFull, BlobsUnavailable, Listed
-from nilometer.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -32,11 +30,11 @@ if TYPE_CHECKING:
 # obstore's overloads for Arrow name types of a package that is not installed; pyright calls these
 # three functions partially unknown for it.
 _PROBE_FOLDER = "llma/.probe"
-_CODE = re.compile(r"<Code>(\w{1,64})</Code>")
+# The second is what is said of one key of a DeleteObjects.
+_CODE = re.compile(r"<Code>(\w{1,64})</Code>|\(code: (\w{1,64})\)")
 _STATUS = re.compile(r"status code: (\d{3})")
 # Amazon's is never full; MinIO, Ceph, and any server that answers 507 Insufficient Storage.
 _FULL = ("XMinioStorageFull", "QuotaExceeded", "status 507")
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 class S3Objects:
@@ -44,13 +42,18 @@ class S3Objects:
 
     scheme = "s3"
 
-    def __init__(self, bucket: str, *, endpoint: str | None, limits: Limits) -> None:
-        config: S3Config = {"bucket": bucket}
-        if endpoint is not None:
-            config["endpoint"] = endpoint
-            config["aws_endpoint_url_s3"] = endpoint  # or the environment's would win over ours
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        endpoint: str | None,
+        limits: Limits,
+        options: S3Options | None = None,
+    ) -> None:
+        options = options or S3Options()
+        endpoint = endpoints.effective_endpoint(endpoint)
         self._store = S3Store(
-            config=config,
+            config=_config(bucket, endpoint, options),
             client_options=_client_options(endpoint, limits),
             retry_config=_retry_config(limits),
         )
@@ -125,9 +128,26 @@ class S3Objects:
         """Nothing to do: connections close with the client."""
 
 
+def _config(bucket: str, endpoint: str | None, options: S3Options) -> S3Config:
+    config: S3Config = {"bucket": bucket}
+    if not options.path_style:
+        config["virtual_hosted_style_request"] = True
+    if endpoint is not None:
+        address = endpoint if options.path_style else endpoints.of_bucket(endpoint, bucket)
+        config["endpoint"] = address
+        config["aws_endpoint_url_s3"] = address  # or the environment's would win over the setting
+    if options.encryption is not None:
+        config["server_side_encryption"] = options.encryption
+    if options.encryption == "aws:kms":
+        config["sse_bucket_key_enabled"] = True  # one request to KMS serves many objects
+    if options.kms_key_id is not None:
+        config["sse_kms_key_id"] = options.kms_key_id
+    return config
+
+
 def _client_options(endpoint: str | None, limits: Limits) -> ClientConfig:
     return {
-        "allow_http": _plain_http(endpoint),
+        "allow_http": endpoints.is_plain_http(endpoint),
         "connect_timeout": timedelta(seconds=limits.connect),
         "timeout": timedelta(seconds=limits.attempt),
     }
@@ -143,34 +163,6 @@ def _retry_config(limits: Limits) -> RetryConfig:
             "base": 2,
         },
     }
-
-
-def _plain_http(endpoint: str | None) -> bool:
-    """Whether to allow http: to this machine, or where AWS_ALLOW_HTTP says so.
-
-    Raises ConfigurationError for an http endpoint elsewhere: prompts would cross the network
-    readable.
-    """
-    if endpoint is None:
-        endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
-    parts = urlsplit(endpoint)
-    if parts.scheme != "http":
-        return False
-    allowed = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")
-    if not allowed and not _is_loopback(parts.hostname or ""):
-        raise ConfigurationError(
-            "the S3 endpoint is http and not on this machine; use https, or set "
-            "AWS_ALLOW_HTTP=true to send blobs unencrypted",
-            attr="s3_endpoint",
-        )
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 @contextmanager
@@ -194,7 +186,7 @@ def _translated(missing: BlobNotFound | None = None) -> Generator[None]:
 def _reason(text: str) -> str:
     code, status = _CODE.search(text), _STATUS.search(text)
     if code is not None:
-        return code[1]
+        return code[1] or code[2]
     return f"status {status[1]}" if status else "no answer"
 
 

@@ -20,6 +20,7 @@ from nilometer.blobs.local import MAX_WAITING_BYTES, LocalFiles
 from nilometer.blobs.packs import PackValue
 from nilometer.blobs.reader import OpenPart, open_part
 from nilometer.blobs.s3 import S3Objects
+from nilometer.blobs.s3_options import S3Options
 from nilometer.blobs.types import (
     BlobContent,
     BlobExpired,
@@ -49,6 +50,7 @@ def open_store(
     *,
     bucket: str,
     s3_endpoint: str | None = None,
+    s3_options: S3Options | None = None,
     default_retention_days: int = DEFAULT_RETENTION_DAYS,
     max_read_bytes: int = MAX_READ_BYTES,
     max_waiting_bytes: int = MAX_WAITING_BYTES,
@@ -58,7 +60,8 @@ def open_store(
 ) -> BlobStore:
     """The store at `file:///directory` or `s3://bucket`. Raises ConfigurationError.
 
-    `bucket` is the bucket name in the URLs of a `file://` store; an `s3://` URL names its own.
+    `bucket` is the bucket name in the URLs of a `file://` store; an `s3://` URL names its own, and
+    what else S3 wants is in `s3_options`.
     `default_retention_days` is the retention that the prefix `llma/` stands for. It belongs to the
     stored data, like the layout: a deployment that changes it changes when what it already holds
     under `llma/` is deleted. A project's other retention is written into the prefix instead.
@@ -77,7 +80,7 @@ def open_store(
         )
     elif parts.scheme == "s3" and parts.netloc and parts.path in ("", "/"):
         bucket = parts.netloc
-        backend = S3Objects(bucket, endpoint=s3_endpoint, limits=limits)
+        backend = S3Objects(bucket, endpoint=s3_endpoint, limits=limits, options=s3_options)
     else:
         raise ConfigurationError(
             "blobs are kept at file:///directory or s3://bucket", attr="blobs_url"

@@ -64,6 +64,7 @@ MODULES = {
     "rewrites": "nilometer.cli.rewrites",
     "dead-letters": "nilometer.cli.dead_letters",
     "log": "nilometer.cli.log",
+    "blobs": "nilometer.cli.blobs",
 }
 
 
