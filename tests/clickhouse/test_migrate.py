@@ -117,7 +117,8 @@ def test_what_events_takes_calls_takes(store: Store):
     events, calls = _columns(store, "events"), _columns(store, "calls")
     # What no value of a client's can make unfit: ids and texts of any length.
     own = {"call_id", "identity", "event_uuid", "source_rank", "revision", "operation"}
-    own.add("service_tier")
+    own |= {"service_tier", "operation_name", "api_calls", "user_id", "job_id", "batch_id"}
+    own |= {"environment", "developer", "repository", "tags"}
     computed = ("vector_", "usage_", "cost_", "price_", "priced_")
     for name, kind in calls.items():
         if name not in own and not name.startswith(computed):

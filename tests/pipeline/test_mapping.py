@@ -27,7 +27,7 @@ def test_the_row_says_who_when_and_what():
     assert row["accepted_at"] == row["timestamp"] == "2025-07-01T11:00:00.123456Z"
     assert row["expires_at"] == "2025-08-01T00:00:00Z"
     assert row["is_error"] is False
-    assert row["mapping_version"] == 4
+    assert row["mapping_version"] == 5
     assert "error" not in row
 
 

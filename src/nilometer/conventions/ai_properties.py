@@ -45,6 +45,7 @@ _PRICE = "PostHog custom price"
 _SERVER = "written by PostHog's ingestion"
 _ANY_EVENT = "PostHog SDKs, on any event"
 _LITELLM = "LiteLLM's logging payload"
+_SDK = "Nilometer's client library"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +271,28 @@ _CALL_DETAILS = (
         {"$ai_cache_reporting_exclusive": "Whether input tokens leave cached ones out."},
     ),
 )
+_SCOPES = (
+    *_properties(
+        ID,
+        CALLS,
+        _SDK,
+        {
+            "$ai_user_id": "The user that the call was for; null: none. Else the distinct id is.",
+            "$ai_job_id": "The job that the call was part of.",
+            "$ai_batch_id": "The batch that the call was part of.",
+            "$ai_environment": "The deployment: production, staging …",
+            "$ai_developer": "Who ran it.",
+            "$ai_repository": "The code that made the call.",
+        },
+    ),
+    *_properties(
+        NAME, CALLS, _SDK, {"$ai_operation": "What was asked for: completion, embedding …"}
+    ),
+    *_properties(
+        COUNT, CALLS, _SDK, {"$ai_api_calls": "How many requests the event stands for, if not 1."}
+    ),
+    *_properties(JSON, CALLS, _SDK, {"$ai_tags": "Tags: a list of texts, or an object of them."}),
+)
 _CONTEXT = (
     *_properties(
         NAME,
@@ -368,6 +391,7 @@ PROPERTIES: tuple[Property, ...] = (
     *_OUTCOME,
     *_PAYLOADS,
     *_CALL_DETAILS,
+    *_SCOPES,
     *_CONTEXT,
     *_SCORES,
     *_PRICES,

@@ -22,7 +22,9 @@ from nilometer.domain.redaction.layout import Layout
 
 _CALL_IDS = frozenset({"$ai_response_id", "litellm_call_id", "$ai_trace_id", "$ai_span_id"})
 _IDS = frozenset(known.name for known in PROPERTIES if known.kind is ID) | _CALL_IDS
-_PEOPLE = frozenset({"distinct_id", "$distinct_id", "$session_id", "$ai_session_id"})
+_PEOPLE = frozenset(
+    {"distinct_id", "$distinct_id", "$session_id", "$ai_session_id", "$ai_user_id", "$ai_developer"}
+)
 
 _SHAPES = (
     *(shapes.ID, shapes.NAME, shapes.LOWER, shapes.USER, shapes.SESSION, shapes.PROVIDER),

@@ -18,8 +18,9 @@ from nilometer.conventions.kinds import ColumnValue
 from nilometer.domain import clock, retention
 from nilometer.domain.ai_record import BlobReference
 from nilometer.pipeline.call_cost import OverridesOf, book_prices, usage_and_cost
+from nilometer.pipeline.call_scopes import scopes
 
-MAPPING_VERSION = 4
+MAPPING_VERSION = 5
 
 _FIRST_WINS = (1 << 64) - 1
 _OPERATIONS = {"$ai_generation": "generation", "$ai_embedding": "embedding"}
@@ -162,6 +163,7 @@ def _call(
         "distinct_id": row["distinct_id"],
         "operation": _OPERATIONS[event.name],
         "mapping_version": MAPPING_VERSION,
+        **scopes(event.name, event.properties, event.distinct_id),
         **{_CALL_COLUMNS[name]: value for name, value in known.items() if name in _CALL_COLUMNS},
     }
 

@@ -265,7 +265,7 @@ def _changed_columns(stored: Row, mapped: Row) -> list[str]:
 def _equal(stored: Any, mapped: Any) -> bool:
     """Whether a stored value is what a row's JSON says; what that leaves out is the default."""
     if mapped is None:
-        return stored in (None, "", "{}")
+        return stored in (None, "", "{}", [])
     if isinstance(stored, Decimal):
         return stored == Decimal(str(mapped))
     if isinstance(stored, datetime):
