@@ -28,6 +28,11 @@ POINTS = frozenset(
         "after_pack_put",
         "after_insert",
         "before_commit",
+        "moved_objects",
+        "moved_chunk",
+        "moved_records",
+        "moved_rows",
+        "moved_all",
         "rewrite_planned",
         "rewrite_written",
     }

@@ -14,10 +14,14 @@ from nilometer.database.migrate import migrate
 from nilometer.errors import ConfigurationError
 from nilometer.log.port import Log
 from nilometer.log.sqlite import SqliteLog
+from nilometer.migrate_data.claim import require_whole
 from nilometer.settings import Role, Settings
 
 if TYPE_CHECKING:
     from nilometer.log.kafka import KafkaLog
+
+STORE_GROUP = "store"
+"""The log's group of the pipeline."""
 
 # What the pipeline pauses in every millisecond of mapping while other threads want the interpreter,
 # so that it and the event loop do not fight for it. In trials on a busy machine acknowledgements
@@ -73,10 +77,11 @@ def _embedded(settings: Settings, stack: ExitStack) -> Foundation:
 def _distributed(settings: Settings, stack: ExitStack) -> Foundation:
     """Servers, which any number of processes share."""
     database = _database(settings, stack)
+    require_whole(database)
     log = stack.enter_context(closing(_kafka_log(settings)))
     store = None
     if settings.role is not Role.CAPTURE:
-        store = stack.enter_context(closing(Store(_clickhouse(settings))))
+        store = stack.enter_context(closing(Store(clickhouse(settings))))
     shares_interpreter = settings.role is Role.ALL
     return Foundation(
         database=database,
@@ -101,7 +106,8 @@ def _kafka_log(settings: Settings) -> KafkaLog:
     return configured(settings)
 
 
-def _clickhouse(settings: Settings) -> Server:
+def clickhouse(settings: Settings) -> Server:
+    """The ClickHouse server of the settings. Raises ConfigurationError."""
     url, reader = settings.clickhouse_url, settings.clickhouse_reader_url
     return Server.parse(
         url.get_secret_value() if url else "",

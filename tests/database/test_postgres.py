@@ -27,6 +27,7 @@ from nilometer.database.fence import (
 from nilometer.database.migrate import current, migrate
 from nilometer.domain import clock
 from nilometer.errors import ConfigurationError
+from nilometer.migrate_data.claim import OWN_TABLES
 from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
 from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
 from tests.database import servers
@@ -35,7 +36,7 @@ from tests.private_servers import PostgresServer, private
 from tests.running import wait_until
 from tests.services import PostgresService
 
-UNFENCED = {"alembic_version"}
+UNFENCED = {"alembic_version"} | OWN_TABLES
 
 
 @pytest.fixture

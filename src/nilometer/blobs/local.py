@@ -256,7 +256,8 @@ def _listed(folder: str, entries: Iterable[os.DirEntry[str]]) -> Iterator[Listed
     for entry in entries:
         with suppress(FileNotFoundError):
             if entry.is_file(follow_symlinks=False):
-                yield Listed(f"{folder}/{entry.name}", _modified(entry))
+                size = entry.stat(follow_symlinks=False).st_size
+                yield Listed(f"{folder}/{entry.name}", _modified(entry), size)
 
 
 def _modified(entry: os.DirEntry[str]) -> datetime:

@@ -109,7 +109,10 @@ class S3Objects:
                 self._store, folder, chunk_size=PAGE
             )
             for page in pages:
-                yield [Listed(item["path"], item["last_modified"]) for item in page]
+                yield [
+                    Listed(item["path"], item["last_modified"], item["size"], item["e_tag"] or "")
+                    for item in page
+                ]
 
     def delete(self, keys: Sequence[str]) -> None:
         """One DeleteObjects."""

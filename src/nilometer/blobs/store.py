@@ -35,14 +35,18 @@ from nilometer.errors import ConfigurationError
 from nilometer.observability import metrics
 
 MAX_READ_BYTES = 256 * 1024 * 1024
+_WHOLE = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object of a listing. `modified` is when it was uploaded, by the storage's clock."""
+    """One object of a listing. `modified` is when it was uploaded, by the storage's clock; `size`
+    and `tag` as in `Listed`."""
 
     name: ObjectName
     modified: datetime
+    size: int = 0
+    tag: str = ""
 
 
 def open_store(
@@ -60,8 +64,9 @@ def open_store(
 ) -> BlobStore:
     """The store at `file:///directory` or `s3://bucket`. Raises ConfigurationError.
 
-    `bucket` is the bucket name in the URLs of a `file://` store; an `s3://` URL names its own, and
-    what else S3 wants is in `s3_options`.
+    `bucket` is the bucket name in the URLs of a `file://` store, and in an `s3://` store that of
+    events from before their blobs were moved there; an `s3://` URL names its own bucket, and what
+    else it wants is in `s3_options`.
     `default_retention_days` is the retention that the prefix `llma/` stands for. It belongs to the
     stored data, like the layout: a deployment that changes it changes when what it already holds
     under `llma/` is deleted. A project's other retention is written into the prefix instead.
@@ -70,6 +75,7 @@ def open_store(
     largest that is to be expected: the probe fails when there is no room for it.
     """
     limits = limits or Limits()
+    moved_from = None
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
         backend: Backend = LocalFiles(
@@ -79,7 +85,7 @@ def open_store(
             max_put_bytes=max_put_bytes,
         )
     elif parts.scheme == "s3" and parts.netloc and parts.path in ("", "/"):
-        bucket = parts.netloc
+        bucket, moved_from = parts.netloc, (LocalFiles.scheme, bucket)
         backend = S3Objects(bucket, endpoint=s3_endpoint, limits=limits, options=s3_options)
     else:
         raise ConfigurationError(
@@ -91,6 +97,7 @@ def open_store(
         default_retention_days=default_retention_days,
         max_read_bytes=max_read_bytes,
         limits=limits,
+        moved_from=moved_from,
     )
 
 
@@ -109,8 +116,11 @@ class BlobStore:
         default_retention_days: int = DEFAULT_RETENTION_DAYS,
         max_read_bytes: int = MAX_READ_BYTES,
         limits: Limits | None = None,
+        moved_from: tuple[str, str] | None = None,
     ) -> None:
+        """`moved_from` is the scheme and bucket of URLs from before the objects were moved here."""
         self.scheme = backend.scheme
+        self._moved_from = moved_from
         self.bucket = bucket
         self.default_retention_days = default_retention_days
         self._backend = backend
@@ -215,6 +225,20 @@ class BlobStore:
             data=b"".join(chunks),
         )
 
+    async def read_object(self, name: ObjectName) -> bytes:
+        """The bytes of a whole object as they are stored, for the operator. Raises BlobNotFound and
+        BlobsUnavailable."""
+        return (await self._backend.read_range(name.key, 0, _WHOLE))[0]
+
+    async def put_object(
+        self, name: ObjectName, metadata: ObjectMetadata, encoded: EncodedObject
+    ) -> None:
+        """Store an object under its name as another store has it, for the operator. Raises
+        BlobsUnavailable."""
+        size = sum(map(len, encoded.buffers))
+        async with _bounded(self._limits.put):
+            await self._backend.put(name.key, metadata, size, lambda: encoded)
+
     async def probe(self) -> None:
         """Check in a few seconds at most that a put would work. Raises BlobsUnavailable."""
         async with _bounded(self._limits.probe):
@@ -244,8 +268,12 @@ class BlobStore:
     def list_objects(self, day: Day) -> Iterator[Sequence[StoredObject]]:
         """The objects of a day in pages; what Nilometer did not write is left out. Blocks."""
         for page in self._backend.list_objects(day.prefix):
-            names = ((keys.parse_key(item.key), item.modified) for item in page)
-            yield [StoredObject(name, modified) for name, modified in names if name is not None]
+            named = ((keys.parse_key(item.key), item) for item in page)
+            yield [
+                StoredObject(name, item.modified, item.size, item.tag)
+                for name, item in named
+                if name is not None
+            ]
 
     def delete(self, names: Sequence[ObjectName]) -> int:
         """Delete objects; those already gone are no error. Returns how many were named. Blocks."""
@@ -296,13 +324,21 @@ class BlobStore:
         )
 
     async def _open(self, project_id: int, url: str) -> OpenPart:
-        location = keys.parse_blob_url(url, self.scheme, self.bucket)
+        location = keys.parse_blob_url(url, *self._origin(url))
         day = location.name.day
         if day.project_id != project_id:
             raise BlobNotFound("there is no such blob")
         if day.expires_at(self.default_retention_days) <= clock.now():
             raise BlobExpired("the blob's retention has ended")
         return await open_part(self._backend, location)
+
+    def _origin(self, url: str) -> tuple[str, str]:
+        """Where a URL says that its blob is. One that an event got while its deployment kept blobs
+        in a directory stays as it is when they are moved: its key is the same here."""
+        moved = self._moved_from
+        if moved is not None and url.startswith(f"{moved[0]}://{moved[1]}/"):
+            return moved
+        return self.scheme, self.bucket
 
     def _days_in(self, project: str) -> Iterator[Day]:
         for folder in self._backend.list_folders(project):

@@ -100,7 +100,10 @@ class BlobContent:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One object of a listing: its key and when the storage says that it was written (UTC)."""
+    """One object of a listing: its key, when the storage says that it was written (UTC), and its
+    size in bytes. `tag` is the storage's own tag of the bytes; often, not always, their MD5."""
 
     key: str
     modified: datetime
+    size: int = 0
+    tag: str = ""

@@ -70,11 +70,14 @@ class Embedded:
         self._readers: Pool[Reader] | None = None
         self._writers: Pool[Writer] | None = None
 
-    def open(self) -> None:
+    def open(self, *, migrating: bool = True) -> None:
         """As `Engine` says. Files that a killed process left in the temporary directories (they may
-        hold prompts) are deleted first."""
-        self._sweep()
-        self._create()
+        hold prompts) are deleted first, but for one who defines nothing."""
+        if migrating:
+            self._sweep()
+            self._create()
+        else:
+            self._require_defined()
         self._readers = Pool(
             lambda: open_reader(self._path, DATABASE),
             lambda reader: reader.close(),
@@ -92,7 +95,9 @@ class Embedded:
         with _opened(self._readers).lend() as client:
             yield client
 
-    def insert(self, table: str, body: bytes, settings: Mapping[str, Any]) -> int:
+    def insert(
+        self, table: str, body: bytes, settings: Mapping[str, Any], form: str = "JSONEachRow"
+    ) -> int:
         """One part per month, from a file in memory."""
         values = ", ".join(f"{identifier(name)} = {literal(v)}" for name, v in settings.items())
         with (
@@ -101,7 +106,7 @@ class Embedded:
         ):
             return writer.query(
                 f"INSERT INTO {table} FROM INFILE {literal(path)} SETTINGS {values} "
-                "FORMAT JSONEachRow"
+                f"FORMAT {identifier(form)}"
             ).rows_read()
 
     @contextlib.contextmanager
@@ -129,6 +134,12 @@ class Embedded:
             if pool is not None:
                 pool.close()
         self._readers = self._writers = None
+
+    def _require_defined(self) -> None:
+        if not self._path.is_dir():
+            raise migrate.SchemaBehind("there is no store in this directory")
+        with contextlib.closing(open_reader(self._path, DATABASE)) as reader:
+            migrate.require_run(reader)
 
     def _sweep(self) -> None:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -70,16 +70,20 @@ class Engine(Protocol):
         """How the tables lie."""
         ...
 
-    def open(self) -> None:
-        """Connect, make the databases and run the migrations that are missing."""
+    def open(self, *, migrating: bool = True) -> None:
+        """Connect, make the databases and run the migrations that are missing; without
+        `migrating`, define nothing, and raise SchemaBehind where something is missing."""
         ...
 
     def reading(self) -> AbstractContextManager[Reader]:
         """A client for statements, for the length of the block."""
         ...
 
-    def insert(self, table: str, body: bytes, settings: Mapping[str, Any]) -> int:
-        """Insert JSON lines and return how many rows the engine took; they are on disk then."""
+    def insert(
+        self, table: str, body: bytes, settings: Mapping[str, Any], form: str = "JSONEachRow"
+    ) -> int:
+        """Insert rows in a format of ClickHouse's and return how many the engine took; they are on
+        disk then."""
         ...
 
     def sandbox(self, settings: Mapping[str, object]) -> AbstractContextManager[Sandbox]:

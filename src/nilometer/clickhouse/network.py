@@ -30,6 +30,7 @@ from nilometer.clickhouse.address import DATABASE, Address, Server
 from nilometer.clickhouse.engine import QueryResult, Reader
 from nilometer.clickhouse.errors import StoreUnavailable
 from nilometer.clickhouse.layout import Layout
+from nilometer.clickhouse.names import identifier
 from nilometer.clickhouse.network_sandbox import ReadOnly, ServerError
 from nilometer.clickhouse.sandbox import EMPTY_DATABASE, Sandbox
 
@@ -86,30 +87,32 @@ class Network:
         self._client: Client | None = None
         self._sandboxes: PoolManager | None = None
 
-    def open(self) -> None:
+    def open(self, *, migrating: bool = True) -> None:
         """As `Engine` says. Definitions are made only where some are missing: a user without the
         right to make them can open a store that another has brought up to date."""
-        pool = _pool(self._server.address)
+        pool = connections(self._server.address)
         try:
-            self._prepare(pool)
+            self._prepare(pool, migrating=migrating)
             self._client = self._connected(pool, DATABASE, self._server.timeout)
         except BaseException:
             pool.clear()
             raise
         self._pool = pool
-        self._sandboxes = _pool(self._server.reader or self._server.address)
+        self._sandboxes = connections(self._server.reader or self._server.address)
 
     @contextlib.contextmanager
     def reading(self) -> Generator[Reader]:
         """The client of all."""
         yield cast("Reader", self._opened())
 
-    def insert(self, table: str, body: bytes, settings: Mapping[str, Any]) -> int:
+    def insert(
+        self, table: str, body: bytes, settings: Mapping[str, Any], form: str = "JSONEachRow"
+    ) -> int:
         """One part per month. The token is the batch's: sent again, replicated tables take it once
         (see `layout` for the others)."""
         token = hashlib.blake2b(b"%s\n%s" % (table.encode(), body), digest_size=16).hexdigest()
         answer = self._opened().command(
-            f"INSERT INTO {table} FORMAT JSONEachRow",
+            f"INSERT INTO {table} FORMAT {identifier(form)}",
             data=zstandard.compress(body, 1),
             settings={
                 **settings,
@@ -160,9 +163,11 @@ class Network:
             "insert_quorum_timeout": _QUORUM_SECONDS * 1000,
         }
 
-    def _prepare(self, pool: PoolManager) -> None:
+    def _prepare(self, pool: PoolManager, *, migrating: bool) -> None:
         if self._is_prepared(self._connected(pool, None, self._server.timeout)):
             return
+        if not migrating:
+            raise migrate.SchemaBehind("the ClickHouse server lacks tables of this release")
         client = self._connected(pool, None, max(self._server.timeout, _DEFINE_SECONDS))
         for name in (DATABASE, EMPTY_DATABASE):
             statement = self.layout.rendered(f"CREATE DATABASE IF NOT EXISTS {name}")
@@ -209,7 +214,7 @@ class Network:
         )
 
 
-def _pool(address: Address) -> PoolManager:
+def connections(address: Address) -> PoolManager:
     """Connections straight to the server: a proxy of the environment is not for it."""
     return cast("Any", httputil).get_pool_manager(
         maxsize=CONNECTIONS, verify=address.verify, ca_cert=address.ca_cert

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from nilometer import failpoints
-from nilometer.clickhouse import errors
+from nilometer.clickhouse import errors, migrate
 from nilometer.clickhouse.address import DATABASE, Server
 from nilometer.clickhouse.binding import bound, divided
 from nilometer.clickhouse.engine import Engine, Reader
@@ -92,18 +92,19 @@ class Store:
         self._opening = threading.Lock()
         self._meters: dict[str, _Meters] = {}
 
-    def open(self) -> None:
-        """Open the engine, create the database and run the migrations that are missing.
+    def open(self, *, migrating: bool = True) -> None:
+        """Open the engine, create the database and run the migrations that are missing. Without
+        `migrating`, define nothing: raises SchemaBehind where something is missing.
 
         Does nothing when it is open. Raises StoreUnavailable when the engine cannot be opened, and
-        ConfigurationError when its schema is not ours.
+        ConfigurationError when its schema is not ours, or of a release that serves ours no more.
         """
         with self._opening:
             if self._is_open:
                 return
             with self._translated(errors.of_open):
                 failpoints.hit("store")
-                self._engine.open()
+                self._engine.open(migrating=migrating)
             self._is_open = True
 
     def query(
@@ -178,6 +179,16 @@ class Store:
         if lines:
             self._insert(table, b"\n".join(lines), len(lines), settings)
 
+    def schema(self) -> tuple[int, int]:
+        """The newest migration that the store has, and the newest that this release knows."""
+        with self._reading() as client:
+            return migrate.versions(client)
+
+    def insert_encoded(self, table: str, body: bytes, form: str) -> int:
+        """As `insert`, of rows that are in a format of ClickHouse's, names of columns included.
+        Returns how many rows there were."""
+        return self._insert(table, body, None, None, form)
+
     def state(self) -> StoreState:
         """The last known state; does not ask the engine."""
         if not self._is_open:
@@ -211,9 +222,10 @@ class Store:
         self,
         table: str,
         body: bytes,
-        count: int,
+        count: int | None,
         settings: Mapping[str, Any] | None,
-    ) -> None:
+        form: str = "JSONEachRow",
+    ) -> int:
         self._require_open()
         meters = self._meters_of(identifier(table))
         fixed = {identifier(name): value for name, value in (settings or {}).items()}
@@ -221,14 +233,15 @@ class Store:
         try:
             with self._translated(lambda error: errors.of_insert(error, table)):
                 failpoints.hit("store")
-                taken = self._engine.insert(table, body, {**_INSERT_SETTINGS, **fixed})
-                _require(taken, count, table)
+                taken = self._engine.insert(table, body, {**_INSERT_SETTINGS, **fixed}, form)
+                _require(taken, taken if count is None else count, table)
         except (StoreUnavailable, StoreRejected):
             meters.failed.inc()
             raise
         meters.ok.inc()
-        meters.rows.inc(count)
+        meters.rows.inc(taken)
         meters.seconds.observe(time.perf_counter() - started)
+        return taken
 
     @contextlib.contextmanager
     def _translated(

@@ -30,6 +30,7 @@ _DRIVER = "postgresql+psycopg"
 _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 30
 _IDLE_SECONDS = 60
+_TABLE_SECONDS = 2  # less than any client waits (BUSY_SECONDS)
 
 ANSWER_SECONDS = 40
 """How long one transaction may take before its connection is given up."""
@@ -92,6 +93,11 @@ def reason(error: exc.DBAPIError) -> str:
     code: str | None = getattr(error.orig, "sqlstate", None)
     name = type(error.orig).__name__
     return f"{name} ({code})" if code else name
+
+
+def is_in_use(error: BaseException | None) -> bool:
+    """Whether others had what a migration wants to change."""
+    return isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlstate", "") == "55P03"
 
 
 @contextmanager
@@ -184,3 +190,6 @@ def _begin(connection: Connection) -> None:
     )
     if purpose in _LOCK:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK[purpose]})
+    if migrating:
+        # A change of a table waits for those who use it, and those who come wait behind it.
+        connection.execute(text(f"SET LOCAL lock_timeout = '{_TABLE_SECONDS}s'"))

@@ -4,13 +4,15 @@ from alembic import context
 
 from nilometer import settings
 from nilometer.access import tables as access_tables
+from nilometer.database import compatibility
 from nilometer.database.engine import Base, Database
 from nilometer.database.migrate import create, migrating
+from nilometer.migrate_data import claim
 from nilometer.pipeline import dead_letters
 from nilometer.pipeline.rewriting import jobs
 
 # Every module that declares tables.
-TABLES = (access_tables, dead_letters, jobs)
+TABLES = (access_tables, dead_letters, jobs, compatibility, claim)
 
 
 def run() -> None:
@@ -27,6 +29,7 @@ def run() -> None:
             compare_server_default=True,
         )
         context.run_migrations()
+        compatibility.note(connection, context.script)
 
 
 run()

@@ -130,11 +130,17 @@ class Sender:
         self._thread = threading.Thread(target=self._run, name="kafka-reports", daemon=True)
         self._thread.start()
 
-    def submit(self, headers: bytes, payload: bytes, waiting: Waiting) -> None:
+    def submit(
+        self,
+        headers: bytes,
+        payload: bytes,
+        waiting: Waiting,
+        marks: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
         """Send a record; its future is resolved when it is durable or refused.
 
-        Never blocks. Raises LogUnavailable when too much is on its way or after `close`, and
-        RecordTooLarge.
+        `marks` are further headers of the message, which readers of records ignore. Never blocks.
+        Raises LogUnavailable when too much is on its way or after `close`, and RecordTooLarge.
         """
         if waiting.size > self._largest_record:
             raise self._too_large(waiting.size)
@@ -146,7 +152,7 @@ class Sender:
                 raise LogUnavailable(
                     "too many records are waiting for Kafka; try again shortly", retry_after=1
                 )
-            self._produce(headers, payload, waiting)
+            self._produce(headers, payload, waiting, marks)
             self._queued_bytes = queued
 
     def close(self) -> None:
@@ -155,12 +161,14 @@ class Sender:
             self._closed = True
         self._thread.join()
 
-    def _produce(self, headers: bytes, payload: bytes, waiting: Waiting) -> None:
+    def _produce(
+        self, headers: bytes, payload: bytes, waiting: Waiting, marks: Sequence[tuple[str, bytes]]
+    ) -> None:
         try:
             self._client.produce(
                 self._topic,
                 payload,
-                headers=[(HEADER, headers)],
+                headers=[(HEADER, headers), *marks],
                 on_delivery=partial(self._report, waiting),
             )
         except BufferError:

@@ -28,10 +28,10 @@ class UnreadRecords:
 
     def __init__(self, directory: Path, *, rewind_seconds: float) -> None:
         clean = (directory / "clean").exists()
-        committed = _committed(directory, None if clean else rewind_seconds)
+        committed, stood = _groups(directory, 0 if clean else int(rewind_seconds * _SECOND))
         self._segments = inspect_whole(directory, committed)
         oldest = self._segments[0].base if self._segments else 0
-        self.start = max(min(committed.values(), default=oldest), oldest)
+        self.start = max(min(stood.values(), default=oldest), oldest)
         self.end = max((each.end for each in self._segments), default=self.start)
 
     def __len__(self) -> int:
@@ -51,13 +51,14 @@ class UnreadRecords:
                     yield Record(Position(PARTITION, offset), headers, payload)
 
 
-def _committed(directory: Path, rewind_seconds: float | None) -> dict[str, int]:
+def _groups(directory: Path, rewind: int) -> tuple[dict[str, int], dict[str, int]]:
+    """What each group has committed, and where it stood so many microseconds before the last."""
     path = directory / "groups.sqlite"
     if not path.exists():
-        return {}
-    keep = int((rewind_seconds or 0) * _SECOND)
-    with contextlib.closing(GroupOffsets(path, keep=keep)) as groups:
-        if rewind_seconds is None:
-            return dict(groups.committed)
-        since = groups.last_activity() - keep
-        return {name: groups.lowest_since(name, since) for name in groups.committed}
+        return {}, {}
+    with contextlib.closing(GroupOffsets(path, keep=rewind)) as groups:
+        committed = dict(groups.committed)
+        if not rewind:
+            return committed, committed
+        since = groups.last_activity() - rewind
+        return committed, {name: groups.lowest_since(name, since) for name in committed}
