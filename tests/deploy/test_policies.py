@@ -223,7 +223,7 @@ def test_each_role_does_its_work_with_its_own_policy(
 
     reader = identities["reader"].store(monkeypatch, s3, bucket)
     assert read(reader, reference.url, 77) == b"sixteen cubits"
-    # Amazon says so only to who may list the bucket, and refuses others; this server says it to all.
+    # Amazon says so only to who may list the bucket; this server says it to all.
     with pytest.raises(BlobNotFound):
         read(reader, re.sub(r"_[0-9a-f]{16}", "_" + "0" * 16, reference.url), 77)
 
