@@ -1,0 +1,97 @@
+"""Kafka goes away under load, or takes records and acknowledges none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.deployment import Deployment, Loading, Servers, deployed, one, servers
+from tests.private_servers import KafkaServer, private
+from tests.running import wait_until
+from tests.services import KafkaService, PostgresService, S3Service
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[KafkaServer]:
+    with private(KafkaServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def standing(
+    broker: KafkaServer,
+    postgres: PostgresService,
+    s3: S3Service,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Servers]:
+    own = KafkaService(broker.address)
+    with servers(own, postgres, s3, tmp_path_factory.mktemp("servers")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def deployment(standing: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """With a worker, which meets every fault as well."""
+    with (
+        deployed(standing, tmp_path_factory.mktemp("deployment")) as made,
+        made.process("worker") as worker,
+    ):
+        worker.wait_ready("worker")
+        yield made
+
+
+def test_a_broker_that_is_killed_costs_refusals_and_leaves_nothing_half_done(
+    deployment: Deployment, broker: KafkaServer, loading: Loading
+) -> None:
+    project = deployment.project()
+    load = loading(deployment.capture.url, project)
+    load.more(50)
+    with_blobs = loading(deployment.capture.url, project, blobs=True, clients=1)
+    with_blobs.more(10)
+    broker.kill()
+    for each in (load, with_blobs):
+        each.wait_refused()
+    wait_until(lambda: not deployment.capture.ready("capture"), what="capture knows it")
+    # Known by now: refused at once, before an object is written that no record would name.
+    kept = deployment.objects(project)
+    with_blobs.wait_refused(len(with_blobs.refused) + 10)
+    started = time.monotonic()
+    assert one(deployment.capture.url, project, body=b"x" * 9000).status_code == 503
+    assert time.monotonic() - started < 1
+    assert deployment.objects(project) == kept
+
+    broker.start()
+    for each in (load, with_blobs):
+        each.more(20)
+    acknowledged = load.stop() | with_blobs.stop()
+    deployment.count(project, acknowledged)
+    for each in (load, with_blobs):
+        each.check_refusals()
+        assert each.slowest < 6  # the delivery timeout is 2
+
+    # An append that Kafka did not answer may leave an object without a record, for the sweeper; so
+    # may the one that met the news.
+    waited = sum(answer.elapsed.total_seconds() > 1 for answer in with_blobs.refused)
+    blobs = sum(body is not None for body in acknowledged.values())
+    assert blobs <= len(deployment.objects(project)) <= blobs + waited + 1
+
+
+def test_a_broker_that_accepts_and_never_acknowledges_is_given_up_in_time(
+    deployment: Deployment, broker: KafkaServer, loading: Loading
+) -> None:
+    project = deployment.project()
+    load = loading(deployment.capture.url, project)
+    load.more(50)
+    broker.pause()
+    try:
+        load.wait_refused(8)
+        assert deployment.stored(project) > 0  # readers do not notice
+    finally:
+        broker.resume()
+    load.more(20)
+    acknowledged = load.stop()
+    deployment.count(project, acknowledged)
+    load.check_refusals()
+    assert load.slowest < 6
