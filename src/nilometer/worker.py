@@ -12,7 +12,7 @@ from nilometer.blobs.sweeper import Sweeper
 from nilometer.clickhouse.erasure import erase_project
 from nilometer.clickhouse.store import Store
 from nilometer.errors import Unavailable
-from nilometer.foundation import Foundation
+from nilometer.foundation import STORE_GROUP, Foundation
 from nilometer.live_blobs import LiveBlobs
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.packing import Packer
@@ -23,8 +23,6 @@ from nilometer.pipeline.rewriting.worker import RewriteWorker
 from nilometer.pricing.files import load
 from nilometer.pricing.refreshing import refreshing
 from nilometer.settings import Settings
-
-STORE_GROUP = "store"
 
 # How long the deletion of a project waits for the pipeline's batch under way before it tries later.
 SETTLE_SECONDS = 60.0

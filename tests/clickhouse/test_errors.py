@@ -2,6 +2,8 @@
 
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
+from urllib3 import PoolManager
+from urllib3.exceptions import HTTPError
 
 from nilometer.clickhouse import errors
 from nilometer.clickhouse.errors import StatementTooCostly, StoreRejected, StoreUnavailable
@@ -53,4 +55,20 @@ def test_what_is_at_fault_itself():
 def test_no_answer_at_all():
     error = errors.of_insert(OperationalError("Error HTTPConnectionPool … Connection refused"), "t")
     assert type(error) is StoreUnavailable
-    assert error.detail == "the store did not take rows of t (error 0, )"
+    assert error.detail == "the store did not take rows of t (unknown: OperationalError)"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:1", "connection refused"),
+        ("http://no-such-host.invalid:1", "its name is not known"),
+    ],
+)
+def test_what_hinders_the_way_to_a_server_is_said_without_its_address(url: str, said: str):
+    with pytest.raises(HTTPError) as raised:
+        PoolManager(retries=False).request("GET", url)
+    wrapped = OperationalError(f"Error {raised.value} at {url}")
+    wrapped.__cause__ = raised.value
+    for error in (raised.value, wrapped):
+        assert errors.of_statement(error).detail == f"the store did not answer ({said})"

@@ -74,7 +74,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             request = asked(self.command, self.path, headers, body)
             user = users.authenticated(self.server.users, request.user, request.password)
-            users.check(user, request.text[:1000].decode(errors="replace"))
+            users.check(
+                user,
+                request.text[:1000].decode(errors="replace"),
+                names_project="SQL_nilometer_project" in request.settings,
+            )
             answer = self.server.engine.run(request, user)
         except Refused as refused:
             common["X-ClickHouse-Exception-Code"] = str(refused.code)

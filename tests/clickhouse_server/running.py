@@ -9,7 +9,12 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-USERS = ("default:quite-secret:all", "writer:wr1ter's:write", "reader:re@der:read")
+USERS = (
+    "default:quite-secret:all",
+    "writer:wr1ter's:write",
+    "reader:re@der:read",
+    "fenced:fenc3d:fenced",
+)
 
 
 class ClickHouseServer:

@@ -11,8 +11,10 @@ from tests.clickhouse_server.faults import Refused
 
 
 class Access(Enum):
-    """What a user may do; each may do what those before it may."""
+    """What a user may do; each may do what those before it may. The first sees the tables of
+    projects through row policies: without the setting that names the project a query fails."""
 
+    FENCED = -1
     READ = 0
     WRITE = 1
     ALL = 2
@@ -55,12 +57,18 @@ def authenticated(users: Mapping[str, User], name: str, password: str) -> User:
     return user
 
 
-def check(user: User, statement: str) -> None:
-    """Raises Refused when the user may not run the statement."""
-    needed = Access.READ
+_FENCED_TABLES = re.compile(r"\bnilometer\.(?:events|event_ids|calls)\b")
+
+
+def check(user: User, statement: str, *, names_project: bool) -> None:
+    """Raises Refused when the user may not run the statement; `names_project` tells whether the
+    request has the setting that row policies read."""
+    needed = Access.FENCED
     if _DEFINES.match(statement):
         needed = Access.ALL
     elif _WRITES.match(statement):
         needed = Access.WRITE
     if user.access.value < needed.value:
         raise Refused(497, "ACCESS_DENIED", f"{user.name}: Not enough privileges.", status=403)
+    if user.access is Access.FENCED and _FENCED_TABLES.search(statement) and not names_project:
+        raise Refused(115, "UNKNOWN_SETTING", "Unknown setting 'SQL_nilometer_project'")

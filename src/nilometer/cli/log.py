@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,14 @@ app.add_typer(log, name="log")
 
 
 @log.command("lag")
-def lag(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+def lag(
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    partitions: Annotated[
+        bool, typer.Option("--partitions", help="Also each partition that is behind, on Kafka.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show how far each group of readers is behind, and whether the pipeline runs."""
     with connected(url, key) as client:
         text = client.get("/api/log/")
@@ -29,6 +36,8 @@ def lag(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> Non
         for name, group in state["groups"].items()
     ]
     show_table(("group", "records behind", "seconds behind", "oldest"), rows)
+    if partitions:
+        _show_partitions(state["groups"])
     size = "" if state["bytes"] is None else f" in {state['bytes']:,} bytes"
     typer.echo(f"The log keeps {state['records']:,} records{size}.")
     if not state["ready"]:
@@ -45,6 +54,18 @@ def resume(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
         show_document(text)
         return
     _tell_pipeline(json.loads(text))
+
+
+def _show_partitions(groups: dict[str, Any]) -> None:
+    rows = [
+        (name, partition, records)
+        for name, group in groups.items()
+        for partition, records in group["partitions"].items()
+    ]
+    if rows:
+        show_table(("group", "partition", "records behind"), rows)
+    else:
+        typer.echo("No partition is behind.")
 
 
 def _tell_pipeline(pipeline: dict[str, Any] | None) -> None:

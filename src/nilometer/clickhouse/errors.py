@@ -115,8 +115,28 @@ STATEMENT_CODES = {
 }
 # What a statement's own limits (`max_execution_time`, `max_memory_usage`) end it with.
 LIMIT_CODES = {159: "TIMEOUT_EXCEEDED", 241: "MEMORY_LIMIT_EXCEEDED"}
+_MOST_SOURCES = 20
 _CODE = re.compile(r"Code: (\d+)\.")
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version [^()]*(?:\([^()]*\))?\))?\s*\Z")
+
+
+# What stands between here and a server, by the names of urllib3's and the system's errors: the
+# first that is found in an error or in what it came from. Their texts have URLs and are not kept.
+_TRANSPORT = {
+    "NameResolutionError": "its name is not known",
+    "ConnectTimeoutError": "no connection in time",
+    "ConnectionRefusedError": "connection refused",
+    "SSLError": "TLS was not agreed on, or its certificate is not trusted",
+    "SSLCertVerificationError": "its certificate is not trusted",
+    "ReadTimeoutError": "no answer in time",
+    "IncompleteRead": "the connection was cut",
+    "InvalidChunkLength": "the connection was cut",
+    "RemoteDisconnected": "the connection was cut",
+    "ConnectionResetError": "the connection was cut",
+    "BrokenPipeError": "the connection was cut",
+    "ProtocolError": "the connection was cut",
+    "NewConnectionError": "no connection",
+}
 
 
 class StoreUnavailable(Unavailable):
@@ -167,6 +187,29 @@ def engine_error(error: Exception) -> tuple[int, str]:
     return number or 0, (name[1] if name else getattr(error, "name", None)) or ""
 
 
+def what_failed(error: Exception) -> str:
+    """Why, in a few words: the engine's number and name, or what hindered the way to it."""
+    code, name = engine_error(error)
+    if code:
+        return f"error {code}, {name}"
+    found = {type(each).__name__ for each in _sources(error)}
+    known = next((words for kind, words in _TRANSPORT.items() if kind in found), None)
+    return known or f"unknown: {type(error).__name__}"
+
+
+def _sources(error: BaseException) -> list[BaseException]:
+    """The error, what it was raised from, and what urllib3 keeps as a `reason`."""
+    found: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting and len(found) < _MOST_SOURCES:
+        each = waiting.pop(0)
+        if isinstance(each, BaseException) and each not in found:
+            found.append(each)
+            waiting += [each.__cause__, each.__context__, getattr(each, "reason", None)]
+            waiting += each.args
+    return found
+
+
 def of_insert(error: Exception, table: str) -> StoreUnavailable | StoreRejected:
     """The error of an insert: rejected only when the data is known to be at fault, because what is
     rejected ends in the dead letters and what is unavailable waits."""
@@ -177,7 +220,7 @@ def of_insert(error: Exception, table: str) -> StoreUnavailable | StoreRejected:
             engine_code=code,
             engine_name=name,
         )
-    return StoreUnavailable(f"the store did not take rows of {table} (error {code}, {name})")
+    return StoreUnavailable(f"the store did not take rows of {table} ({what_failed(error)})")
 
 
 def of_statement(error: Exception) -> StoreUnavailable | StoreRejected:
@@ -196,10 +239,9 @@ def of_statement(error: Exception) -> StoreUnavailable | StoreRejected:
             engine_code=code,
             engine_name=name,
         )
-    return StoreUnavailable(f"the store did not answer (error {code}, {name})")
+    return StoreUnavailable(f"the store did not answer ({what_failed(error)})")
 
 
 def of_open(error: Exception) -> StoreUnavailable:
     """The error of opening the engine: another process may have it, or its disk be away."""
-    code, name = engine_error(error)
-    return StoreUnavailable(f"the store's engine cannot be opened (error {code}, {name})")
+    return StoreUnavailable(f"the store's engine cannot be opened ({what_failed(error)})")

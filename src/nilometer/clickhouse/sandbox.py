@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nilometer.clickhouse.binding import bound
-from nilometer.clickhouse.errors import StoreUnavailable, engine_error, engine_text
+from nilometer.clickhouse.errors import (
+    StoreUnavailable,
+    engine_error,
+    engine_text,
+    what_failed,
+)
 
 # A database that never has a table: a name that slipped past every check leads nowhere.
 EMPTY_DATABASE = "nothing"
@@ -177,7 +182,7 @@ def translated(faults: tuple[type[Exception], ...]) -> Generator[None]:
 def _fault(error: Exception) -> EngineFault | StoreUnavailable:
     code, name = engine_error(error)
     if code == 0 or (code in _MOMENT_CODES and code not in _LIMIT_CODES):
-        return StoreUnavailable(f"the store did not answer (error {code}, {name})")
+        return StoreUnavailable(f"the store did not answer ({what_failed(error)})")
     text = engine_text(error)
     position = _POSITION.search(text)
     subject = _SUBJECT.search(text)

@@ -5,7 +5,7 @@ Two implementations (SQLite segments, Kafka) pass one set of contract tests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -58,10 +58,12 @@ class Record:
 class Lag:
     """How far a group is behind: records waiting, and the append time (microseconds since the
     epoch) of the oldest one, or a little earlier; None when nothing waits, or when that time is not
-    known yet."""
+    known yet. `partitions` has the records that wait in each partition that has some; it is empty
+    where the log is of one piece."""
 
     records: int
     oldest_at: int | None
+    partitions: Mapping[int, int] = field(default_factory=dict[int, int], compare=False)
 
 
 @dataclass(frozen=True, slots=True)

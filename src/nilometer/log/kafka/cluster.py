@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import (
     KafkaError,
     KafkaException,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka import (
@@ -31,6 +32,14 @@ class PartitionReplicas:
     replicas: int
     in_sync: int
     led: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """How many consumers a group has, and what these credentials may do with it."""
+
+    members: int
+    operations: frozenset[str]
 
 
 class Cluster:
@@ -91,6 +100,25 @@ class Cluster:
         found = self._answer(self._admin.list_consumer_groups(**self._within)).valid
         return sorted(each.group_id for each in found if each.group_id.startswith(prefix))
 
+    def operations(self, topic: str | None = None) -> frozenset[str]:
+        """What these credentials may do with a topic, or with the cluster, by the names of Kafka's
+        operations: READ, WRITE, CREATE, DESCRIBE_CONFIGS. All of them where nobody is refused."""
+        if topic is None:
+            found = self._admin.describe_cluster(include_authorized_operations=True, **self._within)
+            return _names(self._answer(found).authorized_operations)
+        found = self._admin.describe_topics(
+            TopicCollection([topic]), include_authorized_operations=True, **self._within
+        )
+        return _names(self._answer(found[topic]).authorized_operations)
+
+    def group(self, group_id: str) -> GroupFacts:
+        """A group, which need not exist."""
+        found = self._admin.describe_consumer_groups(
+            [group_id], include_authorized_operations=True, **self._within
+        )
+        group = self._answer(found[group_id])
+        return GroupFacts(len(group.members), _names(group.authorized_operations))
+
     def pass_on_log_lines(self) -> None:
         """Give the library's log lines to `logging`, and note its errors."""
         self._admin.poll(0)
@@ -138,6 +166,10 @@ class Cluster:
         # That all brokers are down says less than why.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
             self._trouble = error
+
+
+def _names(operations: Any) -> frozenset[str]:
+    return frozenset(each.name for each in operations or ())
 
 
 _UNANSWERED = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT})  # noqa: SLF001

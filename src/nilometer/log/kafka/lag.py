@@ -76,8 +76,8 @@ class LagReader:
             for partition, position in positions.items()
             if position < holdings.ends[partition]
         }
-        records = sum(holdings.ends[partition] - at for partition, at in behind.items())
-        return Lag(records, self._oldest_at(group_id, behind))
+        waiting = {partition: holdings.ends[partition] - at for partition, at in behind.items()}
+        return Lag(sum(waiting.values()), self._oldest_at(group_id, behind), waiting)
 
     def close(self) -> None:
         """Release the connections."""

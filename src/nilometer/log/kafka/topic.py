@@ -73,6 +73,7 @@ class TopicFacts:
     cleanup_policy: str
     timestamp_type: str
     unclean_election: bool
+    retention_bytes: int | None = None
 
     @property
     def largest_record(self) -> int:
@@ -137,7 +138,7 @@ def _weaknesses(facts: TopicFacts) -> list[str]:
 
 
 def _facts(name: str, found: Sequence[PartitionReplicas], config: Mapping[str, str]) -> TopicFacts:
-    retention = int(config["retention.ms"])
+    retention, size = int(config["retention.ms"]), int(config["retention.bytes"])
     return TopicFacts(
         name=name,
         partitions=len(found),
@@ -151,6 +152,7 @@ def _facts(name: str, found: Sequence[PartitionReplicas], config: Mapping[str, s
         cleanup_policy=config["cleanup.policy"],
         timestamp_type=config["message.timestamp.type"],
         unclean_election=config["unclean.leader.election.enable"] == "true",
+        retention_bytes=None if size < 0 else size,
     )
 
 
@@ -171,13 +173,14 @@ def _created(cluster: Cluster, plan: TopicPlan) -> TopicFacts:
 
 
 def _create(cluster: Cluster, plan: TopicPlan) -> None:
-    replicas = _replicas(plan, cluster.brokers())
+    replicas = replicas_of(plan, cluster.brokers())
     cluster.create_topic(
         plan.name, partitions=plan.partitions, replicas=replicas, config=plan.config(replicas)
     )
 
 
-def _replicas(plan: TopicPlan, brokers: int) -> int:
+def replicas_of(plan: TopicPlan, brokers: int) -> int:
+    """The copies of a new topic. Raises ConfigurationError when there are too few brokers."""
     if brokers >= plan.replication_factor:
         return plan.replication_factor
     if plan.allow_single_replica:

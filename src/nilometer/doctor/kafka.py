@@ -1,0 +1,321 @@
+"""The Kafka cluster and its topic: what acknowledgements rest on, and the readers' lag."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from typing import TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+
+from nilometer.doctor import clocks
+from nilometer.doctor.configuration import SETTINGS
+from nilometer.doctor.finding import (
+    Check,
+    Verdict,
+    failed,
+    ok,
+    sentence,
+    skipped,
+    together,
+    warning,
+)
+from nilometer.errors import ConfigurationError
+from nilometer.foundation import STORE_GROUP
+from nilometer.log.kafka.cluster import Cluster
+from nilometer.log.kafka.configured import connection, plan
+from nilometer.log.kafka.connection import error_of
+from nilometer.log.kafka.connection import sentence as kafka_sentence
+from nilometer.log.kafka.lag import Holdings, LagReader
+from nilometer.log.kafka.topic import TopicFacts, describe_topic, objections, replicas_of
+from nilometer.log.port import Lag, LogUnavailable
+from nilometer.settings import CAPTURES, READS, WORKS, Settings
+
+CLUSTER, TOPIC = "kafka.cluster", "kafka.topic"
+
+_HOUR = 3600
+_LEAST_RETENTION = 24 * _HOUR
+# What a record has beside the body of a request: the envelope, and what a door adds.
+_RECORD_OVERHEAD = 64 * 1024
+_REMEDY = (
+    "See that the brokers of NILOMETER_KAFKA_BOOTSTRAP_SERVERS run, are reachable from here under "
+    "the names that they advertise, and take the credentials of NILOMETER_KAFKA_*."
+)
+# Said while a leader or a coordinator moves, or comes to be with a new topic or group.
+_MOMENTARY = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+_AGAIN_SECONDS = 0.2
+_Answer = TypeVar("_Answer")
+
+
+class Kafka:
+    """The log of the distributed profile; every role needs it."""
+
+    def __init__(self, settings: Settings, seconds: float) -> None:
+        self._settings = settings
+        # Less than a check has, so that the reason is told and not only that there was no answer.
+        self._seconds = max(0.5, seconds - 1)
+        self._plan = plan(settings)
+        self._group = f"{self._plan.name}.{STORE_GROUP}"
+        self._cluster: Cluster | None = None
+        self._brokers = 0
+        self._facts: TopicFacts | None = None
+
+    def checks(self) -> list[Check]:
+        """The checks of this part."""
+        first = () if self._settings.kafka_bootstrap_servers else (SETTINGS,)
+        about = (CLUSTER, TOPIC)
+        return [
+            Check(CLUSTER, self.cluster, needs=first, remedy=_REMEDY),
+            Check(TOPIC, self.topic, needs=(CLUSTER,), remedy=_REMEDY),
+            Check("kafka.replicas", self.replicas, needs=about, remedy=_REMEDY),
+            Check("kafka.limits", self.limits, needs=about, remedy=_REMEDY),
+            Check("kafka.permissions", self.permissions, needs=about, remedy=_REMEDY),
+            Check("kafka.lag", self.lag, needs=about, remedy=_REMEDY),
+        ]
+
+    def cluster(self) -> Verdict:
+        """Brokers answer."""
+        self._brokers = self._asked(Cluster.brokers)
+        many = "broker answers" if self._brokers == 1 else "brokers answer"
+        return ok(f"{self._brokers} {many} at {self._settings.kafka_bootstrap_servers}.")
+
+    def topic(self) -> Verdict:
+        """The topic is there, and is such that Nilometer starts on it."""
+        self._facts = self._asked(lambda cluster: describe_topic(cluster, self._plan.name))
+        if self._facts is None:
+            return self._missing()
+        facts = self._facts
+        unacceptable = objections(facts, self._plan)
+        if unacceptable:
+            # Each says what to do.
+            return failed(" ".join(map(sentence, unacceptable)), "Change the topic as said.")
+        admitted = objections(facts, replace(self._plan, allow_single_replica=False))
+        if admitted:
+            return warning(
+                f"The topic {facts.name} keeps {facts.replicas} copies of a record and "
+                f"acknowledges with {facts.min_insync_replicas}: the loss of one disk loses what "
+                "was acknowledged, as NILOMETER_KAFKA_ALLOW_SINGLE_REPLICA admits.",
+                "For more than a trial: three brokers, three copies, min.insync.replicas=2.",
+            )
+        return ok(
+            f"The topic {facts.name} has {facts.partitions} partitions, {facts.replicas} copies of "
+            f"each record, and acknowledges with {facts.min_insync_replicas}."
+        )
+
+    def _missing(self) -> Verdict:
+        try:
+            copies = replicas_of(self._plan, self._brokers)
+        except ConfigurationError as error:
+            return failed(
+                f"There is no topic {self._plan.name}, and none can be made: {error.detail}.",
+                "Change the cluster or the settings as said.",
+            )
+        if "CREATE" not in self._asked(Cluster.operations):
+            return warning(
+                f"There is no topic {self._plan.name}, and these credentials may not create every "
+                "topic.",
+                f"Create it (docs/log.md has its settings), or allow Create on {self._plan.name}.",
+            )
+        return warning(
+            f"There is no topic {self._plan.name} yet; the first process makes it with "
+            f"{self._plan.partitions} partitions and {copies} copies of each record.",
+            "Start one process, or create the topic as docs/log.md says.",
+        )
+
+    def replicas(self) -> Verdict:
+        """What of the topic works at this moment."""
+        facts = self._facts
+        if facts is None:
+            return _no_topic()
+        verdicts: list[Verdict] = []
+        if facts.leaderless:
+            verdicts.append(
+                failed(
+                    f"{facts.leaderless} of {facts.partitions} partitions have no leader.",
+                    "Bring back the brokers that hold them.",
+                )
+            )
+        elif facts.in_sync < min(facts.min_insync_replicas, facts.replicas):
+            verdicts.append(
+                failed(
+                    f"Some partition has {facts.in_sync} replicas in sync and needs "
+                    f"{facts.min_insync_replicas}: it acknowledges nothing.",
+                    "Bring back the brokers that hold the others.",
+                )
+            )
+        elif facts.in_sync < facts.replicas:
+            verdicts.append(
+                warning(
+                    f"Some partition has {facts.in_sync} of {facts.replicas} replicas in sync.",
+                    "See which broker is away or slow.",
+                )
+            )
+        if 1 < facts.replicas == facts.min_insync_replicas:
+            verdicts.append(
+                warning(
+                    f"Every one of the {facts.replicas} copies must be in sync: the loss of one "
+                    "broker stops every acknowledgement.",
+                    "Have one copy more than min.insync.replicas.",
+                )
+            )
+        return together(verdicts, "Every partition has a leader and all its replicas in sync.")
+
+    def limits(self) -> Verdict:
+        """The largest record fits, and records are kept long enough."""
+        facts = self._facts
+        if facts is None:
+            return _no_topic()
+        verdicts = [self._size(facts), self._retention(facts), self._work(facts)]
+        kept = facts.retention_seconds
+        return together(
+            verdicts,
+            f"A record may have {facts.largest_record:,} bytes, and is kept "
+            f"{'for ever' if kept is None else f'{kept / _HOUR:,.0f} hours'}.",
+        )
+
+    def _size(self, facts: TopicFacts) -> Verdict:
+        largest = largest_record(self._settings)
+        if self._settings.role in CAPTURES and facts.largest_record < largest:
+            return warning(
+                f"The topic takes records of {facts.largest_record:,} bytes, and a request may "
+                f"make one of {largest:,}: larger ones are answered 413.",
+                f"Set its max.message.bytes to {largest + 65536:,} or more, or lower "
+                "NILOMETER_MAX_BATCH_BYTES and NILOMETER_MAX_OTLP_BYTES.",
+            )
+        return ok("")
+
+    def _retention(self, facts: TopicFacts) -> Verdict:
+        if facts.retention_bytes is not None:
+            return warning(
+                f"The topic deletes records above {facts.retention_bytes:,} bytes a partition, "
+                "read or not.",
+                "Set its retention.bytes to -1, and give the brokers the disk.",
+            )
+        if facts.retention_seconds is not None and facts.retention_seconds < _LEAST_RETENTION:
+            return warning(
+                f"Records are deleted after {facts.retention_seconds / _HOUR:,.1f} hours, read or "
+                "not: a store that is away for longer loses events.",
+                "Set the topic's retention.ms to days.",
+            )
+        return ok("")
+
+    def _work(self, facts: TopicFacts) -> Verdict:
+        if facts.timestamp_type != "LogAppendTime":
+            return warning(
+                "Records have the time of who sends them: a wrong clock gets them deleted early.",
+                "Set the topic's message.timestamp.type to LogAppendTime.",
+            )
+        if facts.partitions < self._settings.kafka_partitions:
+            return warning(
+                f"At most {facts.partitions} workers can share the topic; "
+                f"NILOMETER_KAFKA_PARTITIONS says {self._settings.kafka_partitions}.",
+                "Add partitions to the topic (kafka-topics --alter), or lower the setting.",
+            )
+        return ok("")
+
+    def permissions(self) -> Verdict:
+        """What these credentials may do with the topic and the group."""
+        if self._facts is None:
+            return _no_topic()
+        on_topic = self._asked(lambda cluster: cluster.operations(self._plan.name))
+        on_group = self._asked(lambda cluster: cluster.group(self._group)).operations
+        role = self._settings.role
+        needed = {"DESCRIBE", "DESCRIBE_CONFIGS"}
+        of_group = {"DESCRIBE"}
+        if role in CAPTURES | READS:
+            needed.add("WRITE")
+        if role in WORKS:
+            needed.add("READ")
+            of_group.add("READ")
+        verdicts = [
+            failed(
+                f"These credentials lack {', '.join(sorted(lacking))} on the {what}.",
+                f"kafka-acls --add --allow-principal User:… --{what.split()[0]} {name} "
+                + " ".join(f"--operation {_acl(each)}" for each in sorted(lacking)),
+            )
+            for what, name, lacking in (
+                (f"topic {self._plan.name}", self._plan.name, needed - on_topic),
+                (f"group {self._group}", self._group, of_group - on_group),
+            )
+            if lacking
+        ]
+        return together(
+            verdicts, f"These credentials may do what the role {role} does with topic and group."
+        )
+
+    def lag(self) -> Verdict:
+        """How far the store's group is behind."""
+        facts = self._facts
+        if facts is None:
+            return _no_topic()
+        holdings, lag = self._asked(lambda cluster: self._measured(cluster, facts.partitions))
+        members = self._asked(lambda cluster: cluster.group(self._group)).members
+        readers = f"{members} worker{'' if members == 1 else 's'} read"
+        found = (
+            f"The group {self._group} is {lag.records:,} of {holdings.depth:,} records behind; "
+            f"{readers}{'s' if members == 1 else ''}."
+        )
+        if lag.records and not members:
+            return warning(found, "Start a process with the role worker.")
+        endangered = self._endangered(facts, lag)
+        return warning(found + endangered, "Start more workers.") if endangered else ok(found)
+
+    def _measured(self, cluster: Cluster, partitions: int) -> tuple[Holdings, Lag]:
+        with closing(LagReader(cluster, connection(self._settings), self._plan.name)) as reader:
+            holdings = reader.holdings(partitions)
+            return holdings, reader.lag(self._group, holdings)
+
+    def _endangered(self, facts: TopicFacts, lag: Lag) -> str:
+        if facts.retention_seconds is None or lag.oldest_at is None:
+            return ""
+        age = clocks.local() - lag.oldest_at / 1e6
+        if age < facts.retention_seconds / 2:
+            return ""
+        return (
+            f" The oldest waits for {age / _HOUR:,.1f} hours and is deleted unread after "
+            f"{facts.retention_seconds / _HOUR:,.1f}."
+        )
+
+    def _asked(self, question: Callable[[Cluster], _Answer]) -> _Answer:
+        """An answer of the cluster. Raises ConfigurationError and LogUnavailable, which say why."""
+        if self._cluster is None:  # the first check asks alone, the others wait for it
+            self._cluster = Cluster(connection(self._settings), timeout=self._seconds)
+        deadline = time.monotonic() + self._seconds
+        while True:
+            try:
+                return question(self._cluster)
+            except KafkaException as exception:
+                error = error_of(exception)
+                if error.code() not in _MOMENTARY or time.monotonic() > deadline:
+                    raise LogUnavailable(kafka_sentence(error)) from exception
+            time.sleep(_AGAIN_SECONDS)
+
+
+def largest_record(settings: Settings) -> int:
+    """Bytes of the largest record that the doors make of one request."""
+    largest = max(
+        settings.max_event_and_properties_bytes,
+        settings.max_batch_bytes,
+        settings.max_otlp_bytes,
+        settings.max_otlp_grpc_bytes,
+    )
+    return largest + _RECORD_OVERHEAD
+
+
+def _no_topic() -> Verdict:
+    return skipped(TOPIC, "There is no topic yet.")
+
+
+def _acl(operation: str) -> str:
+    return "".join(word.capitalize() for word in operation.split("_"))

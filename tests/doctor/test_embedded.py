@@ -1,0 +1,133 @@
+"""The embedded profile: one directory, before its first start, while a server runs, and after."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nilometer.doctor import machine
+from nilometer.doctor.machine import Machine
+from nilometer.settings import Settings
+from tests.doctor.deployments import examined, outcomes
+from tests.running import Server, running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that runs until a test stops it."""
+    with running(tmp_path_factory.mktemp("doctor") / "data") as server:
+        yield server
+
+
+def test_before_the_first_start_nothing_is_made(tmp_path: Path):
+    data = tmp_path / "data"
+    found = examined(data_dir=data)
+    assert outcomes(found) == {
+        "settings": "ok",
+        "settings.secrets": "ok",
+        "machine.files": "ok",
+        "machine.ports": "ok",
+        "data.directory": "ok",
+        "data.disk": "ok",
+        "data.database": "skipped",
+        "data.store": "skipped",
+        "blobs.storage": "ok",
+        "blobs.probe": "skipped",
+    }
+    assert "made by the first start" in found["data.directory"].found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_while_a_server_runs_its_ports_and_its_store_are_its(server: Server):
+    found = examined(data_dir=server.data_dir, port=server.port)
+    assert set(outcomes(found).values()) == {"ok"}
+    assert f"A server runs on it (process {server.process.pid})" in found["data.store"].found
+    assert f"A Nilometer listens on {server.port}" in found["machine.ports"].found
+    assert "read by its range and deleted" in found["blobs.probe"].found
+
+
+def test_once_it_has_stopped_the_engine_is_opened(server: Server):
+    assert server.stop() == 0
+    before = sorted(Path(server.data_dir).rglob("*.multipart"))
+    found = examined("data", "blobs", data_dir=server.data_dir)
+    assert set(outcomes(found).values()) == {"ok"}
+    assert "The store has all" in found["data.store"].found
+    assert sorted(Path(server.data_dir).rglob("*.multipart")) == before == []
+    folders = [path.name for path in (server.data_dir / "blobs" / "llma").iterdir()]
+    assert all(len(name) < 18 for name in folders), "the probe's folder stays"
+
+
+def test_tables_of_an_older_and_of_a_newer_release_are_told(server: Server):
+    if server.process.poll() is None:
+        server.stop()
+    with sqlite3.connect(server.data_dir / "nilometer.db") as database:
+        [current] = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        for revision, outcome, said in (
+            ("0003", "warning", "revision 0003; this release's is"),
+            ("9999", "ok", "newer release"),
+        ):
+            database.execute("UPDATE alembic_version SET version_num = ?", [revision])
+            database.commit()
+            found = examined("data.d", data_dir=server.data_dir)["data.database"]
+            assert (found.outcome.value, said in found.found) == (outcome, True), found
+        database.execute("UPDATE alembic_version SET version_num = ?", [current])
+    database.close()
+
+
+def test_a_store_that_cannot_be_opened_is_told_in_time(tmp_path: Path):
+    (tmp_path / "clickhouse").mkdir()
+    (tmp_path / "clickhouse" / "engine").write_text("this was a folder")
+    found = examined("data", data_dir=tmp_path)["data.store"]
+    assert found.outcome == "failed"
+    assert "cannot be opened" in found.found
+
+
+def test_a_directory_that_is_a_file_is_told(tmp_path: Path):
+    data = tmp_path / "data"
+    data.write_text("")
+    found = examined("data", "blobs", data_dir=data / "inside")
+    assert found["data.directory"].outcome == "failed"
+    assert "not a directory" in found["data.directory"].found
+    assert {found[name].because for name in ("data.disk", "data.database", "data.store")} == {
+        "data.directory"
+    }
+    assert found["blobs.storage"].outcome == "failed"
+
+
+def test_a_disk_without_room_is_told(tmp_path: Path):
+    reserve = 1 << 60
+    found = examined("data", "blobs", data_dir=tmp_path, disk_reserve=reserve)
+    assert (found["data.disk"].outcome, found["blobs.storage"].outcome) == ("failed", "failed")
+    found = examined("data", data_dir=tmp_path, log_max_bytes=1 << 60)
+    assert found["data.disk"].outcome == "warning"
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "0.db").write_bytes(bytes(1000))
+    found = examined("data", data_dir=tmp_path, log_max_bytes=1000)
+    assert "reached its limit" in found["data.disk"].found
+
+
+def test_a_port_of_another_program_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        verdict = Machine(Settings(port=port, otlp_grpc_port=0)).ports()
+        assert verdict.outcome == "failed"
+        assert "Address already in use" in verdict.found
+        verdict = Machine(Settings(port=0, otlp_grpc_port=port)).ports()
+        assert "NILOMETER_OTLP_GRPC_PORT" in verdict.remedy
+        # The role `api` has no such port.
+        asked = Settings(profile="distributed", role="api", port=0, otlp_grpc_port=port)
+        assert Machine(asked).ports().outcome == "ok"
+
+
+@pytest.mark.parametrize(
+    ("hard", "outcome"), [(100_000, "ok"), (-1, "ok"), (2500, "warning"), (1024, "failed")]
+)
+def test_too_few_open_files_are_told(monkeypatch: pytest.MonkeyPatch, hard: int, outcome: str):
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda _: (1024, hard))
+    assert Machine(Settings()).files().outcome == outcome
+    assert resource.RLIMIT_NOFILE == machine.resource.RLIMIT_NOFILE

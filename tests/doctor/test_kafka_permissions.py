@@ -1,0 +1,142 @@
+"""What a broker with an authorizer lets these credentials do, seen without trying it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from tests.doctor.deployments import Findings, examined
+from tests.private_servers import KafkaServer, private
+from tests.running import wait_until
+from tests.servers.server import free_port
+
+PASSWORD = "correct-horse-battery"
+TOPIC = "nilometer"
+
+
+class AuthorizingKafka(KafkaServer):
+    """A broker that asks its own listener for nothing, and another for a password and rights."""
+
+    guarded_port: int
+
+    def _properties(self) -> dict[str, str]:
+        plain = super()._properties()
+        for key, value in {
+            "listeners": f"GUARDED://127.0.0.1:{self.guarded_port}",
+            "advertised.listeners": f"GUARDED://localhost:{self.guarded_port}",
+            "listener.security.protocol.map": "GUARDED:SASL_PLAINTEXT",
+        }.items():
+            plain[key] += f",{value}"
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        return plain | {
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+            "listener.name.guarded.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.guarded.plain.sasl.jaas.config": (
+                f'{module} required user_limited="{PASSWORD}";'
+            ),
+        }
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[AuthorizingKafka]:
+    AuthorizingKafka.guarded_port = free_port()
+    with private(AuthorizingKafka) as server:
+        admin = AdminClient({"bootstrap.servers": server.address})
+        admin.create_topics([NewTopic(TOPIC, 1, 1)])[TOPIC].result(30)
+        yield server
+
+
+def allow(broker: AuthorizingKafka, kind: ResourceType, *operations: AclOperation) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    bindings = [
+        AclBinding(
+            kind,
+            TOPIC,
+            ResourcePatternType.PREFIXED,
+            "User:limited",
+            "*",
+            operation,
+            AclPermissionType.ALLOW,
+        )
+        for operation in operations
+    ]
+    for each in admin.create_acls(bindings).values():
+        each.result(30)
+
+
+def looked_at(
+    broker: AuthorizingKafka, role: str, *, seconds: float = 10, **settings: Any
+) -> Findings:
+    return examined(
+        "kafka",
+        profile="distributed",
+        role=role,
+        seconds=seconds,
+        kafka_bootstrap_servers=f"localhost:{broker.guarded_port}",
+        **{
+            "kafka_security_protocol": "sasl_plaintext",
+            "kafka_sasl_mechanism": "PLAIN",
+            "kafka_sasl_username": "limited",
+            "kafka_sasl_password": PASSWORD,
+            "kafka_allow_single_replica": True,
+            **settings,
+        },
+    )
+
+
+def test_rights_that_lack_are_named_for_each_role(broker: AuthorizingKafka) -> None:
+    describing = (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)
+    allow(broker, ResourceType.TOPIC, *describing)
+    allow(broker, ResourceType.GROUP, AclOperation.DESCRIBE)
+
+    def told(role: str) -> tuple[str, str]:
+        found = looked_at(broker, role)["kafka.permissions"]
+        return found.outcome.value, found.found
+
+    # A controller's record of the new rights reaches the broker a moment later.
+    wait_until(lambda: "lack WRITE on" in told("capture")[1], what="the rights to look")
+    assert "lack READ on the topic nilometer. " in told("worker")[1]
+    assert "lack READ on the group nilometer.store." in told("worker")[1]
+    assert "--operation Write" in looked_at(broker, "api")["kafka.permissions"].remedy
+    allow(broker, ResourceType.TOPIC, AclOperation.WRITE)
+    wait_until(lambda: told("capture")[0] == "ok", what="the right to write")
+    assert told("worker")[0] == "failed"
+    allow(broker, ResourceType.TOPIC, AclOperation.READ)
+    allow(broker, ResourceType.GROUP, AclOperation.READ)
+    wait_until(lambda: told("worker")[0] == "ok", what="the right to read")
+    assert looked_at(broker, "worker")["kafka.lag"].outcome == "ok"
+
+
+def test_a_wrong_password_is_told_and_not_repeated(broker: AuthorizingKafka) -> None:
+    found = looked_at(broker, "all", seconds=3, kafka_sasl_password="hidden-words")
+    assert "uthentication failed" in found["kafka.cluster"].found
+    assert found["kafka.lag"].because == "kafka.cluster"
+    assert "hidden-words" not in str(found)
+
+
+def test_settings_at_odds_are_told(broker: AuthorizingKafka) -> None:
+    found = looked_at(broker, "all", kafka_security_protocol="plaintext")
+    assert found["kafka.cluster"].outcome == "failed"
+    assert "choose sasl_ssl" in found["kafka.cluster"].found
+
+
+def test_a_broker_that_stopped_answering_is_given_up(broker: AuthorizingKafka) -> None:
+    broker.pause()
+    try:
+        found = looked_at(broker, "all", seconds=3)
+    finally:
+        broker.resume()
+    assert found["kafka.cluster"].outcome == "failed"
+    assert found["kafka.cluster"].seconds < 4
