@@ -51,6 +51,8 @@ MODULES = {
     "serve": "nilometer.cli.serve",
     "demo": "nilometer.cli.demo",
     "config": "nilometer.cli.config",
+    "doctor": "nilometer.cli.doctor",
+    "migrate-data": "nilometer.cli.migrate_data",
     "orgs": "nilometer.cli.orgs",
     "projects": "nilometer.cli.projects",
     "keys": "nilometer.cli.keys",
