@@ -77,7 +77,10 @@ def sourced(file: Path) -> dict[str, str]:
 
 def test_a_key_for_one_team_is_made_kept_replaced_and_deleted(aws: Aws, tmp_path: Path) -> None:
     file = tmp_path / FILE
-    others = {"POSTHOG_PROJECT_API_KEY": 'a"b$c`d\\\\e', "POSTHOG_HOST": "https://nilometer.example"}
+    others = {
+        "POSTHOG_PROJECT_API_KEY": 'a"b$c`d\\\\e',
+        "POSTHOG_HOST": "https://nilometer.example",
+    }
 
     def script(*options: str) -> str:
         done = run(
