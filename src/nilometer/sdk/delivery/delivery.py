@@ -1,0 +1,192 @@
+"""Delivery as a whole: what a manager has of it, from the first call to the end of the process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nilometer.sdk.assembly import Assembler
+from nilometer.sdk.delivery.breaker import CircuitBreaker
+from nilometer.sdk.delivery.lane import Lane
+from nilometer.sdk.delivery.ledger import Ledger, Stats
+from nilometer.sdk.delivery.queue import Bell, BoundedQueue
+from nilometer.sdk.delivery.sender import Sender
+from nilometer.sdk.delivery.spool import Spool
+from nilometer.sdk.delivery.writer import Writer
+from nilometer.sdk.observation import Observation
+from nilometer.sdk.sinks.port import Sink
+
+_LOG = logging.getLogger(__name__)
+
+FAULT = "fault"
+_POLL = 0.1
+_JOIN = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much, and how often. Seconds and bytes; docs/usage.md says what each is for."""
+
+    queue_size: int = 20_000
+    queue_bytes: int = 64 * 1024 * 1024
+    batch_size: int = 100
+    flush_interval: float = 1.0
+    linger: float = 0.05
+    max_attempts: int = 3
+    retry_base_delay: float = 1.0
+    breaker_threshold: int = 5
+    breaker_timeout: float = 30.0
+    spool_bytes: int = 256 * 1024 * 1024
+    exit_timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A store and, if it has one, the folder of its spool."""
+
+    sink: Sink
+    spool: Path | None
+
+
+class Delivery:
+    """Takes observations and sees to it that the stores get them. Threads start with the first."""
+
+    def __init__(
+        self,
+        destinations: Callable[[], Sequence[Destination]],
+        assembler: Assembler,
+        limits: Limits,
+    ) -> None:
+        self._destinations = destinations
+        self._assembler = assembler
+        self.limits = limits
+        self._set_up()
+
+    def _set_up(self) -> None:
+        limits = self.limits
+        destinations = self._destinations()
+        self._start_lock = threading.RLock()
+        self._started = self._closed = False
+        self.sinks = [each.sink for each in destinations]
+        self._ledger = Ledger(sink.name for sink in self.sinks)
+        bell = Bell()
+        self._queue = BoundedQueue(self._ledger, bell, limits.queue_size, limits.queue_bytes)
+        self._senders = [self._sender(each) for each in destinations]
+        self._writer = Writer(
+            self._queue, bell, self._ledger, self._assembler, self._senders, linger=limits.linger
+        )
+
+    def _sender(self, destination: Destination) -> Sender:
+        limits, sink, folder = self.limits, destination.sink, destination.spool
+        lane = Lane(
+            self._ledger,
+            self._ledger.accounts[sink.name],
+            None if folder is None else Spool(folder, limits.spool_bytes),
+            local=sink.local,
+            most_in_memory=limits.queue_size,
+            max_attempts=limits.max_attempts,
+        )
+        breaker = CircuitBreaker(
+            threshold=limits.breaker_threshold,
+            timeout=limits.breaker_timeout,
+            base=limits.retry_base_delay,
+        )
+        return Sender(
+            sink, lane, breaker, batch_size=limits.batch_size, interval=limits.flush_interval
+        )
+
+    def submit(self, seen: Observation) -> None:
+        """Take a call, or count it as dropped. Never raises, never waits."""
+        try:
+            if self._queue.put(seen, seen.size()) and not self._started:
+                self._start()
+        except Exception as error:  # noqa: BLE001  (it never harms its host)
+            self.fault(error)
+
+    def fault(self, error: Exception) -> None:
+        """A call that could not even be looked at."""
+        self._ledger.refuse(FAULT)
+        _LOG.debug("a call could not be recorded", exc_info=error)
+
+    def flush(self, timeout: float) -> bool:
+        """Send everything, within so many seconds: True when nothing is left, in memory or on disk.
+        What a process before this one left is part of it."""
+        deadline = time.monotonic() + timeout
+        self._start()
+        for sender in self._senders:
+            sender.lane.adopt()
+        probe = True
+        while True:
+            self._writer.drain()
+            for sender in self._senders:
+                sender.hurry(probe=probe)
+            probe = False
+            with self._ledger.changed:
+                rest = deadline - time.monotonic()
+                if self._ledger.changed.wait_for(self._ledger.at_rest, min(_POLL, max(rest, 0))):
+                    return True
+            if rest <= 0:
+                return False
+
+    def persist(self) -> None:
+        """Bring to disk everything that is only in memory, as far as there is a spool. Asks no
+        store."""
+        self._writer.drain()
+        for sender in self._senders:
+            sender.lane.persist()
+
+    def close(self, timeout: float) -> bool:
+        """Flush, then leave the rest on disk and let go of everything. True when nothing is left.
+        Calls recorded later are dropped, and counted."""
+        with self._start_lock:
+            if self._closed:
+                return self._at_rest()
+            done = self.flush(timeout) if self._started or self._waiting() else True
+            self._closed = True
+        self._queue.close()
+        self._writer.stop()
+        for sender in self._senders:
+            sender.stop()
+        for thread in self._threads():
+            if thread.is_alive():
+                thread.join(_JOIN)
+        self.persist()
+        for sender in self._senders:
+            sender.lane.close()
+            sender.sink.close()
+        return done
+
+    def stats(self) -> Stats:
+        """The counts of this moment."""
+        return self._ledger.stats({each.sink.name: each.breaker.state for each in self._senders})
+
+    def after_fork(self) -> None:
+        """Start over, in a child: what was waiting is the parent's, threads and locks are gone."""
+        for sender in self._senders:
+            sender.lane.abandon()
+        self._set_up()
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if self._started or self._closed:
+                return
+            self._started = True
+            try:
+                for thread in self._threads():
+                    thread.start()
+            except RuntimeError:  # the interpreter is ending: `close` does what they would have
+                _LOG.debug("no thread can be started any more")
+
+    def _threads(self) -> list[threading.Thread]:
+        return [self._writer.thread, *(sender.thread for sender in self._senders)]
+
+    def _waiting(self) -> bool:
+        return not self._at_rest()
+
+    def _at_rest(self) -> bool:
+        with self._ledger.lock:
+            return self._ledger.at_rest()

@@ -1,0 +1,239 @@
+"""Metrics on disk, until a store has them: JSON lines in small files, in a folder that any number
+of processes may share.
+
+    12345-9f3a6c1e.lock             held by the process that owns the files of this name
+    12345-9f3a6c1e.00000001.jsonl   a segment: one metric a line
+    dead-letters.jsonl              what a store refused for good, and why
+
+A write returns when the lines are on disk (fsync). A line that a crash cut short was never promised
+and is passed over. Files of a process that is gone, which is when its lock can be had, belong to
+the one that renames them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nilometer.domain.usage_metric import AIUsageMetric
+from nilometer.errors import InvalidInput
+
+MAX_SEGMENT_METRICS = 200
+MAX_SEGMENT_BYTES = 512 * 1024
+MAX_DEAD_BYTES = 16 * 1024 * 1024
+
+
+class SpoolFull(Exception):
+    """The spool has as many bytes as it may."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """One file: how many metrics and bytes it holds."""
+
+    path: Path
+    count: int
+    size: int
+
+
+class Spool:
+    """The files of one process in a folder. Used by one thread at a time; raises OSError for what
+    the disk refuses, and SpoolFull."""
+
+    def __init__(self, directory: Path, most_bytes: int) -> None:
+        self._directory = directory
+        self._most = most_bytes
+        self._owner = _new_owner()
+        self._lock: int | None = None
+        self._number = 0
+        self._bytes = 0
+
+    def write(self, metrics: Sequence[AIUsageMetric]) -> Segment:
+        """A new segment of these metrics, on disk when this returns."""
+        self._open()
+        text = _lines(metrics)
+        self._check_room(len(text))
+        path = self._next_path()
+        try:
+            _append(path, text, 0)
+            _sync_folder(self._directory)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        self._bytes += len(text)
+        return Segment(path, len(metrics), len(text))
+
+    def extend(self, segment: Segment, metrics: Sequence[AIUsageMetric]) -> bool:
+        """Add metrics to a segment; False when it is large enough, and they are not added."""
+        text = _lines(metrics)
+        if (
+            segment.count + len(metrics) > MAX_SEGMENT_METRICS
+            or segment.size + len(text) > MAX_SEGMENT_BYTES
+        ):
+            return False
+        self._check_room(len(text))
+        _append(segment.path, text, segment.size)
+        segment.count += len(metrics)
+        segment.size += len(text)
+        self._bytes += len(text)
+        return True
+
+    def read(self, segment: Segment) -> list[AIUsageMetric]:
+        """The metrics of a segment; lines that are none are left out."""
+        found: list[AIUsageMetric] = []
+        *lines, _cut_short = segment.path.read_bytes().split(b"\n")
+        for line in lines:
+            with suppress(InvalidInput):
+                found.append(AIUsageMetric.from_json(line))
+        return found
+
+    def remove(self, segment: Segment) -> None:
+        """Let go of a segment."""
+        segment.path.unlink(missing_ok=True)
+        self._bytes -= segment.size
+
+    def adopt(self) -> list[Segment]:
+        """Take over what processes that are gone have left."""
+        if not self._directory.is_dir():
+            return []
+        adopted: list[Segment] = []
+        owners = {path.name.partition(".")[0] for path in self._directory.glob("*-*.*")}
+        for owner in sorted(owners - {self._owner}):
+            adopted += self._adopt_from(owner)
+        return adopted
+
+    def bury(self, metrics: Sequence[tuple[AIUsageMetric, str]]) -> None:
+        """Keep dead letters with their reasons, as long as there is room for such."""
+        self._open()
+        path = self._directory / "dead-letters.jsonl"
+        letters = [{"reason": reason, "metric": metric.to_dict()} for metric, reason in metrics]
+        text = "".join(f"{json.dumps(letter)}\n" for letter in letters).encode()
+        with os.fdopen(_opened(path), "ab", buffering=0) as file:
+            if file.tell() + len(text) <= MAX_DEAD_BYTES:
+                file.write(text)
+
+    def close(self) -> None:
+        """Leave what there is to the next process."""
+        if self._lock is None:
+            return
+        if not any(self._directory.glob(f"{self._owner}.*.jsonl")):
+            self._lock_path(self._owner).unlink(missing_ok=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the lock alone: in a forked child, where it is the parent's."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _open(self) -> None:
+        """Own a name in the folder. One that is looking for what the dead have left may be faster
+        at a new lock than its owner: then it is another name."""
+        while self._lock is None:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = self._lock_path(self._owner)
+            lock = _opened(path)
+            if _locked(lock) and _is(lock, path):
+                self._lock = lock
+            else:
+                os.close(lock)
+                self._owner = _new_owner()
+
+    def _check_room(self, size: int) -> None:
+        if self._bytes + size > self._most:
+            raise SpoolFull
+
+    def _next_path(self) -> Path:
+        self._number += 1
+        return self._directory / f"{self._owner}.{self._number:08}.jsonl"
+
+    def _lock_path(self, owner: str) -> Path:
+        return self._directory / f"{owner}.lock"
+
+    def _adopt_from(self, owner: str) -> list[Segment]:
+        path = self._lock_path(owner)
+        lock = _opened(path)
+        try:
+            if not _locked(lock):
+                return []  # it is alive
+            found = [
+                segment
+                for old in sorted(self._directory.glob(f"{owner}.*.jsonl"))
+                if (segment := self._adopted(old))
+            ]
+            path.unlink(missing_ok=True)
+            return found
+        finally:
+            os.close(lock)
+
+    def _adopted(self, old: Path) -> Segment | None:
+        self._open()
+        path = self._next_path()
+        try:
+            old.rename(path)
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None  # another was faster
+        self._bytes += len(text)
+        segment = Segment(path, text.count(b"\n"), len(text))
+        if not segment.count:
+            self.remove(segment)
+            return None
+        return segment
+
+
+def _lines(metrics: Sequence[AIUsageMetric]) -> bytes:
+    return "".join(f"{metric.to_json()}\n" for metric in metrics).encode()
+
+
+def _new_owner() -> str:
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _append(path: Path, text: bytes, size: int) -> None:
+    """Add text to a file of that size, durably or not at all."""
+    file = _opened(path)
+    try:
+        view = memoryview(text)
+        while view:
+            view = view[os.write(file, view) :]
+        os.fsync(file)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(file, size)
+        raise
+    finally:
+        os.close(file)
+
+
+def _sync_folder(directory: Path) -> None:
+    folder = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

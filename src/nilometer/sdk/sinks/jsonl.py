@@ -1,0 +1,83 @@
+"""`jsonl:///path/usage.jsonl`: a file, one metric a line, that several processes may share.
+
+Lines are appended whole, under a lock, and synced. A file that has `rotate` bytes is renamed, with
+the moment in its name, and a new one begun; of those the newest `keep` are kept, all by default.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nilometer.domain.usage_metric import AIUsageMetric
+from nilometer.sdk.sinks.port import Failed
+
+ROTATE_BYTES = 100 * 1024 * 1024
+
+
+class JsonlSink:
+    """Appends to a file. `keep` 0 keeps every rotated one: usage is money, and nothing deletes it
+    unasked."""
+
+    batch_size = 1000
+    wants_prices = True
+    local = True
+
+    def __init__(self, path: str | Path, *, rotate: int = ROTATE_BYTES, keep: int = 0) -> None:
+        self._path = Path(path)
+        self._rotate = rotate
+        self._keep = keep
+        self.name = f"jsonl://{self._path}"
+
+    def store(self, metrics: Sequence[AIUsageMetric]) -> Sequence[Failed]:
+        """Append them: all, or none and an OSError."""
+        text = "".join(f"{metric.to_json()}\n" for metric in metrics).encode()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked() as file:
+            size = os.fstat(file).st_size
+            try:
+                view = memoryview(text)
+                while view:
+                    view = view[os.write(file, view) :]
+                os.fsync(file)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(file, size)
+                raise
+            if size + len(text) >= self._rotate:
+                self._rotated()
+        return []
+
+    def close(self) -> None:
+        """Nothing is held between two calls."""
+
+    @contextmanager
+    def _locked(self) -> Generator[int]:
+        """The file, locked: another process may have rotated it between opening and locking."""
+        while True:
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if self._is_current(file):
+                    yield file
+                    return
+            finally:
+                os.close(file)
+
+    def _is_current(self, file: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _rotated(self) -> None:
+        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        self._path.rename(self._path.with_name(f"{self._path.name}.{moment}"))
+        if self._keep:
+            old = sorted(self._path.parent.glob(f"{self._path.name}.*Z"))
+            for each in old[: -self._keep]:
+                each.unlink(missing_ok=True)
