@@ -15,6 +15,8 @@ ROUTES = {
     "GET /api/projects/{project_id}/events/{uuid}": Scope.READ,
     "GET /api/projects/{project_id}/traces": Scope.READ,
     "GET /api/projects/{project_id}/traces/{trace_id:path}": Scope.READ,
+    "GET /api/projects/{project_id}/usage": Scope.READ,
+    "GET /ai_usage": Scope.READ,
     "POST /api/projects/{project_id}/query": Scope.READ,
     "POST /api/environments/{project_id}/query": Scope.READ,
     "GET /api/projects/{project_id}/blobs": Scope.READ,

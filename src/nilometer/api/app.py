@@ -23,6 +23,7 @@ from nilometer.api.routes import (
     rewrites,
     schemas,
     traces,
+    usage,
 )
 from nilometer.api.services import Services, make_context
 
@@ -35,6 +36,8 @@ _ROUTERS = (
     audit.router,
     events.router,
     traces.router,
+    usage.router,
+    usage.compatible,
     query.router,
     prices.router,
     rewrites.router,

@@ -22,6 +22,7 @@ from nilometer.query.events import Events
 from nilometer.query.models import Models
 from nilometer.query.sql.queries import SqlQueries
 from nilometer.query.traces import Traces
+from nilometer.query.usage import Usage
 from nilometer.settings import Settings
 
 # A query takes 10 s at most and an export 60, so whoever waits longer is better told.
@@ -65,6 +66,7 @@ class Context:
     events: Events
     models: Models
     traces: Traces
+    usage: Usage
     sql: SqlQueries
     store_workers: Workers
     sql_workers: FairWorkers
@@ -89,6 +91,7 @@ def make_context(services: Services) -> Context:
         events=Events(services.store),
         models=Models(services.store),
         traces=Traces(services.store),
+        usage=Usage(services.store),
         sql=SqlQueries(services.store),
         store_workers=Workers("api-store", threads=4, waiting=64),
         sql_workers=FairWorkers("api-sql", _QUERIES),
