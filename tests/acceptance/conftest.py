@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.acceptance.deployment import deployed
+from tests.acceptance.distributed import distributed
 from tests.acceptance.llma import configuration as llma_configuration
 from tests.acceptance.llma.api import Api, StoredEvent, Team
 from tests.acceptance.llma.bucket import Bucket
@@ -21,14 +22,26 @@ from tests.acceptance.llma.multipart import Blob
 from tests.acceptance.llma.outage import Outages
 from tests.acceptance.llma.teams import Leftovers, Teams
 
+_STARTED = {"embedded": deployed, "distributed": distributed}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Without POSTHOG_HOST, each test runs on a deployment of either profile. Pytest puts those of
+    one profile together, so each process has one deployment at a time."""
+    if "environment" in metafunc.fixturenames and "POSTHOG_HOST" not in os.environ:
+        profiles = ["embedded", pytest.param("distributed", marks=pytest.mark.kafka)]
+        metafunc.parametrize("environment", profiles, indirect=True, scope="session")
+
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+def environment(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, str]]:
     """The variables that say where the deployment is; without POSTHOG_HOST, one is started."""
     if "POSTHOG_HOST" in os.environ:
         yield os.environ
         return
-    with deployed(tmp_path_factory.mktemp("deployment")) as environment:
+    with _STARTED[request.param](tmp_path_factory.mktemp("deployment")) as environment:
         yield environment
 
 

@@ -42,6 +42,7 @@ def test_the_local_block_pasted_into_a_shell_configures_everything():
         access_key_id="minioadmin",
         secret_access_key="minioadmin",
         mode="local",
+        processes=("http://localhost:8000",),
     )
 
 
@@ -58,6 +59,7 @@ def test_the_production_block_pasted_into_a_shell_configures_everything():
         access_key_id="your_limited_access_key",
         secret_access_key="your_limited_secret_key",
         mode="production",
+        processes=("https://app.posthog.com",),
     )
 
 
@@ -82,6 +84,7 @@ def test_what_is_missing_is_named():
         ("POSTHOG_PROJECT_ID", "one"),
         ("LLMA_TEAM_ID", "-1"),
         ("LLMA_TEST_MODE", "prod"),
+        ("LLMA_PROCESSES", "http://localhost:1 localhost:2"),
     ],
 )
 def test_a_value_that_cannot_be_is_named(name, value):

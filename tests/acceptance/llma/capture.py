@@ -20,7 +20,7 @@ class Capture:
 
     def __init__(self, configuration: Configuration) -> None:
         self.url = configuration.capture_endpoint + PATH
-        self._host = configuration.host
+        self._processes = configuration.processes
         self._session = requests.Session()
 
     def send_event(
@@ -51,23 +51,36 @@ class Capture:
         )
 
     def readiness(self, role: str = "capture") -> tuple[bool, dict[str, str]]:
-        """Whether the role is ready, and its checks by name: `ok`, or what is wrong."""
-        answer = self._session.get(
-            f"{self._host}/_readiness", params={"role": role}, timeout=SECONDS
-        )
-        checks: dict[str, str] = answer.json()["roles"][role]["checks"]
-        return answer.status_code == 200, checks
+        """Whether the role is ready in every process that has it, and its checks by name: `ok`, or
+        what is wrong."""
+        ready, checks = True, dict[str, str]()
+        for process in self._processes:
+            answer = self._session.get(
+                f"{process}/_readiness", params={"role": role}, timeout=SECONDS
+            )
+            if answer.status_code == 400:  # a process without the role
+                continue
+            ready = ready and answer.status_code == 200
+            found: dict[str, str] = answer.json()["roles"][role]["checks"]
+            checks |= {name: text for name, text in found.items() if checks.get(name, "ok") == "ok"}
+        assert checks, f"no process has the role {role}"
+        return ready, checks
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of the samples of this name that have these labels; 0 if there are none."""
-        answer = self._session.get(f"{self._host}/metrics", timeout=SECONDS)
-        assert answer.status_code == 200, answer.text
+        """The sum of the samples of this name that have these labels, over all processes; 0 if
+        there are none."""
         return sum(
             sample.value
-            for family in text_string_to_metric_families(answer.text)
+            for process in self._processes
+            for family in text_string_to_metric_families(self._metrics(process))
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+    def _metrics(self, process: str) -> str:
+        answer = self._session.get(f"{process}/metrics", timeout=SECONDS)
+        assert answer.status_code == 200, answer.text
+        return answer.text
 
     def close(self) -> None:
         """Close the connections."""

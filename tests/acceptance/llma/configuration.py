@@ -28,7 +28,8 @@ class Misconfigured(Exception):
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """A deployment. `s3_endpoint` is None for Amazon's own. `team_id` is the team whose blobs may
-    be read, which is the project of `project_id` unless the environment says otherwise."""
+    be read, which is the project of `project_id` unless the environment says otherwise.
+    `processes` are where each process answers about itself; one alone does at `host`."""
 
     host: str
     capture_endpoint: str
@@ -41,6 +42,7 @@ class Configuration:
     access_key_id: str
     secret_access_key: str
     mode: str
+    processes: tuple[str, ...]
 
     @property
     def is_local(self) -> bool:
@@ -63,6 +65,7 @@ def read(environment: Mapping[str, str]) -> Configuration:
     if mode not in MODES:
         raise Misconfigured(f"LLMA_TEST_MODE is {' or '.join(MODES)}")
     project_id = _number("POSTHOG_PROJECT_ID", values["POSTHOG_PROJECT_ID"])
+    processes = values.get("LLMA_PROCESSES", values["POSTHOG_HOST"]).split()
     return Configuration(
         host=_address("POSTHOG_HOST", values["POSTHOG_HOST"]),
         capture_endpoint=_address(
@@ -77,6 +80,7 @@ def read(environment: Mapping[str, str]) -> Configuration:
         access_key_id=values["AWS_ACCESS_KEY_ID"],
         secret_access_key=values["AWS_SECRET_ACCESS_KEY"],
         mode=mode,
+        processes=tuple(_address("LLMA_PROCESSES", each) for each in processes),
     )
 
 
