@@ -114,14 +114,16 @@ class DeletionWorker:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            done = 0
             try:
-                self.run_once()
+                done = self.run_once()
             except NilometerError as error:
                 _logger.warning("deletions wait: %s", error.detail)
             except Exception:
                 _logger.exception("deletions failed and are tried again")
-            self._wake.wait(self._interval)
-            self._wake.clear()
+            if not done:  # while it went on, others may have been asked for
+                self._wake.wait(self._interval)
+                self._wake.clear()
 
     def _due(self) -> list[int]:
         unverified = ProjectDeletion.verified_at.is_(None)

@@ -23,6 +23,7 @@ _UNDONE = """
 SELECT count(), any(latest_fail_reason) != '' FROM {mutations}
 WHERE database = {database:String} AND table = {table:String} AND NOT is_done
 """
+_FIRST_POLL_SECONDS = 0.01  # few rows are deleted at once
 _POLL_SECONDS = 0.1
 
 
@@ -48,6 +49,7 @@ def _erase(store: Store, table: str, project_id: int, stopping: threading.Event)
 
 def _await(store: Store, table: str, stopping: threading.Event) -> None:
     undone_mutations = _UNDONE.replace("{mutations}", store.everywhere("system.mutations"))
+    pause = _FIRST_POLL_SECONDS
     while True:
         undone, failing = store.query(
             undone_mutations, {"database": DATABASE, "table": table}
@@ -56,5 +58,6 @@ def _await(store: Store, table: str, stopping: threading.Event) -> None:
             return
         if failing:
             raise StoreUnavailable(f"the rows of {table} cannot be deleted now")
-        if stopping.wait(_POLL_SECONDS):
+        if stopping.wait(pause):
             raise StoreUnavailable("the store is being closed")
+        pause = min(2 * pause, _POLL_SECONDS)
