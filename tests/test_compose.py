@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nilometer.cli.app import CommandGroup
 from nilometer.settings import Settings, load
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import DATABASES, PASSWORD, USER, PostgresServer
@@ -123,11 +124,19 @@ def test_the_settings_of_a_role_are_understood(
         monkeypatch.setenv(name, value)
     names = {f"NILOMETER_{name.upper()}" for name in Settings.model_fields}
     assert {name for name in given if name.startswith("NILOMETER_")} <= names
-    settings = load()
+    settings = load(role=role)
+    settings.check_profile()
     assert settings.kafka_bootstrap_servers == "kafka:9092"
     assert settings.kafka_allow_single_replica
     assert settings.database_url is not None
     assert "@postgres:5432/" in settings.database_url.get_secret_value()
+
+
+@pytest.mark.parametrize("role", ["capture", "worker", "api"])
+def test_the_command_of_a_role_is_understood(product: dict[str, Any], role: str) -> None:
+    name, *arguments = product["services"][role]["command"]
+    command = CommandGroup(name="nilometer").get_command(None, name)
+    assert command.make_context(name, arguments).params["role"] == role
 
 
 def test_the_image_has_a_python_that_the_project_allows() -> None:

@@ -402,6 +402,8 @@ class Settings(BaseSettings):
             "NILOMETER_CLICKHOUSE_URL": self.clickhouse_url,
         }
         if self.distributed:
+            if self.role is Role.CAPTURE:  # it has no connection to the store
+                servers.pop("NILOMETER_CLICKHOUSE_URL")
             missing = [name for name, value in servers.items() if value is None]
             if self.blobs_url is None:
                 missing.append("NILOMETER_BLOBS_URL")

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from nilometer.access.types import Scope
 from nilometer.cli.app import app
 from nilometer.cli.trace import trace_tree
+from nilometer.log.port import Lag, LogState
+from nilometer.log.sqlite import SqliteLog
 
 # Clears the screen, renames the window, and reorders text, if it ever reaches a terminal.
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202ereversed\u2066\x7f"
@@ -211,6 +213,18 @@ def test_the_lag_of_the_log_is_shown(project):
         json.loads(run(project, "log", "lag", "--json").stdout)["groups"]["store"]["records"] == 0
     )
     assert "pipeline" in run(project, "log", "resume").stdout
+    assert "No partition is behind." in run(project, "log", "lag", "--partitions").stdout
+
+
+def test_partitions_that_are_behind_are_shown_where_the_log_has_such(project, monkeypatch):
+    lag = Lag(10, None, {11: 3, 2: 7})
+    state = LogState(ready=True, reason="", depth=10, size=None, groups={"store": lag})
+    monkeypatch.setattr(SqliteLog, "state", lambda _: state)
+    rows = [line.split() for line in run(project, "log", "lag", "--partitions").stdout.splitlines()]
+    assert ["store", "2", "7"] in rows
+    assert ["store", "11", "3"] in rows
+    answer = json.loads(run(project, "log", "lag", "--json").stdout)
+    assert answer["groups"]["store"]["partitions"] == {"2": 7, "11": 3}
 
 
 @pytest.mark.parametrize(

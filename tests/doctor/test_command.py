@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nilometer.cli.app import app
-from nilometer.cli.doctor import AnyRole
+from nilometer.cli.serve import AnyRole
 from nilometer.settings import Role
 from tests.doctor.deployments import silent_server
 

@@ -33,7 +33,7 @@ def test_a_whole_configuration_is_well():
 
 
 @pytest.mark.parametrize(
-    "password", ["", "q7Zk", "minioadmin", "REPLACE-ME-1", "postgres", "aaaaaaaaaaaaaaaa"]
+    "password", ["", "q7ZkpW2x", "minioadmin", "REPLACE-ME-1", "postgres", "aaaaaaaaaaaaaaaa"]
 )
 def test_a_password_that_everybody_knows_is_told_and_not_repeated(password):
     url = f"postgresql://nilometer:{password}@localhost/nilometer"

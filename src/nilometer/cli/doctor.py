@@ -16,6 +16,7 @@ import typer
 from nilometer.cli.app import app
 from nilometer.cli.config import unknown_variables
 from nilometer.cli.output import console, show_json, visible
+from nilometer.cli.serve import AnyRole
 from nilometer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -30,15 +31,6 @@ class Format(StrEnum):
 
     TABLE = "table"
     JSON = "json"
-
-
-class AnyRole(StrEnum):
-    """Those of `nilometer.settings.Role`, without the server part."""
-
-    ALL = "all"
-    CAPTURE = "capture"
-    WORKER = "worker"
-    API = "api"
 
 
 @app.command("doctor")

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nilometer.cli.app import app
+
+
+class AnyRole(StrEnum):
+    """Those of `nilometer.settings.Role`, which needs the server part."""
+
+    ALL = "all"
+    CAPTURE = "capture"
+    WORKER = "worker"
+    API = "api"
 
 
 @app.command()
@@ -17,9 +27,12 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where everything is kept; ./nilometer-data by default.")
     ] = None,
+    role: Annotated[
+        AnyRole | None, typer.Option(help="Of the distributed profile: what this process does.")
+    ] = None,
 ) -> None:
-    """Run Nilometer in one process, with nothing beside it."""
+    """Run Nilometer in one process, with nothing beside it, or one role of several."""
     from nilometer import settings
     from nilometer.serve import serve as run
 
-    run(settings.load(host=host, port=port, data_dir=data_dir))
+    run(settings.load(host=host, port=port, data_dir=data_dir, role=role and role.value))
