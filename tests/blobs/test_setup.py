@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nilometer.blobs import lifecycle
-from nilometer.blobs.bucket import BucketNotFound, BucketRefused
+from nilometer.blobs.bucket import Bucket, BucketNotFound, BucketRefused
 from nilometer.blobs.setup import set_up
 from nilometer.blobs.types import BlobsUnavailable
 from nilometer.cli.app import app
@@ -256,26 +257,34 @@ def test_a_directory_needs_no_rules_and_no_setting_up(tmp_path: Path) -> None:
         changes(settings)
 
 
-def answer(body: str) -> Answer:
+def answer(body: str, headers: str = "") -> Answer:
     def send(connection: socket.socket) -> None:
-        head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-        connection.sendall((head + body).encode())
+        head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n{headers}"
+        connection.sendall(f"{head}\r\n{body}".encode())
 
     return send
 
 
+NAMES = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+CLOSED = answer(
+    "<PublicAccessBlockConfiguration>"
+    + "".join(f"<{name}>true</{name}>" for name in NAMES)
+    + "</PublicAccessBlockConfiguration>"
+)
+EMPTY = answer("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+REFUSED = status(403, "AccessDenied")
+NO_RULES = status(404, "NoSuchLifecycleConfiguration")
 PERMISSIONS = [
     ("s3:ListBucket", [status(403)]),
-    ("s3:CreateBucket", [status(404), status(403, "AccessDenied")]),
-    ("s3:GetBucketPublicAccessBlock", [status(200), status(403, "AccessDenied")]),
+    ("s3:CreateBucket", [status(404), REFUSED]),
+    ("s3:GetBucketPublicAccessBlock", [status(200), REFUSED]),
     (
         "s3:PutBucketPublicAccessBlock",
-        [
-            status(200),
-            status(404, "NoSuchPublicAccessBlockConfiguration"),
-            status(403, "AccessDenied"),
-        ],
+        [status(200), status(404, "NoSuchPublicAccessBlockConfiguration"), REFUSED],
     ),
+    ("s3:ListBucket", [status(200), CLOSED, REFUSED]),
+    ("s3:GetLifecycleConfiguration", [status(200), CLOSED, EMPTY, REFUSED]),
+    ("s3:PutLifecycleConfiguration", [status(200), CLOSED, EMPTY, NO_RULES, REFUSED]),
 ]
 
 
@@ -296,23 +305,29 @@ def test_rules_that_botocore_does_not_know_are_not_written_over(tmp_path: Path) 
         "</Filter><DelMarkerExpiration><Days>3</Days></DelMarkerExpiration></Rule>"
         "</LifecycleConfiguration>"
     )
-    closed = "".join(
-        f"<{name}>true</{name}>"
-        for name in (
-            "BlockPublicAcls",
-            "IgnorePublicAcls",
-            "BlockPublicPolicy",
-            "RestrictPublicBuckets",
-        )
-    )
-    block = f"<PublicAccessBlockConfiguration>{closed}</PublicAccessBlockConfiguration>"
-    listing = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
     with (
-        serving(status(200), answer(block), answer(listing), answer(strange)) as server,
+        serving(status(200), CLOSED, EMPTY, answer(strange)) as server,
         pytest.raises(BucketRefused, match="DelMarkerExpiration"),
     ):
         changes(at(server.endpoint, tmp_path))
     assert server.requests == 4  # nothing was put
+
+
+@pytest.mark.usefixtures("aws")
+def test_what_s3_says_beside_the_rules_goes_back_with_them(tmp_path: Path) -> None:
+    header = "x-amz-transition-default-minimum-object-size"
+    found = answer("<LifecycleConfiguration/>", f"{header}: varies_by_storage_class\r\n")
+    with serving(found, status(200)) as server:
+        bucket = Bucket.of(at(server.endpoint, tmp_path))
+        assert bucket is not None
+        sent: list[Any] = []
+        bucket._client.meta.events.register(
+            "before-send.s3.PutBucketLifecycleConfiguration",
+            lambda request, **_: sent.append(request.headers[header]),
+        )
+        bucket.put_lifecycle(replace(bucket.lifecycle(), rules=[lifecycle.wanted_rule(30)]))
+        bucket.close()
+    assert sent == [b"varies_by_storage_class"]
 
 
 @pytest.mark.usefixtures("aws")
