@@ -106,6 +106,39 @@ def test_a_schema_newer_than_this_process_is_fine(empty: Reader, tmp_path: Path)
     assert migrate.migrate(empty, lock=file_lock(tmp_path / "lock")) == []
 
 
+def test_a_migration_that_drops_says_which_releases_it_still_serves(
+    empty: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ours = migrate.migrations()
+    newest = ours[-1].version
+    text = "-- min_compatible: {:04}\nALTER TABLE events DROP COLUMN IF EXISTS next_release;\n"
+    migrate.migrate(empty, lock=file_lock(tmp_path / "lock"))
+    for version, needed in ((newest + 1, newest), (newest + 2, newest + 1)):
+        later = [*ours, migrate.Migration(version, "drops", text.format(needed), "checksum")]
+        with monkeypatch.context() as next_release:
+            next_release.setattr(migrate, "migrations", lambda later=later: later)
+            assert migrate.migrate(empty, lock=file_lock(tmp_path / "lock")) == [version]
+        if needed == newest:
+            assert migrate.pending(empty) == []
+    assert migrate.versions(empty) == (newest + 2, newest)
+    with pytest.raises(migrate.SchemaTooNew, match=f"knows {newest:04}: upgrade it"):
+        migrate.pending(empty)
+
+
+def test_a_record_of_an_older_release_is_read_and_completed(empty: Reader, tmp_path: Path):
+    migrate.migrate(empty, lock=file_lock(tmp_path / "lock"))
+    empty.command("ALTER TABLE schema_migrations DROP COLUMN min_compatible")
+    assert migrate.pending(empty) == []
+    newest = migrate.migrations()[-1].version
+    empty.command(
+        f"ALTER TABLE schema_migrations DELETE WHERE version = {newest} SETTINGS mutations_sync = 1"
+    )
+    with pytest.raises(migrate.SchemaBehind):
+        migrate.require_run(empty)
+    assert migrate.migrate(empty, lock=file_lock(tmp_path / "lock")) == [newest]
+    migrate.require_run(empty)
+
+
 def test_the_typed_columns_are_those_of_the_conventions(store: Store):
     events = _columns(store, "events")
     for name, kind in COLUMNS.items():

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,9 @@ from sqlalchemy import inspect, text
 from nilometer.database.engine import Base, Database, DatabaseUnavailable
 from nilometer.database.fence import EVERY_ROW
 from nilometer.database.migrate import (
+    MIGRATIONS,
     MigrationBroken,
+    SchemaTooNew,
     configuration,
     create,
     current,
@@ -162,6 +165,43 @@ def test_a_database_of_a_newer_version_is_used_as_it_is(empty, caplog):
         migrate(empty)
     assert current(empty) == "9999"
     assert "newer version (revision 9999)" in caplog.text
+
+
+NEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9000"
+down_revision = "{head}"
+branch_labels = None
+depends_on = None
+min_compatible = "{needed}"
+
+
+def upgrade():
+    op.drop_column("projects", "keep_other_spans")
+"""
+
+
+@pytest.mark.parametrize(("needed", "served"), [("9000", False), (HEAD, True), ("", True)])
+def test_a_contraction_says_which_releases_it_still_serves(
+    empty, tmp_path, monkeypatch, caplog, needed, served
+):
+    migrate(empty)
+    later = tmp_path / "later"
+    shutil.copytree(MIGRATIONS, later)
+    (later / "versions/9000_next.py").write_text(NEXT.format(head=HEAD, needed=needed))
+    with monkeypatch.context() as next_release:
+        next_release.setattr("nilometer.database.migrate.MIGRATIONS", later)
+        migrate(empty)
+        migrate(empty)
+    assert current(empty) == "9000"
+    if served:
+        migrate(empty)
+        assert "newer version (revision 9000)" in caplog.text
+    else:
+        with pytest.raises(SchemaTooNew, match=f"revision 9000, and this one knows {HEAD}"):
+            migrate(empty)
 
 
 def test_a_place_that_cannot_be_written_is_unavailable(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from nilometer.database.fence import (
     rows_of_organization,
     rows_of_project,
 )
-from nilometer.database.migrate import current, migrate
+from nilometer.database.migrate import MIGRATIONS, current, migrate
 from nilometer.domain import clock
 from nilometer.errors import ConfigurationError
 from nilometer.migrate_data.claim import OWN_TABLES
@@ -238,6 +239,27 @@ def test_a_migration_that_fails_leaves_nothing(postgres, monkeypatch):
         monkeypatch.undo()
         migrate(database)
         assert current(database) != ""
+
+
+def test_no_client_waits_long_behind_a_migration_of_a_table_in_use(database, tmp_path, monkeypatch):
+    later = tmp_path / "later"
+    shutil.copytree(MIGRATIONS, later)
+    (later / "versions/9000_next.py").write_text(
+        "from alembic import op\nimport sqlalchemy as sa\n"
+        f"revision, down_revision = '9000', '{current(database)}'\n"
+        "def upgrade():\n    op.add_column('projects', sa.Column('next', sa.Text()))\n"
+    )
+    monkeypatch.setattr("nilometer.database.migrate.MIGRATIONS", later)
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+    migrating = threading.Thread(target=migrate, args=(database,))
+    with database.read(EVERY_ROW) as using:
+        using.execute(text("SELECT count(*) FROM projects"))
+        migrating.start()
+        with database.read(EVERY_ROW) as looking:
+            wait_until(lambda: looking.scalar(text(waiting)), what="the migration waits")
+        assert seen(database, "projects", EVERY_ROW) == 0
+    migrating.join(30)
+    assert current(database) == "9000"
 
 
 def test_a_server_that_stops_answering_or_restarts(monkeypatch):

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.clickhouse_server.running import ClickHouseServer
 from tests.database import servers
 from tests.database.reaching import url_of
@@ -169,10 +171,7 @@ class Target:
         """Run the command against it, its output kept."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NILOMETER_")}
         given = self.settings | settings
-        environment |= {
-            name if name.startswith("AWS_") else f"NILOMETER_{name}": value
-            for name, value in given.items()
-        }
+        environment |= {f"NILOMETER_{name}": value for name, value in given.items()}
         return subprocess.run(
             [
                 *(sys.executable, "-m", "nilometer"),
@@ -184,6 +183,10 @@ class Target:
             check=False,
             timeout=120,
         )
+
+    def serving(self) -> dict[str, Any]:
+        """The settings of a process that serves it."""
+        return {"PROFILE": "distributed", **self.settings}
 
     def move(self, source: Path, *arguments: str) -> dict[str, Any]:
         """Run it to its end."""
@@ -201,7 +204,10 @@ def empty(
     s3.client().create_bucket(Bucket=bucket)
     clickhouse = ClickHouseServer(folder).start()
     try:
-        with servers.empty(postgres) as database:
+        with servers.empty(postgres) as database, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
+            patch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
+            patch.setenv("AWS_REGION", s3.region)
             settings = {
                 "DATABASE_URL": url_of(database),
                 "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
@@ -211,9 +217,6 @@ def empty(
                 "CLICKHOUSE_URL": clickhouse.url(),
                 "BLOBS_URL": f"s3://{bucket}",
                 "S3_ENDPOINT": s3.endpoint,
-                "AWS_ACCESS_KEY_ID": s3.access_key,
-                "AWS_SECRET_ACCESS_KEY": s3.secret_key,
-                "AWS_REGION": s3.region,
             }
             yield Target(settings, bucket, s3, clickhouse)
     finally:

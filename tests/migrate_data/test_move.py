@@ -16,7 +16,7 @@ from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
 from tests.migrate_data.deployments import Embedded, Target, answers, empty, made
-from tests.running import KEY, Server
+from tests.running import Server
 from tests.sending import generation, send
 from tests.serve.test_faults import wait_for_exactly
 from tests.services import KafkaService, PostgresService, S3Service
@@ -57,10 +57,10 @@ def test_a_move_killed_at_any_point_is_finished_by_the_next_run(source: Embedded
     for point in POINTS:
         killed = target.command(source.directory, FAILPOINTS=point)
         assert killed.returncode == -signal.SIGKILL, (point, killed.stderr)
-        half = Server(source.directory, PROFILE="distributed", **serving(target)).launch()
-        told, _ = half.communicate(timeout=60)
-        assert half.returncode == 1
-        assert "migrate-data" in told
+    half = Server(source.directory, **target.serving()).launch()
+    told, _ = half.communicate(timeout=60)
+    assert half.returncode == 1
+    assert "nilometer migrate-data" in told
     killed = target.command(source.directory, FAILPOINTS="moved_all=kill")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
@@ -108,9 +108,7 @@ def test_processes_go_on_where_the_embedded_one_stopped(source: Embedded, target
     running: list[Server] = []
     try:
         for role in ("api", "capture", "worker"):
-            running.append(
-                Server(nowhere, PROFILE="distributed", ROLE=role, **serving(target)).start()
-            )
+            running.append(Server(nowhere, ROLE=role, **target.serving()).start())
             running[-1].wait_ready(role, seconds=90)
             if role == "api":
                 assert answers(running[0], source) == source.answers
@@ -131,16 +129,6 @@ def test_processes_go_on_where_the_embedded_one_stopped(source: Embedded, target
     finally:
         for server in running:
             server.stop()
-
-
-def serving(target: Target) -> dict[str, Any]:
-    """The settings of a process of the target. Its S3 keys are in this process's environment."""
-    patch = pytest.MonkeyPatch()
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
-        patch.setenv(name, target.settings[name])
-    return {
-        name: value for name, value in target.settings.items() if not name.startswith("AWS_")
-    } | {"BOOTSTRAP_PERSONAL_KEY": KEY}
 
 
 def execute(target: Target, statement: str) -> list[Any]:
