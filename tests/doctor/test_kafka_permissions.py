@@ -99,14 +99,16 @@ def looked_at(
 def test_rights_that_lack_are_named_for_each_role(broker: AuthorizingKafka) -> None:
     describing = (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS)
     allow(broker, ResourceType.TOPIC, *describing)
-    allow(broker, ResourceType.GROUP, AclOperation.DESCRIBE)
 
     def told(role: str) -> tuple[str, str]:
         found = looked_at(broker, role)["kafka.permissions"]
         return found.outcome.value, found.found
 
+    wait_until(lambda: "lack DESCRIBE on the group" in told("capture")[1], what="only the topic's")
+    allow(broker, ResourceType.GROUP, AclOperation.DESCRIBE)
     # A controller's record of the new rights reaches the broker a moment later.
-    wait_until(lambda: "lack WRITE on" in told("capture")[1], what="the rights to look")
+    wait_until(lambda: "on the group" not in told("capture")[1], what="the right to look")
+    assert "lack WRITE on the topic nilometer." in told("capture")[1]
     assert "lack READ on the topic nilometer. " in told("worker")[1]
     assert "lack READ on the group nilometer.store." in told("worker")[1]
     assert "--operation Write" in looked_at(broker, "api")["kafka.permissions"].remedy

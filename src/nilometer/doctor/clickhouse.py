@@ -13,9 +13,9 @@ from nilometer.clickhouse import errors
 from nilometer.clickhouse.address import DATABASE, Address, Server
 from nilometer.clickhouse.network import connections
 from nilometer.clickhouse.network_sandbox import ReadOnly, ServerError
-from nilometer.doctor import clickhouse_schema, clocks
+from nilometer.doctor import clickhouse_rules, clickhouse_schema, clocks
 from nilometer.doctor.configuration import SETTINGS
-from nilometer.doctor.finding import Check, Verdict, failed, ok, skipped, together, warning
+from nilometer.doctor.finding import Check, Verdict, failed, ok, skipped, warning
 from nilometer.errors import NilometerError
 
 SERVER = "clickhouse.server"
@@ -32,8 +32,6 @@ _AUTHENTICATION = frozenset({192, 193, 194, 516})
 _DENIED, _READONLY = 497, 164
 _NO_TABLE = frozenset({60, 81})
 
-# What a value bound to a statement may need (`Network.longest_value` and its quoting).
-_LEAST_FIELD = 128 * 1024
 _SETTINGS = """
 SELECT name, value FROM system.settings
 WHERE name IN ('readonly', 'http_max_field_value_size', 'max_partitions_per_insert_block')
@@ -54,7 +52,6 @@ SELECT (SELECT count() FROM system.clusters WHERE cluster = {cluster:String}) AS
     (SELECT min(toUInt64(value)) FROM system.merge_tree_settings
         WHERE name = 'replicated_deduplication_window') AS window
 """
-_LATE_SECONDS = 60
 
 
 class Refused(NilometerError):
@@ -138,74 +135,14 @@ class ClickHouse:
     def limits(self) -> Verdict:
         """Settings that statements and inserts meet."""
         values = {row["name"]: int(row["value"]) for row in self._rows(_SETTINGS, readonly=False)}
-        verdicts: list[Verdict] = []
-        if values.get("readonly"):
-            verdicts.append(
-                failed(
-                    f"The user {self._address.user} is read-only by its profile.",
-                    "Give it a profile without `readonly`.",
-                )
-            )
-        if values.get("http_max_field_value_size", _LEAST_FIELD) < _LEAST_FIELD:
-            verdicts.append(
-                failed(
-                    f"http_max_field_value_size is {values['http_max_field_value_size']:,}: a "
-                    "batch's look-up does not fit.",
-                    f"Set it to {_LEAST_FIELD:,} or more, as a server has it by itself.",
-                )
-            )
-        if values.get("non_replicated_deduplication_window") and not self._settled.cluster:
-            verdicts.append(
-                failed(
-                    "non_replicated_deduplication_window is on: after a crash the server can take "
-                    "an insert that is repeated for one that it has.",
-                    "Set it to 0 in merge_tree; Nilometer keeps repetitions apart by itself.",
-                )
-            )
-        return together(verdicts, "The settings of the server leave room for what is sent.")
+        return clickhouse_rules.limits(values, self._settled)
 
     def cluster(self) -> Verdict:
         """Replicas of every table, which keep up, on hosts that deduplicate."""
         server = self._settled
         parameters = {"cluster": server.cluster, "database": DATABASE}
         [found] = self._rows(_CLUSTER, parameters=parameters)
-        replicas = int(found["replicas"])
-        if not replicas:
-            return failed(
-                f"The server knows no cluster {server.cluster}.",
-                "Define it in remote_servers, or mend NILOMETER_CLICKHOUSE_CLUSTER.",
-            )
-        return together(
-            [*self._hosts(found, replicas), *_replication(found)],
-            f"The cluster {server.cluster} has {replicas} replicas, which keep up.",
-        )
-
-    def _hosts(self, found: Mapping[str, Any], replicas: int) -> list[Verdict]:
-        verdicts: list[Verdict] = []
-        quorum = self._settled.insert_quorum
-        if int(found["shards"]) != 1:
-            verdicts.append(
-                failed(
-                    f"The cluster has {found['shards']} shards; each host must have every table "
-                    "whole.",
-                    "Name a cluster of one shard.",
-                )
-            )
-        if len(found["macros"]) != 2:
-            verdicts.append(
-                failed(
-                    "The host lacks the macros {shard} and {replica}.",
-                    "Define both in `macros` of each host.",
-                )
-            )
-        if quorum.isdigit() and int(quorum) > replicas:
-            verdicts.append(
-                failed(
-                    f"NILOMETER_CLICKHOUSE_INSERT_QUORUM is {quorum} of {replicas} replicas.",
-                    "Lower it: no insert ever counts.",
-                )
-            )
-        return verdicts
+        return clickhouse_rules.cluster(found, server)
 
     def clock(self) -> Verdict:
         """The server's clock."""
@@ -283,36 +220,3 @@ def refusal(
 
 def _no_tables() -> Verdict:
     return skipped("clickhouse.migrations", "There are no tables yet.")
-
-
-def _replication(found: Mapping[str, Any]) -> list[Verdict]:
-    verdicts: list[Verdict] = []
-    if int(found["plain"]):
-        verdicts.append(
-            failed(
-                f"{found['plain']} tables are on one host alone.",
-                "They were made before NILOMETER_CLICKHOUSE_CLUSTER was set: start on an empty "
-                "database.",
-            )
-        )
-    if int(found["read_only"]):
-        verdicts.append(
-            failed(
-                f"{found['read_only']} replicas are read-only: they have lost Keeper.",
-                "Bring Keeper back, or see SYSTEM RESTART REPLICA.",
-            )
-        )
-    if int(found["delay"] or 0) > _LATE_SECONDS:
-        verdicts.append(
-            warning(
-                f"A replica is {found['delay']} s behind.", "See system.replication_queue of it."
-            )
-        )
-    if not int(found["window"] or 0):
-        verdicts.append(
-            failed(
-                "replicated_deduplication_window is 0: an insert that is repeated is stored twice.",
-                "Leave it at what a server has by itself.",
-            )
-        )
-    return verdicts

@@ -229,7 +229,9 @@ class Kafka:
         if self._facts is None:
             return _no_topic()
         on_topic = self._asked(lambda cluster: cluster.operations(self._plan.name))
-        on_group = self._asked(lambda cluster: cluster.group(self._group)).operations
+        if not on_topic:  # who may do nothing at all would not have seen the topic
+            return ok("The cluster does not tell what these credentials may do.")
+        on_group = self._asked(self._group_operations)
         role = self._settings.role
         needed = {"DESCRIBE", "DESCRIBE_CONFIGS"}
         of_group = {"DESCRIBE"}
@@ -253,6 +255,14 @@ class Kafka:
         return together(
             verdicts, f"These credentials may do what the role {role} does with topic and group."
         )
+
+    def _group_operations(self, cluster: Cluster) -> frozenset[str]:
+        try:
+            return cluster.group(self._group).operations
+        except KafkaException as exception:
+            if error_of(exception).code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                return frozenset()
+            raise
 
     def lag(self) -> Verdict:
         """How far the store's group is behind."""
