@@ -60,7 +60,7 @@ def opened(path: Path, settings: Settings, blobs_url: str | None) -> Generator[S
         require_known(database)
         _open(store, path)
         unread = UnreadRecords(directory.path / "log", rewind_seconds=settings.log_rewind_seconds)
-        blobs = _blobs(directory.path, settings, blobs_url)
+        blobs = blobs_of(directory.path, settings, blobs_url)
         try:
             yield Source(_identity(database), str(path), database, store, unread, blobs)
         finally:
@@ -118,7 +118,8 @@ def _bring_up(path: Path) -> str:
     return f"start `nilometer serve --data-dir {path}` of this release once, and stop it"
 
 
-def _blobs(directory: Path, settings: Settings, url: str | None) -> BlobStore | None:
+def blobs_of(directory: Path, settings: Settings, url: str | None) -> BlobStore | None:
+    """The source's blobs, None where they are where the target's are. Raises ConfigurationError."""
     default = directory / "blobs"
     if url is None and not default.is_dir():
         raise ConfigurationError(

@@ -180,7 +180,7 @@ class SqliteLog:
         self._lock = disk.DirectoryLock(self._directory)
         undo.callback(self._lock.release)
         self._boot = Boot(self._directory)
-        expected_end = _read_marker(self._marker)
+        expected_end = read_marker(self._marker)
         self._groups = GroupOffsets(self._directory / "groups.sqlite", keep=self._limits.rewind)
         undo.callback(self._groups.close)
         self._segments = Segments(
@@ -257,7 +257,8 @@ class SqliteLog:
             logger.warning("no room for the marker of a clean stop; the next start reads again")
 
 
-def _read_marker(path: Path) -> int | None:
+def read_marker(path: Path) -> int | None:
+    """The end of the log as a clean stop left it; None after any other. Raises LogCorrupt."""
     try:
         return int(path.read_text())
     except FileNotFoundError:

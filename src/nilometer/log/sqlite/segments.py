@@ -178,11 +178,13 @@ class Segments:
             raise error
 
 
-def inspect_whole(directory: Path, committed: Mapping[str, int]) -> list[Segment]:
+def inspect_whole(
+    directory: Path, committed: Mapping[str, int], expected_end: int | None
+) -> list[Segment]:
     """The segments of a log that no process has open, oldest first. Raises LogCorrupt when one that
     a group needs is missing."""
     kept = _inspect_all(directory, thorough=False)
-    _check_whole(directory, kept, committed, None)
+    _check_whole(directory, kept, committed, expected_end)
     return kept
 
 

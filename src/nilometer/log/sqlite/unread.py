@@ -13,6 +13,7 @@ from pathlib import Path
 from nilometer.log.port import Position, Record
 from nilometer.log.sqlite import segment
 from nilometer.log.sqlite.groups import GroupOffsets
+from nilometer.log.sqlite.log import read_marker
 from nilometer.log.sqlite.segments import inspect_whole
 from nilometer.log.sqlite.writer import PARTITION
 
@@ -27,9 +28,11 @@ class UnreadRecords:
     """
 
     def __init__(self, directory: Path, *, rewind_seconds: float) -> None:
-        clean = (directory / "clean").exists()
-        committed, stood = _groups(directory, 0 if clean else int(rewind_seconds * _SECOND))
-        self._segments = inspect_whole(directory, committed)
+        end = read_marker(directory / "clean")
+        committed, stood = _groups(
+            directory, 0 if end is not None else int(rewind_seconds * _SECOND)
+        )
+        self._segments = inspect_whole(directory, committed, end)
         oldest = self._segments[0].base if self._segments else 0
         self.start = max(min(stood.values(), default=oldest), oldest)
         self.end = max((each.end for each in self._segments), default=self.start)
