@@ -97,7 +97,7 @@ OTHERS = (
     "makeDate makeDateTime monthName dateName timeSlot multiSearchAny "
     "multiSearchAnyCaseInsensitive multiMatchAny extractAllGroups extractGroups "
     "substringIndex char formatReadableSize formatReadableQuantity formatReadableDecimalSize "
-    "formatReadableTimeDelta bar JSON_VALUE JSON_QUERY JSON_EXISTS arrayElement "
+    "formatReadableTimeDelta bar arrayElement "
     "arrayElementOrNull arrayFilter arrayExists arrayAll arrayCount arrayFirst "
     "arrayFirstOrNull arrayFirstIndex arrayLast arrayLastIndex arraySum arrayAvg arrayProduct "
     "arraySlice arrayPushBack arrayPushFront arrayResize arrayExcept arrayCumSum "

@@ -98,7 +98,6 @@ CALLS = {
     "'{\"a\":1}', 1": "JSONKey",
     "'[1]'": "JSONExtractArrayRaw JSONArrayLength",
     "'{\"a\":1}'": "JSONExtractKeys JSONExtractKeysAndValuesRaw isValidJSON",
-    "'{\"a\":1}', '$.a'": "JSON_VALUE JSON_QUERY JSON_EXISTS",
     "[1, 2], 1": "arrayElement arrayElementOrNull arrayPushBack arrayPushFront arrayResize has "
     "indexOf countEqual arraySlice",
     "x -> x > 1, [1, 2]": "arrayMap arrayFilter arrayExists arrayAll arrayCount arrayFirst "

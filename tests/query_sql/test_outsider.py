@@ -60,6 +60,16 @@ REFUSED = {
     "a plan as a table": ("SELECT * FROM (EXPLAIN SELECT 1)", None),
     "a heredoc that hides quotes": ("SELECT $$'$$, hostName(), $$'$$", None),
     "a comment that ends early": ("SELECT 1 /* */ */ FROM system.tables", None),
+    "a range of a JSONPath": ("SELECT JSON_QUERY('{\"a\":[1]}', '$.a[0 to 99999999999]')", None),
+    "a chain of CTEs": (
+        "WITH c0 AS (SELECT 1 AS a), "
+        + ", ".join(f"c{n} AS (SELECT * FROM c{n - 1})" for n in range(1, 1000))
+        + " SELECT * FROM c999",
+        None,
+    ),
+    "the zone of the host": ("SELECT toTimeZone(now(), 'localtime')", None),
+    "a zone beside the zones": ("SELECT toTimeZone(now(), 'posix/localtime')", None),
+    "an exception by a parameter": ("SELECT * EXCEPT ({y:Identifier}) FROM events", {"y": "uuid"}),
     "a table below properties": ("SELECT properties[(SELECT 1 FROM system.one)] FROM events", None),
 }
 ANSWERED = {

@@ -45,19 +45,21 @@ _COLUMNS = {
     "batch": ("batch_id",),
 }
 _MEASURED = (
-    *("timestamp", "is_error", "api_calls", "cost_total", "latency"),
-    *("vector_input", "vector_output"),
+    *("timestamp", "is_error", "api_calls", "cost_total", "reported_total_cost_usd"),
+    *("latency", "vector_input", "vector_output"),
 )
 # Two sources of one call give it times that differ by less.
 _SKEW = timedelta(days=1)
 # Groups of a level that are read: those that an answer may have, the one without a key, one more.
 _MOST = MAX_GROUPS + 2
 
+# As `groups.known_cost`.
+_COST = "ifNull(cost_total, nullIf(reported_total_cost_usd, 0))"
 _SUMS = (
     *("count()", "sum(toUInt128(api_calls))", "countIf(is_error)"),
-    *("countIf(cost_total IS NULL AND NOT is_error)", "count(cost_total)"),
+    *(f"countIf({_COST} IS NULL AND NOT is_error)", f"count({_COST})"),
     *("sum(toUInt128(ifNull(vector_input, 0)))", "sum(toUInt128(ifNull(vector_output, 0)))"),
-    "sum(toDecimal256(ifNull(cost_total, 0), 18))",
+    f"sum(toDecimal256(ifNull({_COST}, 0), 18))",
 )
 # The bucket of `usage.latency`, in whole numbers once it is microseconds.
 _MICROS = f"toUInt64(least(round(ifNull(latency, 0.) * 1e6), {MAX_MICROS}.))"

@@ -87,7 +87,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
             "JSONExtract JSONExtractString JSONExtractInt JSONExtractUInt JSONExtractFloat "
             "JSONExtractBool JSONExtractRaw JSONExtractArrayRaw JSONExtractKeys "
             "JSONExtractKeysAndValues JSONExtractKeysAndValuesRaw JSONHas JSONLength JSONType "
-            "JSONKey JSONArrayLength JSON_VALUE JSON_QUERY JSON_EXISTS isValidJSON toJSONString "
+            "JSONKey JSONArrayLength isValidJSON toJSONString "
             "simpleJSONExtractString simpleJSONExtractInt simpleJSONExtractFloat "
             "simpleJSONExtractBool simpleJSONExtractRaw simpleJSONHas visitParamExtractString"
         ),
@@ -197,9 +197,13 @@ ALIASES: dict[str, str] = {
 }  # fmt: skip
 # Names of other dialects that mean the same as a function above, written as that.
 SYNONYMS: dict[str, str] = {"nvl": "ifNull"}
-# The engine cannot stop a distance of edits within a block, and its work grows with the square.
+# What the engine cannot stop within a block: a distance of edits, whose work grows with the square,
+# and a JSONPath, which may name a range of any length.
 _SLOW = "write ngramDistance(), whose work grows only with the length of the texts."
 _INSTEAD = {
+    "json_exists": "write JSONHas(text, 'key', …).",
+    "json_query": "write JSONExtractRaw(text, 'key', …), or JSONExtractArrayRaw().",
+    "json_value": "write JSONExtractString(text, 'key', …).",
     "editdistance": _SLOW,
     "jarowinklersimilarity": _SLOW,
     "levenshteindistance": _SLOW,

@@ -27,6 +27,7 @@ _SET_OPERATIONS: Mapping[type[Node], str] = {
     exp.Intersect: "INTERSECT",
 }
 _DEEPEST = 24
+_MOST_CTES = 64
 _LONGEST = 250_000
 # A value in WITH, and the scope of its place there.
 _Scalar: TypeAlias = tuple[exp.CTE, Scope]
@@ -194,6 +195,8 @@ class Queries:
         expect_only(definitions, "expressions", "recursive")
         expect_only(definitions, "expressions")
         for each in children(definitions):
+            if len(scope.ctes) + len(scalars) >= _MOST_CTES:
+                raise Refusal(f"A query has at most {_MOST_CTES} common table expressions.", "WITH")
             cte = _cte(each)
             inner: Node = cte.this
             if cte.args.get("scalar") or not isinstance(inner, exp.Query | exp.Subquery):
@@ -334,7 +337,10 @@ def _expect_bare(alias: Node) -> None:
 def _star(node: Node) -> str:
     """`*`, with or without `EXCEPT (…)`."""
     expect_only(node, "except_")
-    names = [each.name for each in children(node, "except_")]
+    excepted = children(node, "except_")
+    if not all(isinstance(each, exp.Identifier | exp.Column) for each in excepted):
+        raise Refusal("EXCEPT takes the names of columns, and no parameters.", "EXCEPT")
+    names = [each.name for each in excepted]
     if not names:
         return "*"
     return f"* EXCEPT ({', '.join(map(quoting.identifier, names))})"

@@ -30,7 +30,8 @@ SENTENCES = {
     "CANNOT_PARSE_NUMBER": "A text is not a number; use toFloat64OrNull() or toInt64OrNull().",
     "CANNOT_PARSE_UUID": "A text is not a UUID; use toUUIDOrNull().",
     "CANNOT_PARSE_INPUT_ASSERTION_FAILED": "A text is not what it is converted to.",
-    "ILLEGAL_DIVISION": "Something is divided by zero; use nullIf() on the divisor.",
+    "ILLEGAL_DIVISION": "Something is divided by zero, or the least number of its type by "
+    "-1; use nullIf() on the divisor.",
     "DECIMAL_OVERFLOW": "A number does not fit its decimal type; use toFloat64().",
     "ARGUMENT_OUT_OF_BOUND": "An argument is out of its bounds.",
     "BAD_ARGUMENTS": "An argument is not one that {name} takes; if it may be NULL, as no key of a "

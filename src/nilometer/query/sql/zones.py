@@ -17,6 +17,9 @@ from nilometer.query.sql.tree import Node
 # Relative, and below the directory of zones: no colon, no dots.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}", re.ASCII)
 
+# Names in the directory that are no zones of their own: what the host is set to.
+_OF_THE_HOST = frozenset({"localtime", "posixrules"})
+
 # From which argument on the engine takes a zone; found by trying each function that may be called
 # (a test tries them again).
 _AFTER_ONE = (
@@ -65,7 +68,7 @@ def first(name: str) -> int:
 
 def harmless(zone: str) -> bool:
     """Whether the name leads to nothing but a zone."""
-    return _NAME.fullmatch(zone) is not None
+    return _NAME.fullmatch(zone) is not None and zone.rpartition("/")[2] not in _OF_THE_HOST
 
 
 def _harmless(argument: Node) -> bool:
