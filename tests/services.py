@@ -68,6 +68,25 @@ class S3Service:
         return boto3.client(service, endpoint_url=self.endpoint, region_name=self.region, **keys)
 
 
+@dataclass(frozen=True)
+class DynamoDBService:
+    """The shared DynamoDB Local. It takes any credentials; tables are of a region and a key."""
+
+    endpoint: str
+    region: str = "us-east-1"
+    key: str = "nilometer"
+
+    def client(self) -> Any:
+        """A boto3 client."""
+        return boto3.client(
+            "dynamodb",
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.key,
+        )
+
+
 def running(name: str) -> Server:
     """The shared server of this name, or what answers like it on its documented port, such as a
     container of `docker-compose.test.yml`; fails the test when nothing does."""
@@ -95,6 +114,11 @@ def postgres() -> PostgresService:
 @pytest.fixture(scope="session")
 def s3() -> S3Service:
     return S3Service(running("s3").address)
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local() -> DynamoDBService:
+    return DynamoDBService(running("dynamodb").address)
 
 
 @pytest.fixture

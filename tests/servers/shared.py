@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tests.servers.clickhouse import ClickHouseServer
+from tests.servers.dynamodb import DynamoDBServer
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import ServerProcess
@@ -16,7 +17,10 @@ from tests.servers.s3 import S3Server
 from tests.servers.server import SERVICES, Server, free_port, is_free
 
 KINDS: Mapping[str, type[Server]] = MappingProxyType(
-    {kind.name: kind for kind in (KafkaServer, PostgresServer, S3Server, ClickHouseServer)}
+    {
+        kind.name: kind
+        for kind in (KafkaServer, PostgresServer, S3Server, DynamoDBServer, ClickHouseServer)
+    }
 )
 PRIVATE = SERVICES / "private"
 

@@ -83,18 +83,25 @@ def atto(amount: Decimal) -> int:
     return int(_EXACT.multiply(amount, _ATTO))
 
 
+def known_cost(computed: Decimal | None, reported: Decimal | None) -> Decimal | None:
+    """What a call cost: as computed, else as the source reports it. A reported 0 is how some say
+    that they know no price, so it is none."""
+    return computed if computed is not None else reported or None
+
+
 def values_of(metric: AIUsageMetric) -> Values:
     """What one metric counts."""
+    cost = known_cost(metric.cost_usd, metric.reported_cost_usd)
     return [
         1,
         metric.api_calls,
         int(metric.status == "error"),
-        int(metric.status == "success" and metric.cost_usd is None),
-        int(metric.cost_usd is not None),
+        int(metric.status == "success" and cost is None),
+        int(cost is not None),
         metric.input_tokens or 0,
         metric.output_tokens or 0,
         metric.total_tokens or 0,
-        0 if metric.cost_usd is None else atto(metric.cost_usd),
+        0 if cost is None else atto(cost),
     ]
 
 

@@ -1,0 +1,181 @@
+"""Rollups: what the metrics of a day add up to, in few items.
+
+A rollup is of everything, of one value of a scope (a user, a job …), or a directory of a scope: its
+values, without what each consists of. It is one document, packed, that a writer replaces in the
+transaction that stores the metrics it adds: a metric that is stored already makes the transaction
+fail, so that nothing is added twice.
+
+Writers have a `lane` of eight each, so that two rarely replace the same document, and the
+documents of everything and of a directory are cut in two by a hash. A document that has grown to
+`MAX_BYTES` is followed by another one.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from nilometer.dynamodb.schema import Item, key_part
+from nilometer.usage.fold import Row
+
+TYPE = "AIUsageRollup"
+VERSION = 1
+LANES = 8
+CHUNKS = 2
+MAX_BYTES = 200_000
+"""Packed. The next metrics of the day go to a new document."""
+
+BASE = ("service", "model", "operation", "environment", "status")
+SCOPES = ("user", "job", "batch", "developer", "repository")
+LISTED = ("service", "status")
+"""What a directory tells apart besides its values."""
+
+_FORM = 1
+
+Cell = tuple[str, ...]
+Sums = list[int]
+
+
+class Place(NamedTuple):
+    """Where a rollup is: its partition without the lane, and its day."""
+
+    partition: str
+    day: str
+
+
+@dataclass(slots=True)
+class Cells:
+    """Sums and latencies by cell, and sums by cell and hour (of no directory)."""
+
+    days: dict[Cell, tuple[Sums, dict[int, int]]] = field(
+        default_factory=dict[Cell, tuple[Sums, dict[int, int]]]
+    )
+    hours: dict[Cell, Sums] = field(default_factory=dict[Cell, Sums])
+
+    def add(self, cell: Cell, hour: str | None, row: Row) -> None:
+        """Add a row to its cell, and to its hour's."""
+        found = self.days.setdefault(cell, ([0] * len(row.values), {}))
+        _add(found[0], row.values)
+        for least, count in row.latencies.items():
+            found[1][least] = found[1].get(least, 0) + count
+        if hour is not None:
+            _add(self.hours.setdefault((*cell, hour), [0] * len(row.values)), row.values)
+
+    def plus(self, other: Cells) -> Cells:
+        """Both together; neither is changed."""
+        days, hours = dict(self.days), dict(self.hours)
+        for cell, (values, latencies) in other.days.items():
+            mine, counts = days.get(cell, ([0] * len(values), {}))
+            merged = dict(counts)
+            for least, count in latencies.items():
+                merged[least] = merged.get(least, 0) + count
+            days[cell] = ([a + b for a, b in zip(mine, values, strict=True)], merged)
+        for cell, values in other.hours.items():
+            mine = hours.get(cell, [0] * len(values))
+            hours[cell] = [a + b for a, b in zip(mine, values, strict=True)]
+        return Cells(days, hours)
+
+
+def _add(mine: Sums, values: Sums) -> None:
+    for place, value in enumerate(values):
+        mine[place] += value
+
+
+def whole(service: str, model: str) -> str:
+    """The partition of everything that has a call of this model."""
+    return f"AI_USAGE_ROLLUP#ALL#{_chunk(f'{service}#{model}')}"
+
+
+def directory(scope: str, value: str) -> str:
+    """The partition of the scope's directory that has this value."""
+    return f"AI_USAGE_ROLLUP#BY_{scope.upper()}#{_chunk(value)}"
+
+
+def of_value(scope: str, value: str) -> str:
+    """The partition of what has this value of the scope."""
+    return f"AI_USAGE_ROLLUP#{scope.upper()}#{key_part(value)}"
+
+
+def wholes() -> list[str]:
+    """Every partition of everything."""
+    return [f"AI_USAGE_ROLLUP#ALL#{chunk}" for chunk in range(CHUNKS)]
+
+
+def directories(scope: str) -> list[str]:
+    """Every partition of a scope's directory."""
+    return [f"AI_USAGE_ROLLUP#BY_{scope.upper()}#{chunk}" for chunk in range(CHUNKS)]
+
+
+def places(row: Row) -> Iterable[tuple[Place, Cell, str | None]]:
+    """Every rollup that a metric is part of, its cell there, and its hour where it counts."""
+    found = row.dimensions
+    base = tuple(found[name] for name in BASE)
+    day, hour = found["day"], found["hour"]
+    yield Place(whole(found["service"], found["model"]), day), base, hour
+    for scope in SCOPES:
+        if value := found[scope]:
+            listed = (value, *(found[name] for name in LISTED))
+            yield Place(directory(scope, value), day), listed, None
+            yield Place(of_value(scope, value), day), base, hour
+
+
+def added(rows: Iterable[Row]) -> dict[Place, Cells]:
+    """What these metrics add to each rollup."""
+    found: dict[Place, Cells] = {}
+    for row in rows:
+        for place, cell, hour in places(row):
+            found.setdefault(place, Cells()).add(cell, hour, row)
+    return found
+
+
+def lane_key(partition: str, lane: int) -> str:
+    """The partition key of a writer's lane."""
+    return f"{partition}#{lane}"
+
+
+def sort_key(day: str, number: int) -> str:
+    """The sort key of a day's document of this number."""
+    return f"DAY#{day}#{number:04}"
+
+
+def pack(cells: Cells) -> bytes:
+    """The document of cells."""
+    document = {
+        "form": _FORM,
+        "days": [
+            [*cell, values, [each for pair in sorted(latencies.items()) for each in pair]]
+            for cell, (values, latencies) in cells.days.items()
+        ],
+        "hours": [[*cell, values] for cell, values in cells.hours.items()],
+    }
+    return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
+
+
+def unpack(document: bytes) -> Cells:
+    """The cells of a document."""
+    found: Mapping[str, Any] = json.loads(zlib.decompress(document))
+    cells = Cells()
+    for *cell, values, flat in found["days"]:
+        cells.days[tuple(cell)] = (values, dict(zip(flat[::2], flat[1::2], strict=True)))
+    for *cell, values in found["hours"]:
+        cells.hours[tuple(cell)] = values
+    return cells
+
+
+def item(key: str, sort: str, cells: bytes, version: int) -> Item:
+    """The item of a packed document."""
+    return {
+        "PK": {"S": key},
+        "SK": {"S": sort},
+        "TYPE": {"S": TYPE},
+        "schema_version": {"N": str(VERSION)},
+        "version": {"N": str(version)},
+        "cells": {"B": cells},
+    }
+
+
+def _chunk(text: str) -> int:
+    return zlib.crc32(text.encode("utf-8", "replace")) % CHUNKS

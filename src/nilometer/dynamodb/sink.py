@@ -1,0 +1,94 @@
+"""The client library's store in DynamoDB: `dynamodb://TABLE?region=…`."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from nilometer.domain import clock
+from nilometer.domain.usage_metric import AIUsageMetric
+from nilometer.dynamodb import client
+from nilometer.dynamodb.rollups import LANES
+from nilometer.dynamodb.writer import Entry, Refused, Writer, entry, refused_at_once
+from nilometer.errors import InvalidInput
+from nilometer.sdk.sinks.port import Failed
+
+TTL_DAYS = 400
+"""How long an item is kept, from the later of its time and its writing. Rollups stay."""
+_RETRY_AFTER = 1.0
+_DAY = 86_400
+
+
+class DynamoSink:
+    """Stores metrics, each once however often it is given, and what they add to the rollups.
+
+    `ttl_days` is None to keep items for ever. `dynamodb` is a client in place of one of its own.
+    """
+
+    batch_size = 200
+    wants_prices = True
+    local = False
+
+    def __init__(
+        self,
+        table: str,
+        *,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        ttl_days: int | None = TTL_DAYS,
+        dynamodb: Any = None,
+        writers: int = 2,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.name = f"dynamodb://{table}"
+        self._ttl_days = ttl_days
+        self._dynamodb = dynamodb or client.connect(region=region, endpoint_url=endpoint_url)
+        lanes = random.sample(range(LANES), writers)
+        self._writers = [Writer(self._dynamodb, table, lane, sleep=sleep) for lane in lanes]
+        self._threads = ThreadPoolExecutor(writers, "nilometer-dynamodb")
+
+    def store(self, metrics: Sequence[AIUsageMetric]) -> Sequence[Failed]:
+        """As the port says."""
+        now = clock.now().timestamp()
+        refused: list[Refused] = []
+        entries: dict[tuple[str, str], Entry] = {}
+        for metric in metrics:
+            try:
+                each = entry(metric, self._expires_at(metric, now))
+            except InvalidInput as error:
+                refused.append(refused_at_once(metric, error))
+            else:
+                entries.setdefault((each.item["PK"]["S"], each.item["SK"]["S"]), each)
+        refused += self._write(list(entries.values()))
+        return [
+            Failed(each.metric, each.reason, each.permanent, 0 if each.permanent else _RETRY_AFTER)
+            for each in refused
+        ]
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._threads.shutdown()
+        self._dynamodb.close()
+
+    def _write(self, entries: list[Entry]) -> list[Refused]:
+        """By several writers where there are many: each takes neighbours, whose rollups are few."""
+        if len(entries) <= self.batch_size // len(self._writers):
+            return self._writers[0].write(entries) if entries else []
+        share = -(-len(entries) // len(self._writers))
+        parts = [entries[start : start + share] for start in range(0, len(entries), share)]
+        running = [
+            self._threads.submit(writer.write, part)
+            for writer, part in zip(self._writers, parts, strict=False)
+        ]
+        # All end before the first error is raised.
+        for each in running:
+            each.exception()
+        return [refused for each in running for refused in each.result()]
+
+    def _expires_at(self, metric: AIUsageMetric, now: float) -> int | None:
+        if self._ttl_days is None:
+            return None
+        return int(max(metric.timestamp.timestamp(), now)) + self._ttl_days * _DAY
