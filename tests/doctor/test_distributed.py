@@ -17,7 +17,7 @@ from nilometer.blobs.bucket import PUBLIC_ACCESS_BLOCK, Bucket
 from nilometer.blobs.setup import set_up
 from nilometer.doctor import clocks
 from nilometer.doctor.kafka import Kafka
-from nilometer.log.kafka import TopicFacts
+from nilometer.log.kafka import Cluster, TopicFacts
 from nilometer.settings import Settings
 from tests.clickhouse_server.running import ClickHouseServer
 from tests.database import servers
@@ -220,7 +220,7 @@ def test_a_topic_that_is_not_there_is_told_and_not_made(
             "warning",
             "kafka.topic",
         )
-        assert "with 4 partitions and 1 copies" in found["kafka.topic"].found
+        assert "(partitions: 4, copies of each record: 1)" in found["kafka.topic"].found
 
 
 def test_limits_of_a_topic_are_told(deployment: Deployment, kafka: KafkaService):
@@ -257,6 +257,14 @@ def test_replicas_that_are_away_are_told(changes: dict[str, int], outcome: str, 
     kafka._facts = replace(well, **changes)
     verdict = kafka.replicas()
     assert (verdict.outcome, said in verdict.found) == (outcome, True), verdict
+
+
+def test_a_cluster_that_does_not_tell_rights_is_not_taken_for_one_that_gives_none(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Cluster, "operations", lambda *_: frozenset())
+    found = examined("kafka", **deployment)["kafka.permissions"]
+    assert (found.outcome, "does not tell" in found.found) == ("ok", True)
 
 
 def test_records_that_nobody_reads_are_told(deployment: Deployment, kafka: KafkaService):

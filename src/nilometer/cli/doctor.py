@@ -44,6 +44,7 @@ def doctor(
     output: Annotated[Format, typer.Option("--format", help="For people or machines.")] = (
         Format.TABLE
     ),
+    as_json: Annotated[bool, typer.Option("--json", help="As --format json.")] = False,
     timeout: Annotated[
         float, typer.Option(min=1, max=300, help="Seconds that a check may take.")
     ] = 5.0,
@@ -64,7 +65,7 @@ def doctor(
         findings = examine(in_effect, seconds=timeout)
     except ConfigurationError as error:  # there are no settings to go by
         findings = [_unreadable(error)]
-    if output is Format.JSON:
+    if as_json or output is Format.JSON:
         show_json(_document(in_effect, findings))
     else:
         _show(findings)
@@ -111,4 +112,6 @@ def _show(findings: Sequence[Finding]) -> None:
         table.add_row(each.name, state, Text(visible(each.found)), Text(visible(each.remedy)))
     console().print(table)
     counts = _outcomes(findings)
+    if counts["warning"] > 1:
+        counts = {{"warning": "warnings"}.get(name, name): count for name, count in counts.items()}
     typer.echo(", ".join(f"{count} {name}" for name, count in counts.items() if count) + ".")

@@ -132,7 +132,7 @@ class Configuration:
             for name, url in self._urls():
                 # A client certificate takes a password's place.
                 if "sslcert" not in parse_qs(urlsplit(url).query):
-                    yield f"the password in NILOMETER_{name}", unquote(urlsplit(url).password or "")
+                    yield f"NILOMETER_{name} (its password)", unquote(urlsplit(url).password or "")
             if settings.kafka_sasl_password:
                 yield "NILOMETER_KAFKA_SASL_PASSWORD", _text(settings.kafka_sasl_password)
         if settings.effective_blobs_url.startswith("s3:") and "AWS_ACCESS_KEY_ID" in os.environ:

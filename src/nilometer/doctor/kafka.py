@@ -16,6 +16,7 @@ from nilometer.doctor.finding import (
     Check,
     Verdict,
     failed,
+    in_units,
     ok,
     sentence,
     skipped,
@@ -103,9 +104,10 @@ class Kafka:
         admitted = objections(facts, replace(self._plan, allow_single_replica=False))
         if admitted:
             return warning(
-                f"The topic {facts.name} keeps {facts.replicas} copies of a record and "
-                f"acknowledges with {facts.min_insync_replicas}: the loss of one disk loses what "
-                "was acknowledged, as NILOMETER_KAFKA_ALLOW_SINGLE_REPLICA admits.",
+                f"The topic {facts.name} has too few copies of a record (replicas: "
+                f"{facts.replicas}, min.insync.replicas: {facts.min_insync_replicas}): the loss of "
+                "one disk loses what was acknowledged, as "
+                "NILOMETER_KAFKA_ALLOW_SINGLE_REPLICA admits.",
                 "For more than a trial: three brokers, three copies, min.insync.replicas=2.",
             )
         return ok(
@@ -128,8 +130,8 @@ class Kafka:
                 f"Create it (docs/log.md has its settings), or allow Create on {self._plan.name}.",
             )
         return warning(
-            f"There is no topic {self._plan.name} yet; the first process makes it with "
-            f"{self._plan.partitions} partitions and {copies} copies of each record.",
+            f"There is no topic {self._plan.name} yet; the first process makes it (partitions: "
+            f"{self._plan.partitions}, copies of each record: {copies}).",
             "Start one process, or create the topic as docs/log.md says.",
         )
 
@@ -180,7 +182,7 @@ class Kafka:
         kept = facts.retention_seconds
         return together(
             verdicts,
-            f"A record may have {facts.largest_record:,} bytes, and is kept "
+            f"A record may have {in_units(facts.largest_record)}, and is kept "
             f"{'for ever' if kept is None else f'{kept / _HOUR:,.0f} hours'}.",
         )
 

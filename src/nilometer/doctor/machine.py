@@ -62,10 +62,12 @@ class Machine:
         """The ports: free, or taken by a Nilometer."""
         ports = self._ports()
         verdicts = [self._port(port) for port in ports]
-        named = ", ".join(str(port.number) for port in ports) or "it chooses"
+        named = ", ".join(str(port.number) for port in ports)
         if any(each.found for each in verdicts):
             return together(verdicts, f"A Nilometer listens on {named} of {self._settings.host}.")
-        return ok(f"{self._settings.host} has the ports {named} free.")
+        if not ports:
+            return ok("A process listens on whatever port is free.")
+        return ok(f"The ports {named} of {self._settings.host} are free.")
 
     def _ports(self) -> list[_Port]:
         settings = self._settings
