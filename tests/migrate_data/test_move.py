@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
 from tests.migrate_data.deployments import Embedded, Target, answers, empty, made
-from tests.running import Server
+from tests.running import Server, wait_until
 from tests.sending import generation, send
 from tests.serve.test_faults import wait_for_exactly
 from tests.services import KafkaService, PostgresService, S3Service
@@ -25,9 +26,11 @@ PAGE = Path(__file__).parents[2] / "docs/distributed.md"
 POINTS = ("moved_objects=kill@2", "moved_chunk=kill@2", "moved_records=kill", "moved_rows=kill@3")
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
-    return made(tmp_path_factory.mktemp("embedded"))
+@pytest.fixture
+def source(tmp_path: Path) -> Embedded:
+    folder = tmp_path / "embedded"
+    folder.mkdir()
+    return made(folder)
 
 
 @pytest.fixture
@@ -36,6 +39,19 @@ def target(
 ) -> Iterator[Target]:
     with empty(kafka, postgres, s3, tmp_path / "clickhouse") as target:
         yield target
+
+
+# One test, because what it moves takes long to make.
+@pytest.mark.timeout(300)
+def test_whatever_ends_a_move_the_next_run_finishes_it_and_processes_go_on(
+    source: Embedded, target: Target, tmp_path: Path
+):
+    before = contents(source.directory)
+    interrupted(source, target)
+    damaged_and_mended(source, target)
+    finished(source, target)
+    assert contents(source.directory) == before
+    gone_on(source, target, tmp_path / "unused")
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -47,25 +63,23 @@ def contents(directory: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.timeout(300)
-def test_a_move_killed_at_any_point_is_finished_by_the_next_run(source: Embedded, target: Target):
-    before = contents(source.directory)
+def interrupted(source: Embedded, target: Target) -> None:
+    """Killed in each of its parts, one run after the other; meanwhile no process starts."""
     planned = target.move(source.directory, "--dry-run")
     assert planned["state"] == "new"
     assert planned["counts"]["log: unread records"] == len(source.unread)
-
     for point in POINTS:
         killed = target.command(source.directory, FAILPOINTS=point)
         assert killed.returncode == -signal.SIGKILL, (point, killed.stderr)
-    half = Server(source.directory, **target.serving()).launch()
-    told, _ = half.communicate(timeout=60)
-    assert half.returncode == 1
-    assert "nilometer migrate-data" in told
+    with pytest.raises(AssertionError, match="run `nilometer migrate-data` to its end first"):
+        Server(source.directory, **target.serving()).start().kill()
     killed = target.command(source.directory, FAILPOINTS="moved_all=kill")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
-    assert target.move(source.directory, "--verify-only")["equal"]
-    corrupt(target)
+
+def damaged_and_mended(source: Embedded, target: Target) -> None:
+    """What was damaged is found, and what may be written again is mended."""
+    damage(target)
     found = target.command(source.directory, "--verify-only")
     assert found.returncode == 1
     differing = {
@@ -74,37 +88,32 @@ def test_a_move_killed_at_any_point_is_finished_by_the_next_run(source: Embedded
         if not each["equal"]
     }
     assert differing == {("store", "calls"), ("blobs", "objects"), ("database", "projects")}
-    # What follows from the source is mended; a row of the database is not overwritten.
     mended = target.command(source.directory)
     assert mended.returncode == 1
-    differing = [each for each in json.loads(mended.stdout)["compared"] if not each["equal"]]
-    assert [each["name"] for each in differing] == ["projects"]
-    execute(target, "UPDATE projects SET name = 'second' WHERE name = 'corrupt'")
-
-    done = target.move(source.directory)
-    assert (done["state"], done["equal"]) == ("finished", True)
-    assert done["counts"] == {"blobs": 0, "store": 0, "log": 0, "database": 0}
-    [log] = [each for each in done["compared"] if each["part"] == "log"]
-    assert log["target"]["count"] == len(source.unread)
-    assert log["note"] == ""
-    assert target.move(source.directory)["compared"] == []
-    assert contents(source.directory) == before
+    left = [each["name"] for each in json.loads(mended.stdout)["compared"] if not each["equal"]]
+    assert left == ["projects"]  # a row of the database is not overwritten
+    execute(target, "UPDATE projects SET name = 'second' WHERE name = 'damaged'")
 
 
-@pytest.mark.timeout(300)
-def test_processes_go_on_where_the_embedded_one_stopped(source: Embedded, target: Target):
+def finished(source: Embedded, target: Target) -> None:
+    """All is there, once; then nothing is left to do."""
     [documented] = re.findall(
         r"^nilometer migrate-data --from (\S+)$", PAGE.read_text(), re.MULTILINE
     )
     assert documented == "nilometer-data"
-    moved = target.move(source.directory)
-    assert moved["state"] == "finished"
-    assert moved["counts"]["log"] == len(source.unread)
-    positions = dict(execute(target, "SELECT uuid, partition FROM dead_letters"))
-    assert {positions.pop(each) >= 0 for each in source.lettered} == {True}
-    assert set(positions.values()) == {-1}
+    done = target.move(source.directory)
+    assert (done["state"], done["equal"]) == ("finished", True)
+    assert done["counts"] == {"blobs": 0, "store": 0, "log": 0, "database": 0}
+    [log] = [each for each in done["compared"] if each["part"] == "log"]
+    assert (log["target"]["count"], log["note"]) == (len(source.unread), "")
+    assert target.move(source.directory)["compared"] == []
+    partitions = dict(execute(target, "SELECT uuid, partition FROM dead_letters"))
+    assert {partitions.pop(each) >= 0 for each in source.lettered} == {True}
+    assert set(partitions.values()) == {-1}
 
-    nowhere = target.clickhouse.directory.parent / "unused"
+
+def gone_on(source: Embedded, target: Target, nowhere: Path) -> None:
+    """The API answers as it did, what had not been read is stored, and new traffic is."""
     running: list[Server] = []
     try:
         for role in ("api", "capture", "worker"):
@@ -113,15 +122,14 @@ def test_processes_go_on_where_the_embedded_one_stopped(source: Embedded, target
             if role == "api":
                 assert answers(running[0], source) == source.answers
         api, capture, _ = running
-        late = generation(whose="late")
-        assert send(capture.url, late, key=source.key).status_code == 200
-        identifier = json.loads(late[0][1][1])["uuid"]
+        identifier = str(uuid.uuid4())
+        assert send(capture.url, generation(identifier), key=source.key).status_code == 200
         wait_for_exactly(api, source.unread)
         with api.client() as client:
+            event = f"/api/projects/{source.project}/events/{identifier}/"
+            wait_until(lambda: client.get(event).status_code == 200, what="new traffic is stored")
             created = client.post("/api/organizations/@current/projects/", json={"name": "new"})
             assert created.json()["id"] == max(source.project, source.deleted) + 1
-            found = client.get(f"/api/projects/{source.project}/events/{identifier}/")
-            assert found.status_code == 200
         later = target.move(source.directory, "--verify-only")
         changed = {each["name"] for each in later["compared"] if not each["equal"]}
         assert later["equal"]
@@ -142,12 +150,12 @@ def execute(target: Target, statement: str) -> list[Any]:
         database.close()
 
 
-def corrupt(target: Target) -> None:
+def damage(target: Target) -> None:
     """Change one thing in each of the stores that can be changed."""
     client = target.s3.client()
     listed = client.list_objects_v2(Bucket=target.bucket)["Contents"]
     client.put_object(Bucket=target.bucket, Key=listed[0]["Key"], Body=b"\0" * listed[0]["Size"])
-    execute(target, "UPDATE projects SET name = 'corrupt' WHERE name = 'second'")
+    execute(target, "UPDATE projects SET name = 'damaged' WHERE name = 'second'")
     store = Store(ClickHouse.parse(target.settings["CLICKHOUSE_URL"]))
     store.open()
     try:
