@@ -72,6 +72,8 @@ async def keep(
             config_version=project.version,
             payload=record.encode(),
             trace_context=trace_context(request.headers.get(b"traceparent")),
+            # A client sends a batch again as it was, or with what came since behind it.
+            sequence=wanted[0].uuid or None,
         )
     )
     return True

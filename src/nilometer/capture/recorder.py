@@ -59,6 +59,7 @@ class Recorder:
             config_version=project.version,
             payload=record.encode(),
             trace_context=trace_context,
+            sequence=event.uuid,
         )
         try:
             await self.append(envelope)

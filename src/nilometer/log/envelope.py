@@ -12,7 +12,7 @@ will read it. The layout of a payload belongs to its door and is versioned by `d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
@@ -43,6 +43,10 @@ class Envelope:
     `config_version` is the version of the project's configuration it was accepted under.
     `data_key_id` names the key that the payload is encrypted with, or None. `trace_context` is the
     W3C `traceparent` of the request that brought it, or None.
+
+    `sequence` is what a record has in common with another of the same event (the event's uuid), or
+    None: a log of several partitions has all of one sequence in one, so that one reader at a time
+    meets them, the first first. It is not kept.
     """
 
     project_id: int
@@ -54,6 +58,7 @@ class Envelope:
     payload: bytes
     data_key_id: str | None = None
     trace_context: str | None = None
+    sequence: str | None = field(default=None, compare=False)
 
     def headers(self) -> bytes:
         """The headers as compact JSON."""

@@ -27,18 +27,16 @@ _COMMIT_SECONDS = 15.0
 _JOIN_SECONDS = 30.0
 _ASK_SECONDS = 10.0
 
-# The group has given this reader's partitions to others. They hand the records out again.
-_GONE = frozenset(
+# Another reader has this one's name, and its partitions: it hands the records out again.
+_GONE = frozenset({KafkaError.FENCED_INSTANCE_ID})
+
+# What passes by itself, soon, and with the next attempt. A commit of a generation that has ended
+# among them: most partitions stay where they are when readers come and go, and those that went are
+# no longer to be committed once the client was told.
+_PASSING = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
         KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.FENCED_INSTANCE_ID,
-    }
-)
-
-# What passes by itself, soon, and with the next attempt.
-_PASSING = frozenset(
-    {
         KafkaError.REBALANCE_IN_PROGRESS,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,

@@ -135,7 +135,8 @@ class KafkaLog:
             raise LogUnavailable(state.reason)
         headers = envelope.headers()
         waiting = Waiting(len(headers) + len(envelope.payload), future, loop)
-        self._sender.submit(headers, envelope.payload, waiting)
+        key = None if envelope.sequence is None else envelope.sequence.encode()
+        self._sender.submit(headers, envelope.payload, waiting, key=key)
 
 
 def _checked(opened: Callable[[], _Client]) -> _Client:

@@ -63,6 +63,9 @@ class Sending:
             "delivery.timeout.ms": round(self.delivery_timeout * 1000),
             "linger.ms": self.linger * 1000,
             "compression.type": self.compression,
+            # Every process must agree on a key's partition. Records without one fill one
+            # partition's batch after the other.
+            "partitioner": "murmur2_random",
             "message.max.bytes": largest_message,
             "batch.size": min(_MIB, largest_message),
             # Ours is the limit that is met first.
@@ -136,6 +139,8 @@ class Sender:
         payload: bytes,
         waiting: Waiting,
         marks: Sequence[tuple[str, bytes]] = (),
+        *,
+        key: bytes | None = None,
     ) -> None:
         """Send a record; its future is resolved when it is durable or refused.
 
@@ -152,7 +157,7 @@ class Sender:
                 raise LogUnavailable(
                     "too many records are waiting for Kafka; try again shortly", retry_after=1
                 )
-            self._produce(headers, payload, waiting, marks)
+            self._produce(headers, payload, waiting, marks, key)
             self._queued_bytes = queued
 
     def close(self) -> None:
@@ -162,12 +167,18 @@ class Sender:
         self._thread.join()
 
     def _produce(
-        self, headers: bytes, payload: bytes, waiting: Waiting, marks: Sequence[tuple[str, bytes]]
+        self,
+        headers: bytes,
+        payload: bytes,
+        waiting: Waiting,
+        marks: Sequence[tuple[str, bytes]],
+        key: bytes | None,
     ) -> None:
         try:
             self._client.produce(
                 self._topic,
                 payload,
+                key=key,
                 headers=[(HEADER, headers), *marks],
                 on_delivery=partial(self._report, waiting),
             )
