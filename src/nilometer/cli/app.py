@@ -67,6 +67,7 @@ MODULES = {
     "dead-letters": "nilometer.cli.dead_letters",
     "log": "nilometer.cli.log",
     "blobs": "nilometer.cli.blobs",
+    "usage": "nilometer.cli.usage",
 }
 
 

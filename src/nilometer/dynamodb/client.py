@@ -68,6 +68,17 @@ def reasons(error: Exception) -> list[str]:
     ]
 
 
+def is_botocore(error: Exception) -> bool:
+    """Whether it is DynamoDB's answer, or that it could not be asked."""
+    return type(error).__module__.startswith("botocore.")
+
+
+def explained(error: Exception) -> str:
+    """Such an error in few words; DynamoDB's own sentences hold no item."""
+    message = _response(error).get("Error", {}).get("Message")
+    return str(message or error)
+
+
 def _response(error: Exception) -> dict[str, Any]:
     found: Any = getattr(error, "response", None)
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

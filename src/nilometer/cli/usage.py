@@ -1,0 +1,56 @@
+"""`nilometer usage`: usage that is kept without a server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nilometer.cli.app import app
+from nilometer.cli.offline import AsJson
+from nilometer.cli.output import show_json
+from nilometer.errors import ConfigurationError
+
+usage = typer.Typer(no_args_is_help=True, help="Who spent what.")
+dynamodb = typer.Typer(no_args_is_help=True, help="Usage in DynamoDB.")
+app.add_typer(usage, name="usage")
+usage.add_typer(dynamodb, name="dynamodb")
+
+
+@dynamodb.command("create-table")
+def create_table(
+    name: Annotated[
+        str, typer.Argument(envvar="DYNAMODB_TABLE_NAME", help="The table.")
+    ] = "AIUsageMetrics",
+    region: Annotated[
+        str | None, typer.Option(help="Its region; else boto3's: AWS_REGION, the profile.")
+    ] = None,
+    endpoint_url: Annotated[
+        str | None, typer.Option(help="Where DynamoDB is, where it is not AWS's own.")
+    ] = None,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Turn point-in-time recovery on.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the definition, and ask nobody.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the table of `dynamodb://NAME`: on demand, six indexes, and items that expire. A table
+    that is there and in order is left as it is."""
+    from nilometer.dynamodb import client, table
+
+    if dry_run:
+        show_json(table.definition(name) | {"TimeToLiveSpecification": table.time_to_live()})
+        return
+    try:
+        connected = client.connect(region=region, endpoint_url=endpoint_url)
+        made = table.create(connected, name, recover=recover)
+    except Exception as error:
+        if not client.is_botocore(error):
+            raise
+        raise ConfigurationError(f"DynamoDB: {client.explained(error)}") from None
+    if as_json:
+        show_json({"table": name, "made": made})
+    else:
+        typer.echo(f"The table {name} {'is made' if made else 'was there, and is in order'}.")
