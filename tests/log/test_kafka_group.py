@@ -248,14 +248,22 @@ def test_a_commit_after_the_partitions_went_to_another_reader_moves_nothing(
     assert len(read_all(log.consumer("workers"), 40)) == 40
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+    ],
+)
 def test_a_commit_that_a_rebalance_refuses_is_made_again(
-    kafka: KafkaService, topic: str, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaService, topic: str, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     with contextlib.closing(open_kafka_log(kafka.bootstrap, topic)) as log:
         log.append_blocking(envelope(1))
         consumer = log.consumer("a")
         records = read(consumer, 1)
-        client, refusals = consumer._client, [KafkaError(KafkaError.REBALANCE_IN_PROGRESS)]
+        client, refusals = consumer._client, [KafkaError(error)]
         real = client.commit
 
         def refused_once(offsets: dict[int, int]) -> None:
@@ -266,6 +274,7 @@ def test_a_commit_that_a_rebalance_refuses_is_made_again(
 
         monkeypatch.setattr(client, "commit", refused_once)
         consumer.commit(records)
+        assert consumer._progress.to_commit() == {}
         consumer.close()
         log.append_blocking(envelope(2))
         assert numbers(read_all(log.consumer("a"), 1)) == [2]
