@@ -49,9 +49,11 @@ def recording() -> Iterator[Recorder]:
         recorder = Recorder(f"http://127.0.0.1:{server.server_address[1]}")
         thread = Thread(target=server.serve_forever)
         thread.start()
-        yield recorder
-        server.shutdown()
-        thread.join()
+        try:
+            yield recorder
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def store_at(endpoint: str, options: S3Options, bucket: str = "bucket") -> BlobStore:
