@@ -13,6 +13,7 @@ import pytest
 
 from nilometer.cli.app import CommandGroup
 from nilometer.settings import Settings, load
+from tests.servers.dynamodb import DynamoDBServer
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import DATABASES, PASSWORD, USER, PostgresServer
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
@@ -56,6 +57,7 @@ def test_the_test_servers_have_the_ports_and_keys_of_those_that_run_without_dock
     assert published(servers["kafka-test"]) == [KafkaServer.default_port]
     assert published(servers["postgres-test"]) == [PostgresServer.default_port]
     assert published(servers["s3-test"]) == [S3Server.default_port]
+    assert published(servers["dynamodb-test"]) == [DynamoDBServer.default_port]
     postgres = servers["postgres-test"]["environment"]
     assert [postgres[f"POSTGRES_{name}"] for name in ("USER", "PASSWORD", "DB")] == [
         USER,
@@ -79,6 +81,10 @@ def test_the_images_are_of_the_versions_that_tests_run(
     for services, suffix in ((servers, "-test"), (product["services"], "")):
         assert services[f"kafka{suffix}"]["image"] == f"apache/kafka:{kafka[1]}"
         assert services[f"s3{suffix}"]["image"] == f"chrislusf/seaweedfs:{s3[1]}"
+    local = (ROOT / "requirements-services-java-dynamodb" / "pom.xml").read_text()
+    version = re.search(r"DynamoDBLocal</artifactId><version>([\d.]+)<", local)
+    assert version
+    assert servers["dynamodb-test"]["image"] == f"amazon/dynamodb-local:{version[1]}"
     assert servers["postgres-test"]["image"] == product["services"]["postgres"]["image"]
 
 

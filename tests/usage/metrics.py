@@ -28,12 +28,9 @@ def metric(**fields: Any) -> AIUsageMetric:
     return AIUsageMetric(**given | fields)
 
 
-_MODELS = [
-    ("openai", "gpt-4o"),
-    ("openai", "gpt-4o-mini"),
-    ("anthropic", "claude-x"),
-    ("b", "gpt-4o"),
-]
+# No price book has these, so a server takes the costs that metrics report.
+_MODELS = [("openai", "gpt-x"), ("openai", "gpt-y"), ("anthropic", "claude-x"), ("b", "gpt-x")]
+_FINEST = Decimal("1e-18")
 _scope = st.sampled_from([None, "a", "b", "é#1"])
 
 
@@ -42,7 +39,7 @@ def metrics(draw: st.DrawFn) -> AIUsageMetric:
     """A metric of some days around July 2025, of few models, users and jobs."""
     service, model = draw(st.sampled_from(_MODELS))
     failed = draw(st.booleans())
-    cost = draw(st.none() | st.decimals(0, 5, places=18, allow_nan=False))
+    cost = draw(st.none() | st.decimals(_FINEST, 5, places=18, allow_nan=False))
     return metric(
         service=service,
         model=model,

@@ -1,0 +1,193 @@
+"""The two hosts of the contract, answer by answer: the server over HTTP, and the Lambda."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nilometer.dynamodb import table
+from nilometer.dynamodb.reader import Reader
+from nilometer.dynamodb.sink import DynamoSink
+from nilometer.pipeline.event_rows import CanonicalEvent, rows_of
+from nilometer.sdk.sinks.events import event
+from nilometer.usage import lambda_handler
+from nilometer.usage.dimensions import DIMENSIONS
+from tests.usage.metrics import JULY, metric, metrics
+
+KEY = "k"
+ALL = ",".join(DIMENSIONS)
+_months = itertools.count()
+
+
+class Hosts:
+    """A project of a server and a table with the same metrics."""
+
+    def __init__(self, world, local, name):
+        self.project = world.project()
+        self.sink = DynamoSink(name, dynamodb=local)
+        self.store = world.services.store
+
+    def put(self, found):
+        assert self.sink.store(found) == []
+        self.store.insert_lines("calls", [self._call(each) for each in found])
+
+    def _call(self, each) -> bytes:
+        """The row that the pipeline makes of the event that the client library sends."""
+        sent = event(each, "test")
+        canonical = CanonicalEvent(
+            project_id=self.project.id,
+            uuid=sent["uuid"],
+            door="posthog",
+            source_rank=10,
+            accepted_at=1_760_000_000_000_000,
+            retention_days=30,
+            ip="",
+            name=sent["event"],
+            distinct_id=sent["distinct_id"],
+            timestamp=datetime.fromisoformat(sent["timestamp"]).astimezone(UTC),
+            properties=json.loads(json.dumps(sent["properties"])),
+            properties_text="{}",
+        )
+        call = rows_of(canonical).call
+        assert call is not None
+        return call
+
+    def server(self, **parameters: str) -> Any:
+        answer = self.project.get("usage/", **parameters)
+        return answer.status_code, answer.json(), answer.headers.get("etag")
+
+    def serverless(self, **parameters: str) -> Any:
+        found = lambda_handler.handler(
+            {
+                "httpMethod": "GET",
+                "headers": {"authorization": f"Bearer {KEY}"},
+                "queryStringParameters": parameters,
+            }
+        )
+        return found["statusCode"], json.loads(found["body"]), found["headers"].get("ETag")
+
+    def same(self, **parameters: str) -> Any:
+        """The answer, which both give."""
+        theirs = self.serverless(**parameters)
+        assert self.server(**parameters) == theirs
+        assert theirs[0] == 200, theirs
+        return theirs[1]
+
+
+@pytest.fixture(scope="module")
+def hosts(world, dynamodb_local):
+    local, name = dynamodb_local.client(), f"test-{uuid4().hex}"
+    table.create(local, name, sleep=lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(lambda_handler.TABLE, name)
+        patch.setenv(lambda_handler.KEY_HASHES, hashlib.sha256(KEY.encode()).hexdigest())
+        patch.setattr(lambda_handler, "_readers", {name: Reader(local, name)})
+        yield Hosts(world, local, name)
+    local.delete_table(TableName=name)
+
+
+def questions(start: date):
+    """Every way to ask: each level, filters of every kind, combinations and their pages."""
+    days = {"start_date": start.isoformat(), "end_date": (start + timedelta(days=2)).isoformat()}
+    yield days | {"aggregation": ALL}
+    yield days | {"aggregation": ALL, "service": "OpenAI", "model": "gpt-x"}
+    yield days | {"aggregation": ALL, "user": "a"}
+    yield days | {"aggregation": ALL, "job": "é#1", "status": "error"}
+    yield days | {"aggregation": ALL, "user": "a", "batch": "b"}
+    yield days | {"aggregation": ALL, "environment": "a", "operation": "embedding"}
+    yield days | {"aggregation": "", "group_by": "day,hour"}
+    yield days | {"aggregation": "", "group_by": "job,service"}
+    yield days | {"aggregation": "", "group_by": "user,model", "limit": "2"}
+    yield {"start_date": days["start_date"], "end_date": days["start_date"]}
+
+
+@given(st.lists(metrics(), max_size=12))
+@settings(max_examples=6, derandomize=True)
+def test_both_hosts_give_the_same_answers(hosts, found):
+    start = date(2025, 7, 1) + timedelta(days=10 * next(_months))
+    shifted = [replace(each, timestamp=each.timestamp - JULY + _midnight(start)) for each in found]
+    hosts.put(shifted)
+    for question in questions(start):
+        hosts.same(**question)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def test_pages_of_both_hosts_go_on_from_each_others_cursors(hosts):
+    day = datetime(2024, 3, 1, 12, tzinfo=UTC)
+    hosts.put([metric(timestamp=day, model=f"m-{n}", service="x") for n in range(5)])
+    asked = {"start_date": "2024-03-01", "end_date": "2024-03-01", "aggregation": ""}
+    asked |= {"group_by": "model,day", "limit": "2"}
+    seen, cursor = [], None
+    for host in (hosts.server, hosts.serverless, hosts.server):
+        more = {"cursor": cursor} if cursor else {}
+        _, body, _ = host(**asked, **more)
+        assert hosts.same(**asked, **more) == body
+        seen += [group["model"] for group in body["groups"]["results"]]
+        cursor = body["groups"]["next_cursor"]
+    assert (seen, cursor) == ([f"m-{n}" for n in range(5)], None)
+    status, body, _ = hosts.server(**asked | {"group_by": "day,model"}, cursor="bm8")
+    assert (status, body["code"]) == (400, "invalid_cursor")
+
+
+def test_errors_unpriced_and_api_calls_are_counted_on_both(hosts):
+    day = datetime(2024, 4, 1, 12, tzinfo=UTC)
+    hosts.put(
+        [
+            metric(timestamp=day, model="nobody-prices-this", cost_usd=None, job_id="j"),
+            metric(timestamp=day, model="x", cost_usd=Decimal("0.000000000000000001"), job_id="j"),
+            metric(timestamp=day, cost_usd=None, status="error", api_calls=3, input_tokens=None,
+                   output_tokens=None, latency=None, job_id="j"),
+        ]
+    )  # fmt: skip
+    body = hosts.same(start_date="2024-04-01", end_date="2024-04-01", aggregation="job,model")
+    summary = body["summary"]
+    assert (summary["call_count"], summary["total_api_calls"]) == (3, 5)
+    assert (summary["error_count"], summary["unpriced_count"]) == (1, 1)
+    assert summary["total_cost_usd_exact"] == "0.000000000000000001"
+    assert body["aggregations"]["by_model"]["nobody-prices-this"]["cost_usd"] is None
+    assert summary["latency"] == {"count": 2, "p50": 0.251904, "p90": 0.251904} | {
+        "p95": 0.251904,
+        "p99": 0.251904,
+    }
+
+
+def test_refusals_have_the_same_codes(hosts):
+    for wrong in (
+        {"start_date": "garbage"},
+        {"start_date": "2025-07-02", "end_date": "2025-07-01"},
+        {"aggregation": "weather"},
+        {"status": "maybe"},
+        {"colour": "red"},
+    ):
+        status, mine, _ = hosts.server(**wrong)
+        other, theirs, _ = hosts.serverless(**wrong)
+        assert (status, other) == (400, 400)
+        assert mine == {name: theirs[name] for name in ("type", "code", "detail", "attr")}
+
+
+def test_the_original_path_is_of_the_keys_own_project(hosts):
+    day = datetime(2024, 5, 1, 12, tzinfo=UTC)
+    hosts.put([metric(timestamp=day, service="x")])
+    asked = {"start_date": "2024-05-01", "end_date": "2024-05-01"}
+    world, reader = hosts.project.world, hosts.project.reader
+    answer = world.get("/ai_usage", reader, **asked)
+    assert answer.json() == hosts.same(**asked)
+    assert answer.json()["summary"]["call_count"] == 1
+    stranger = world.foreign_project()
+    assert world.get("/ai_usage", stranger.reader, **asked).json()["summary"]["call_count"] == 0
+    headers = {"Authorization": f"Bearer {reader}", "If-None-Match": answer.headers["etag"]}
+    again = world.http.get("/ai_usage", params=asked, headers=headers)
+    assert (again.status_code, again.content) == (304, b"")
