@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from nilometer.domain.metric_rules import MAX_ERROR_CHARS
-from nilometer.sdk.scopes import bounded
+from nilometer.sdk.scopes import bounded, clean
 
 MAX_METADATA_BYTES = 16_384
 """Of the metadata's JSON text: more is left out, and the metadata says so."""
@@ -18,17 +18,9 @@ LEFT_OUT = "metadata_bytes_left_out"
 _MAX_DEPTH = 32
 
 
-def clean(text: str) -> str:
-    """The text with a replacement for what UTF-8 cannot hold."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
 def name(value: Any) -> str | None:
     """A name or id as a metric holds it, None for none."""
-    if value is None:
-        return None
-    found = bounded(value)
-    return None if found is None else clean(found)
+    return None if value is None else bounded(value)
 
 
 def error_text(error: BaseException | str) -> str:

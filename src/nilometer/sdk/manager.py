@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from nilometer.errors import ConfigurationError
 from nilometer.sdk import context
@@ -25,6 +25,10 @@ from nilometer.sdk.scopes import KEEP, Kept, Scopes
 from nilometer.sdk.sinks.opening import identity, open_sink
 from nilometer.sdk.sinks.port import Sink
 from nilometer.sdk.tracker import AIUsageTracker
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,22 +57,22 @@ class ClientManager:
         self.tracker = AIUsageTracker(self._delivery)
 
     @property
-    def openai(self) -> Any:
+    def openai(self) -> openai.OpenAI:
         """OpenAI's client."""
         return self._client("openai", self._openai)
 
     @property
-    def async_openai(self) -> Any:
+    def async_openai(self) -> openai.AsyncOpenAI:
         """OpenAI's asynchronous client."""
         return self._client("async_openai", lambda: self._openai("AsyncOpenAI"))
 
     @property
-    def anthropic(self) -> Any:
+    def anthropic(self) -> anthropic.Anthropic:
         """Anthropic's client."""
         return self._client("anthropic", self._anthropic)
 
     @property
-    def async_anthropic(self) -> Any:
+    def async_anthropic(self) -> anthropic.AsyncAnthropic:
         """Anthropic's asynchronous client."""
         return self._client("async_anthropic", lambda: self._anthropic("AsyncAnthropic"))
 
@@ -236,11 +240,15 @@ class ClientManager:
 def default_spool_dir() -> Path:
     """`$XDG_STATE_HOME/nilometer/spool`, by default under ~/.local/state; where nobody has a home
     to write to (AWS Lambda), a folder of the user's in the directory of temporary files."""
-    state = os.environ.get("XDG_STATE_HOME")
-    home = Path(state) if state else Path.home() / ".local" / "state"
+    try:
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:
+        return _temporary()
     existing = next(each for each in (home, *home.parents) if each.exists())
-    if os.access(existing, os.W_OK):
-        return home / "nilometer" / "spool"
+    return home / "nilometer" / "spool" if os.access(existing, os.W_OK) else _temporary()
+
+
+def _temporary() -> Path:
     return Path(tempfile.gettempdir()) / f"nilometer-{os.getuid()}" / "spool"
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from nilometer.sdk.scopes import Scopes
 
@@ -14,18 +13,27 @@ _BASE_BYTES = 1500
 """What an observation with a provider's usage object takes, on CPython 3.11."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Observation:
-    """The arguments of `AIUsageTracker.record`, which describes them. `ended_at` is the wall
-    clock's seconds; `scopes` was the context; `own` are scopes given with the call itself."""
+class Seen(TypedDict, total=False):
+    """What `AIUsageTracker.record` is told of a call; only the first three it must be.
 
-    service: str
-    model: str
-    operation: str
+    `usage` is the provider's own object: a mapping, or what its library made of it. It is read
+    later, by its `convention` (a name of `conventions.usage.ADAPTERS`) where that is known. It may
+    be a `domain.usage.Usage` too. `input_tokens`, `output_tokens` and `total_tokens` are for calls
+    without one.
+
+    `started_at` is aware; without it the call ended now and took `latency` seconds. `error` says
+    that the call failed: the exception, or its text. `cost_usd` is for calls whose cost the caller
+    knows, by `price_source`; `reported_cost_usd` is what the provider says. `context` is an earlier
+    `snapshot`, for a stream that ends elsewhere than where it began; the scopes (from `job_id` on)
+    come before it. All others are fields of `AIUsageMetric`.
+    """
+
+    service: Required[str]
+    model: Required[str]
+    operation: Required[str]
     usage: Any
     convention: str | None
     started_at: datetime | None
-    ended_at: float
     latency: float | None
     time_to_first_token: float | None
     error: BaseException | str | None
@@ -48,18 +56,34 @@ class Observation:
     reported_cost_usd: Decimal | None
     request_id: str | None
     metadata: Mapping[str, Any] | None
-    scopes: Scopes
-    own: Mapping[str, Any]
+    context: Scopes | None
+    job_id: str | None
+    batch_id: str | None
+    user_id: str | None
+    environment: str | None
+    developer: str | None
+    repository: str | None
+    github_pr: int | None
+    tags: Any
+
+
+class Observation:
+    """What was seen, in which context, and when (the wall clock's seconds)."""
+
+    __slots__ = ("ended_at", "scopes", "seen")
+
+    def __init__(self, seen: Seen, scopes: Scopes, ended_at: float) -> None:
+        self.seen = seen
+        self.scopes = scopes
+        self.ended_at = ended_at
 
     def size(self) -> int:
         """About how many bytes of memory it keeps."""
         size = _BASE_BYTES
-        if isinstance(self.error, str):
-            size += len(self.error)
-        if self.metadata:
-            size += _size(self.metadata)
-        if self.scopes.metadata:
-            size += _size(self.scopes.metadata)
+        if own := self.seen.get("metadata"):
+            size += _size(own)
+        if shared := self.scopes.metadata:
+            size += _size(shared)
         return size
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
-from nilometer.domain.metric_rules import MAX_NAME_CHARS, tags
+from nilometer.domain.metric_rules import MAX_NAME_CHARS
+from nilometer.errors import InvalidInput
 
 
 class _Keep(Enum):
@@ -59,7 +60,7 @@ class Scopes:
 
 def _joined(name: str, outer: Any, value: Any) -> Any:
     if name == "tags":
-        return tags((*outer, *tags(value))) if value else ()
+        return tuple(sorted({*outer, *_tags(value)})) if value else ()
     if name == "metadata":
         return {**outer, **value} if value else {}
     if value is None or name == "github_pr":
@@ -67,13 +68,28 @@ def _joined(name: str, outer: Any, value: Any) -> Any:
     return bounded(value)
 
 
+def _tags(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[Any, Any]", value)
+        value = [f"{name}:{each}" for name, each in pairs.items()]
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidInput("tags must be a list of texts, or a mapping of them", attr="tags")
+    found = [bounded(tag) for tag in cast("Iterable[Any]", value)]
+    return [tag for tag in found if tag]
+
+
+def clean(text: str) -> str:
+    """The text with a replacement for what UTF-8 cannot hold."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def bounded(value: Any) -> str | None:
     """An id as text, None for an empty one. A longer one than a metric holds ends in a digest, so
     that two of them stay two."""
-    text = value if type(value) is str else str(value)
+    text = clean(value if type(value) is str else str(value))
     if len(text) <= MAX_NAME_CHARS:
         return text or None
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"{text[: MAX_NAME_CHARS - 17]}#{digest}"
 
 

@@ -125,14 +125,14 @@ class Lane:
             if dead:
                 self._bury(dead)
             spooled = self._place(again) if again else None
+            for batch in claim.batches:  # before it counts as done: the process may end right then
+                self._forget(batch)
             with self._counting() as account:
                 self._count_settled(account, claim, len(again), dead)
                 if again:
                     if spooled is False:
                         account.waiting += len(again)
                     self._count_placed(account, spooled, len(again))
-            for batch in claim.batches:
-                self._forget(batch)
 
     def persist(self) -> None:
         """Write to disk what is only in memory; what the disk refuses is lost with the process."""

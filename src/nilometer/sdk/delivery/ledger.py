@@ -85,13 +85,20 @@ class Ledger:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.submitted = 0
+        self.queued = 0  # of those, not yet in any account
         self.accounts = {name: Account() for name in names}
 
     def accept(self) -> None:
-        """A call more, waiting for every store. With the lock held."""
+        """A call more, in the queue. With the lock held."""
         self.submitted += 1
-        for account in self.accounts.values():
-            account.waiting += 1
+        self.queued += 1
+
+    def hand_over(self, count: int) -> None:
+        """So many calls leave the queue, and wait for every store."""
+        with self.lock:
+            self.queued -= count
+            for account in self.accounts.values():
+                account.waiting += count
 
     def refuse(self, reason: str) -> None:
         """A call more, dropped at the door."""
@@ -100,17 +107,19 @@ class Ledger:
             for account in self.accounts.values():
                 account.dropped[reason] += 1
 
-    def drop_waiting(self, reason: str) -> None:
-        """A call that waits for every store is dropped for all of them."""
+    def drop_queued(self, reason: str) -> None:
+        """A call of the queue is dropped for every store."""
         with self.changed:
+            self.queued -= 1
             for account in self.accounts.values():
-                account.waiting -= 1
                 account.dropped[reason] += 1
             self.changed.notify_all()
 
     def at_rest(self) -> bool:
         """Whether nothing waits, in memory or on disk. With the lock held."""
-        return not any(each.waiting or each.spooled for each in self.accounts.values())
+        return not self.queued and not any(
+            each.waiting or each.spooled for each in self.accounts.values()
+        )
 
     def stats(self, breakers: Mapping[str, str]) -> Stats:
         """All counts of one moment."""
@@ -119,7 +128,7 @@ class Ledger:
                 name: SinkStats(
                     submitted=self.submitted,
                     adopted=each.adopted,
-                    waiting=each.waiting,
+                    waiting=each.waiting + self.queued,
                     spooled=each.spooled,
                     stored=each.stored,
                     dropped=dict(each.dropped),

@@ -77,11 +77,12 @@ class Writer:
             try:
                 metrics.append(self._assembler.metric(seen))
             except Exception as error:  # noqa: BLE001  (one odd call must not stop the others)
-                self._ledger.drop_waiting(INVALID)
+                self._ledger.drop_queued(INVALID)
                 self._tell(error)
             time.sleep(0)  # the callers' threads come first
         if not metrics:
             return
+        self._ledger.hand_over(len(metrics))
         for sender in self._senders:
             sender.lane.put(metrics)
             sender.wake()

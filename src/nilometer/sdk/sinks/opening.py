@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -73,9 +72,9 @@ def _dynamodb(parts: SplitResult) -> Sink:
             "the options of dynamodb:// are region and endpoint_url", attr="sink"
         )
     try:
-        module = importlib.import_module("nilometer.dynamodb.sink")
+        from nilometer.dynamodb.sink import DynamoSink
     except ImportError:
         raise ConfigurationError(
             "dynamodb:// needs boto3: pip install 'nilometer[dynamodb]'", attr="sink"
         ) from None
-    return module.DynamoSink(parts.netloc, region=region, endpoint_url=endpoint)
+    return DynamoSink(parts.netloc, region=region, endpoint_url=endpoint)

@@ -1,0 +1,167 @@
+"""What tracking costs the one who calls, and how much the process grows: with a store that is
+healthy, slow and down, over the queue, spool and prices of production.
+
+    python -m bench.tracker
+
+Each scenario is a process of its own. Calls are paced, as calls to a provider are: between two of
+them their thread waits. Memory is the growth of the resident set over the calls that are measured,
+after a warm-up that loads the prices.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nilometer import ClientConfig, ClientManager, usage_context
+from nilometer.domain.usage_metric import AIUsageMetric
+from nilometer.sdk.sinks.port import Failed
+
+SCENARIOS = ("healthy", "slow", "down")
+WARM_UP = 2_000
+CALLS = 10_000
+PAUSE = 0.0005
+"""Seconds between two calls: up to 2,000 a second, of one thread."""
+
+SLOW = 0.5
+MOST_MEDIAN, MOST_P99, MOST_GROWTH = 30e-6, 200e-6, 10_000_000
+USAGE = {
+    "prompt_tokens": 1200,
+    "completion_tokens": 300,
+    "total_tokens": 1500,
+    "prompt_tokens_details": {"cached_tokens": 1024, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 128, "audio_tokens": 0},
+}
+
+
+class BenchSink:
+    """A store that answers at once, late, or not at all."""
+
+    name = "bench://"
+    batch_size = 100
+    wants_prices = True
+    local = False
+
+    def __init__(self, scenario: str) -> None:
+        self.scenario = scenario
+        self.stored = 0
+
+    def store(self, metrics: Sequence[AIUsageMetric]) -> Sequence[Failed]:
+        if self.scenario == "down":
+            raise ConnectionError
+        if self.scenario == "slow":
+            time.sleep(SLOW)
+        self.stored += len(metrics)
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def measure() -> dict[str, Any]:
+    """Every scenario: median and p99 of a call's overhead in microseconds, growth in bytes."""
+    return {scenario: _apart(scenario) for scenario in SCENARIOS}
+
+
+def _apart(scenario: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.tracker", scenario],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return json.loads(done.stdout)
+
+
+def run(scenario: str, calls: int = CALLS, warm_up: int = WARM_UP) -> dict[str, Any]:
+    """One scenario, in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        sink = BenchSink(scenario)
+        manager = ClientManager(ClientConfig(sink=sink, spool_dir=folder, exit_timeout=0))
+        _record(manager, warm_up)
+        _settle(manager, scenario)
+        before = resident()
+        times = _record(manager, calls)
+        _settle(manager, scenario)
+        grown = resident() - before
+        stats = manager.stats()
+        assert stats.balanced
+        assert not stats.dropped, stats
+        manager.close(0)
+    times.sort()
+    return {
+        "calls": calls,
+        "median_us": times[len(times) // 2] * 1e6,
+        "p99_us": times[int(len(times) * 0.99)] * 1e6,
+        "worst_us": times[-1] * 1e6,
+        "grown_bytes": grown,
+        "submitted": stats.submitted,
+        "stored": stats.stored,
+        "spooled": stats.spooled,
+    }
+
+
+def _record(manager: ClientManager, calls: int) -> list[float]:
+    record, clock = manager.tracker.record, time.perf_counter
+    times: list[float] = []
+    with usage_context(job_id="bench", tags=["bench"]):
+        for number in range(calls):
+            usage = {**USAGE, "prompt_tokens": 1100 + number % 100}
+            begun = clock()
+            record(
+                service="openai",
+                model="gpt-4o-mini",
+                operation="completion",
+                usage=usage,
+                convention="openai_chat",
+                latency=0.8,
+                response_id="chatcmpl-0123456789abcdef",
+                http_status=200,
+            )
+            times.append(clock() - begun)
+            time.sleep(PAUSE)
+    return times
+
+
+def _settle(manager: ClientManager, scenario: str) -> None:
+    """Wait until everything is where the scenario lets it come to."""
+    if scenario != "down":
+        assert manager.flush(60), manager.stats()
+    while manager.stats().waiting:
+        time.sleep(0.01)
+    gc.collect()
+
+
+def resident() -> int:
+    """The process' resident memory, bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        print(json.dumps(run(sys.argv[1])))
+        return
+    wrong = []
+    for scenario, found in measure().items():
+        print(f"{scenario:8} {json.dumps({k: round(v, 1) for k, v in found.items()})}")
+        if (
+            found["median_us"] > MOST_MEDIAN * 1e6
+            or found["p99_us"] > MOST_P99 * 1e6
+            or found["grown_bytes"] > MOST_GROWTH
+        ):
+            wrong.append(scenario)
+    if wrong:
+        sys.exit(f"over the bounds: {', '.join(wrong)}")
+
+
+if __name__ == "__main__":
+    main()
