@@ -42,7 +42,7 @@ def target(
 
 
 # One test, because what it moves takes long to make.
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_whatever_ends_a_move_the_next_run_finishes_it_and_processes_go_on(
     source: Embedded, target: Target, tmp_path: Path
 ):

@@ -143,7 +143,7 @@ def target(
         yield target
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_client_sees_an_upgrade_roll_or_its_old_release_come_back(
     target: Target, tmp_path: Path
 ):

@@ -79,7 +79,9 @@ def contents(
 def _until_ends(client: Consumer, left: dict[int, int], mark: str) -> Iterator[Kept]:
     heard = time.monotonic()
     while left:
-        messages = client.consume(_CHUNK, 0.5)
+        # As many as there are, once there is one: asked for more, the client waits for all of them.
+        messages = client.consume(1, 0.5)
+        messages += client.consume(_CHUNK, 0)
         if messages:
             heard = time.monotonic()
         elif time.monotonic() - heard > _SILENCE_SECONDS:
