@@ -1,5 +1,6 @@
 """`make bench`: every measurement in one run; `make bench ARGS=sql` one of them. All take
-about 45 minutes, most of it `queryable` (10) and `sql` (20); `--quick` about ten.
+about an hour, most of it `queryable` (10), `sql` (20) and `worker` (10); `--quick` about fifteen
+minutes.
 
 Writes .build/bench/results.json and prints the tables of the README.
 """
@@ -15,6 +16,7 @@ from bench import (
     acknowledge,
     batch,
     footprint,
+    kafka_log,
     large,
     otlp,
     packed,
@@ -22,6 +24,7 @@ from bench import (
     queryable,
     report,
     sql,
+    worker,
 )
 
 RESULTS = Path(".build/bench/results.json")
@@ -46,6 +49,10 @@ def main() -> None:
         "batch": lambda: batch.measure(100 if options.quick else 500),
         "packed": lambda: packed.measure(20 if options.quick else 100),
         "otlp": lambda: otlp.measure(100 if options.quick else 500),
+        "kafka": lambda: kafka_log.measure(3 if options.quick else 10),
+        "worker": lambda: worker.measure(
+            *((20_000, 30_000) if options.quick else (50_000, 600_000))
+        ),
     }
     chosen = {*options.names, *filter(None, [options.only])} or {*runs}
     if unknown := chosen - {*runs}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import sql
+from bench import scale, sql
 
 
 def tables(results: dict[str, Any]) -> str:
@@ -21,6 +21,8 @@ def tables(results: dict[str, Any]) -> str:
             ("batch", _batch),
             ("packed", _packed),
             ("otlp", _otlp),
+            ("kafka", scale.kafka),
+            ("worker", scale.worker),
         )
         if name in results
     ]
