@@ -48,6 +48,12 @@ def deployment(
         yield made
 
 
+@pytest.fixture(autouse=True)
+def up(broker: KafkaOnASmallDisk) -> None:
+    """It runs, whatever the test before left behind."""
+    broker.start()
+
+
 def test_a_broker_without_room_acknowledges_nothing_that_it_does_not_keep(
     deployment: Deployment, broker: KafkaOnASmallDisk, loading: Loading
 ) -> None:

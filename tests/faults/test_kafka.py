@@ -42,6 +42,12 @@ def deployment(standing: Servers, tmp_path_factory: pytest.TempPathFactory) -> I
         yield made
 
 
+@pytest.fixture(autouse=True)
+def up(broker: KafkaServer) -> None:
+    """It runs, whatever the test before left behind."""
+    broker.start()
+
+
 def test_a_broker_that_is_killed_costs_refusals_and_leaves_nothing_half_done(
     deployment: Deployment, broker: KafkaServer, loading: Loading
 ) -> None:

@@ -43,6 +43,12 @@ def deployment(standing: Servers, tmp_path_factory: pytest.TempPathFactory) -> I
         yield made
 
 
+@pytest.fixture(autouse=True)
+def up(database: PostgresServer) -> None:
+    """It runs, whatever the test before left behind."""
+    database.start()
+
+
 def nobodys(project: Project) -> Project:
     """The same project by a key that no one ever had."""
     return Project(project.id, project.key[:-8] + uuid.uuid4().hex[:8])
