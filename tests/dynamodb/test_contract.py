@@ -205,7 +205,8 @@ def test_items_of_both_original_spellings_are_in_the_answers(made):
 
 def test_a_question_that_reads_too_much_is_refused(made):
     made.sink().store(many()[:20])
-    query = UsageQuery(FIRST, FIRST, {"job": "job-1", "user": "user-1"})
-    with pytest.raises(Exception, match="more than 1 calls") as refused:
-        made.reader(max_read=1).groups(query)
+    second = FIRST + timedelta(days=1)
+    query = UsageQuery(second, second, {"job": "job-1", "user": "user-1"})
+    with pytest.raises(Exception, match="more than 0 calls") as refused:
+        made.reader(max_read=0).groups(query)
     assert refused.value.code == "too_many_calls"

@@ -156,3 +156,10 @@ def test_a_large_batch_is_stored_by_several_writers(local):
     assert sink.store(metrics) == []
     assert totals(local)["summary"]["call_count"] == 250
     sink.close()
+
+
+def test_the_last_batch_of_a_process_is_stored_when_no_thread_can_be_started(local):
+    sink = local.sink(writers=2)
+    sink._threads.shutdown()
+    assert sink.store([metric(user_id="u") for _ in range(150)]) == []
+    assert totals(local)["summary"]["call_count"] == 150

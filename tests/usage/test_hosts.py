@@ -191,3 +191,31 @@ def test_the_original_path_is_of_the_keys_own_project(hosts):
     headers = {"Authorization": f"Bearer {reader}", "If-None-Match": answer.headers["etag"]}
     again = world.http.get("/ai_usage", params=asked, headers=headers)
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_an_answer_is_as_new_as_the_calls(hosts):
+    """Answers are kept while nothing changes, and no longer."""
+    day = datetime(2024, 6, 1, 12, tzinfo=UTC)
+    asked = {"start_date": "2024-06-01", "end_date": "2024-06-01", "aggregation": "model"}
+    first = metric(timestamp=day, model="x-1")
+    for count, each in enumerate((first, metric(timestamp=day, model="x-2")), 1):
+        hosts.put([each])
+        for _ in range(2):
+            assert hosts.same(**asked)["summary"]["call_count"] == count
+    priced = json.loads(hosts._call(first)) | {"revision": 2, "cost_total": "7"}
+    hosts.store.insert("calls", [priced])
+    assert hosts.server(**asked)[1]["aggregations"]["by_model"]["x-1"]["cost_usd_exact"] == "7"
+
+
+def test_a_call_that_two_sources_report_counts_once_on_the_server(hosts):
+    day = datetime(2024, 7, 1, 12, tzinfo=UTC)
+    asked = {"start_date": "2024-07-01", "end_date": "2024-07-01", "aggregation": "model"}
+    rows = [
+        json.loads(hosts._call(metric(timestamp=day, model=name)))
+        | {"call_id": "chatcmpl-of-both", "source_rank": rank}
+        for name, rank in (("of-the-proxy", 20), ("of-the-sdk", 10))
+    ]
+    hosts.store.insert("calls", rows)
+    found = hosts.server(**asked)[1]
+    assert found["summary"]["call_count"] == 1
+    assert list(found["aggregations"]["by_model"]) == ["of-the-sdk"]

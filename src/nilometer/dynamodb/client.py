@@ -44,6 +44,8 @@ def connect(*, region: str | None, endpoint_url: str | None, connections: int = 
         read_timeout=_READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": 2},
         max_pool_connections=connections,
+        # Requests are made here alone, and DynamoDB checks them too: a third of the time of a write.
+        parameter_validation=False,
     )
     try:
         # A session of its own: the default one is not for several threads.

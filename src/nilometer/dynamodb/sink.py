@@ -79,10 +79,13 @@ class DynamoSink:
             return self._writers[0].write(entries) if entries else []
         share = -(-len(entries) // len(self._writers))
         parts = [entries[start : start + share] for start in range(0, len(entries), share)]
-        running = [
-            self._threads.submit(writer.write, part)
-            for writer, part in zip(self._writers, parts, strict=False)
-        ]
+        try:
+            running = [
+                self._threads.submit(writer.write, part)
+                for writer, part in zip(self._writers, parts, strict=False)
+            ]
+        except RuntimeError:  # the interpreter is ending, and starts no threads
+            return self._writers[0].write(entries)
         # All end before the first error is raised.
         for each in running:
             each.exception()

@@ -2,10 +2,15 @@
 
 A call counts once, as its best source tells it. All levels are made in one pass; a combination of
 dimensions, which may have any number of groups, in a second one, page by page.
+
+Dashboards ask the same again and again. An answer is kept with a mark of the rows that it is made
+of, and given again while the mark is the same: making one reads three narrow columns.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -52,6 +57,11 @@ _MEASURED = (
 _SKEW = timedelta(days=1)
 # Groups of a level that are read: those that an answer may have, the one without a key, one more.
 _MOST = MAX_GROUPS + 2
+_MARK = "count(), max(accepted_at), sum(cityHash64(event_uuid, revision))"
+_KEPT_ANSWERS = 32
+_KEPT_GROUPS = 1000
+
+Mark = tuple[Any, ...]
 
 # As `groups.known_cost`.
 _COST = "ifNull(cost_total, nullIf(reported_total_cost_usd, 0))"
@@ -76,10 +86,36 @@ class Usage:
 
     def __init__(self, store: Store) -> None:
         self._reader = Reader(store)
+        self._kept: OrderedDict[str, tuple[Mark, Groups]] = OrderedDict()
+        self._keeping = threading.Lock()
 
     def groups(self, project_id: int, query: UsageQuery) -> Groups:
-        """What the query asks for. Of a level with more than `MAX_GROUPS` groups some are left
-        out, and of the combination all but a page and one more. Raises the store's errors."""
+        """What the query asks for; it is not to be changed. Of a level with more than `MAX_GROUPS`
+        groups some are left out, and of the combination all but a page and one more. Raises the
+        store's errors."""
+        asked = repr((project_id, query))
+        # Rows that arrive after it change the mark of the next question, not of this one.
+        mark = self._mark(project_id, query)
+        with self._keeping:
+            known = self._kept.get(asked)
+        if known is not None and known[0] == mark:
+            return known[1]
+        groups = self._read(project_id, query)
+        if _size(groups) <= _KEPT_GROUPS:
+            with self._keeping:
+                self._kept[asked] = (mark, groups)
+                self._kept.move_to_end(asked)
+                if len(self._kept) > _KEPT_ANSWERS:
+                    self._kept.popitem(last=False)
+        return groups
+
+    def _mark(self, project_id: int, query: UsageQuery) -> Mark:
+        """What differs when a row that the query may read came, went or was priced again."""
+        select = Select(_MARK, "calls", _between(query, _SKEW, "seen_"), every_copy=True)
+        [row] = self._reader.rows(project_id, select)
+        return tuple(row.values())
+
+    def _read(self, project_id: int, query: UsageQuery) -> Groups:
         groups = Groups(levels={name: {} for name in query.levels})
         for row in self._reader.rows(project_id, _levels(query)):
             _place(groups, query.levels, row)
@@ -88,6 +124,10 @@ class Usage:
                 key = tuple(row[_key(name)] for name in query.group_by)
                 groups.combined[key] = _group(row)
         return groups
+
+
+def _size(groups: Groups) -> int:
+    return len(groups.combined) + sum(map(len, groups.levels.values()))
 
 
 def _levels(query: UsageQuery) -> Select:
