@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from nilometer.errors import ConfigurationError
 from nilometer.log.kafka import (
@@ -18,6 +19,7 @@ from nilometer.log.kafka import (
     describe_topic,
     objections,
 )
+from nilometer.log.kafka.topic import open_topic
 from nilometer.log.port import LogUnavailable
 from tests.log.kafka_logs import open_kafka_log
 from tests.log.logs import envelope
@@ -58,6 +60,39 @@ def test_a_topic_that_is_there_is_taken_as_it_is(kafka: KafkaService) -> None:
     with contextlib.closing(open_kafka_log(kafka.bootstrap, topic, partitions=9)) as log:
         assert log.facts.partitions == 2
         log.append_blocking(envelope(1))
+
+
+def test_a_new_topic_that_one_broker_does_not_know_of_yet_is_waited_for(
+    kafka: KafkaService, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process makes it at this moment: one broker lists it, the next has never heard."""
+    topic = kafka.new_topic()
+    open_kafka_log(kafka.bootstrap, topic, partitions=2).close()
+    known, asked = cluster.topic_config, list[str]()
+
+    def late(name: str) -> dict[str, str]:
+        asked.append(name)
+        if len(asked) < 3:
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+        return known(name)
+
+    monkeypatch.setattr(cluster, "topic_config", late)
+    plan = TopicPlan(topic, partitions=2, allow_single_replica=True)
+    assert open_topic(cluster, plan).partitions == 2
+
+
+def test_the_records_of_one_sequence_are_in_one_partition_whoever_appends(
+    kafka: KafkaService,
+) -> None:
+    topic = kafka.new_topic()
+    partitions: dict[str, set[int]] = {f"event {number}": set() for number in range(8)}
+    for _ in range(2):
+        with contextlib.closing(open_kafka_log(kafka.bootstrap, topic, partitions=8)) as log:
+            for sequence, found in partitions.items():
+                record = replace(envelope(1), sequence=sequence)
+                found.add(log.append_blocking(record).partition)
+    assert all(len(found) == 1 for found in partitions.values())
+    assert len(set.union(*partitions.values())) > 1
 
 
 def test_a_cluster_with_too_few_brokers_is_refused_with_what_to_do_and_no_topic_made(

@@ -91,7 +91,11 @@ def describe_topic(cluster: Cluster, name: str) -> TopicFacts | None:
         found = cluster.partitions(name)
         return None if found is None else _facts(name, found, cluster.topic_config(name))
     except KafkaException as exception:
-        raise _failure(name, error_of(exception)) from exception
+        error = error_of(exception)
+        # One broker knows of a new topic a moment before another.
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise _failure(name, error) from exception
 
 
 def open_topic(cluster: Cluster, plan: TopicPlan) -> TopicFacts:
