@@ -232,7 +232,7 @@ _ASSUMED = {
     "least_partitions": ("fewest partitions: the setting's default", "{}"),
     "most_partitions": ("most partitions: the setting's limit", "{}"),
     "store_copies": ("copies of each row in ClickHouse", "{}"),
-    "store_days": ("days of rows and blobs", "{}"),
+    "store_days": ("days of blobs, and of rows, which stay longer and then take more", "{}"),
     "store_cores": ("cores of a ClickHouse host", "{}"),
     "blob_share": ("share of events with blobs, each an object", "{:.0%}"),
     "blob_bytes": ("bytes of such an object", "{:,.0f}"),
