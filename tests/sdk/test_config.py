@@ -176,3 +176,8 @@ def test_table_names_are_checked_when_asked_for():
         ClientManager(
             ClientConfig(sink="dynamodb://t", environment="staging", check_table_name=True)
         )
+
+
+def test_one_sink_twice_is_a_mistake():
+    with pytest.raises(ConfigurationError, match="twice"):
+        ClientManager(ClientConfig(sink=["memory://", "memory://"]))

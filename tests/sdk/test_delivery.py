@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from enum import Enum
 from itertools import count
 from typing import Any
 
@@ -15,6 +16,10 @@ from nilometer.sdk.delivery import lane as lanes
 from nilometer.sdk.sinks.port import Failed
 from tests.running import wait_until
 from tests.sdk.conftest import CALL, FaultySink, MakeManager
+
+
+class Model(str, Enum):  # noqa: UP042  (as callers' code has it)
+    SMALL = "acme-small"
 
 
 def record(manager: ClientManager, number: int, **more: Any) -> None:
@@ -188,9 +193,11 @@ def test_what_cannot_be_a_metric_is_counted_and_harms_nobody(make_manager: MakeM
     tracker.record(**CALL, jobid="no such scope")
     tracker.record(**(CALL | {"model": None}))
     tracker.record(**CALL, latency=-5)
+    tracker.record(**(CALL | {"model": Model.SMALL}))
     assert manager.flush(10)
     assert manager.stats().dropped == {"invalid": 3}
-    failed, odd, _ = manager.sinks[0].metrics
+    failed, odd, _, named = manager.sinks[0].metrics
+    assert named.model == "acme-small"
     assert (failed.status, failed.error) == ("error", "Exception")
     assert odd.metadata["odd"] == "<Odd>"
 

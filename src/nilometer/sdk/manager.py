@@ -187,7 +187,11 @@ class ClientManager:
         return self.environment.scopes().changed(own)
 
     def _destinations(self) -> list[Destination]:
-        return [self._destination(each) for each in self.config.sinks]
+        found = [self._destination(each) for each in self.config.sinks]
+        names = [each.sink.name for each in found]
+        if len({*names}) < len(names):
+            raise ConfigurationError(f"a sink is named twice: {', '.join(names)}", attr="sink")
+        return found
 
     def _destination(self, choice: str | Sink) -> Destination:
         config = self.config

@@ -80,6 +80,8 @@ class Observation:
     def size(self) -> int:
         """About how many bytes of memory it keeps."""
         size = _BASE_BYTES
+        if isinstance(error := self.seen.get("error"), str):
+            size += len(error)
         if own := self.seen.get("metadata"):
             size += _size(own)
         if shared := self.scopes.metadata:

@@ -86,7 +86,7 @@ def clean(text: str) -> str:
 def bounded(value: Any) -> str | None:
     """An id as text, None for an empty one. A longer one than a metric holds ends in a digest, so
     that two of them stay two."""
-    text = clean(value if type(value) is str else str(value))
+    text = clean(str.__str__(value) if isinstance(value, str) else str(value))
     if len(text) <= MAX_NAME_CHARS:
         return text or None
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -6,14 +6,19 @@ import atexit
 import os
 import signal
 import threading
-import weakref
 from multiprocessing import util
 from types import FrameType
 from typing import Any
 
 from nilometer.sdk.delivery.delivery import Delivery
 
-_LIVE: weakref.WeakSet[Delivery] = weakref.WeakSet()
+
+class _Live(set[Delivery]):
+    """The deliveries that are not closed: held, because a client may be all that is left of a
+    manager. (A class, because multiprocessing wants a weak reference to it.)"""
+
+
+_LIVE = _Live()
 _HANDLED: dict[str, Any] = {}
 
 

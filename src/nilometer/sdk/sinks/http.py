@@ -37,7 +37,8 @@ class HttpSink:
     def __init__(
         self, url: str, api_key: str, *, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self.name = url.rstrip("/")
+        self._url = httpx.URL(f"{url.rstrip('/')}/batch")
+        self.name = f"{self._url.scheme}://{self._url.netloc.decode()}"
         self._key = api_key
         self._client = httpx.Client(timeout=TIMEOUT, transport=transport)
 
@@ -65,7 +66,7 @@ class HttpSink:
             "batch": [event(metric, __version__) for metric in metrics],
         }
         return self._client.post(
-            f"{self.name}/batch",
+            self._url,
             content=gzip.compress(json.dumps(body).encode(), compresslevel=1),
             headers={
                 "Content-Type": "application/json",
