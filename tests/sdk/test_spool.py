@@ -86,7 +86,7 @@ def test_only_the_newest_rotated_files_are_kept_when_that_is_asked(tmp_path: Pat
 
 
 def test_the_spool_has_a_bound(tmp_path: Path):
-    spool = Spool(tmp_path, 1000)
+    spool = Spool(tmp_path, 700)
     segment = spool.write(metrics(3))
     with pytest.raises(SpoolFull):
         spool.write(metrics(3))
