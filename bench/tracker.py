@@ -3,9 +3,11 @@ healthy, slow and down, over the queue, spool and prices of production.
 
     python -m bench.tracker
 
-Each scenario is a process of its own. Calls are paced, as calls to a provider are: between two of
-them their thread waits. Memory is the growth of the resident set over the calls that are measured,
-after a warm-up that loads the prices.
+The first figures are of the tracker alone. `client_…` is OpenAI's own client over a transport that
+answers at once, wrapped, less the same client bare, call by call in turn. Each scenario is a
+process of its own. Calls are paced, as calls to a provider are: between two of them their thread
+waits. Memory is the growth of the resident set over the calls of the tracker alone, after a warm-up
+that loads the prices.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import openai
+
 from nilometer import ClientConfig, ClientManager, usage_context
 from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.sdk.sinks.port import Failed
@@ -27,6 +32,7 @@ from nilometer.sdk.sinks.port import Failed
 SCENARIOS = ("healthy", "slow", "down")
 WARM_UP = 2_000
 CALLS = 10_000
+PAIRS = 2_000
 PAUSE = 0.0005
 """Seconds between two calls: up to 2,000 a second, of one thread."""
 
@@ -81,7 +87,9 @@ def _apart(scenario: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def run(scenario: str, calls: int = CALLS, warm_up: int = WARM_UP) -> dict[str, Any]:
+def run(
+    scenario: str, calls: int = CALLS, warm_up: int = WARM_UP, pairs: int = PAIRS
+) -> dict[str, Any]:
     """One scenario, in this process."""
     with tempfile.TemporaryDirectory() as folder:
         sink = BenchSink(scenario)
@@ -92,6 +100,8 @@ def run(scenario: str, calls: int = CALLS, warm_up: int = WARM_UP) -> dict[str, 
         times = _record(manager, calls)
         _settle(manager, scenario)
         grown = resident() - before
+        client = _client_overhead(manager, pairs)
+        _settle(manager, scenario)
         stats = manager.stats()
         assert stats.balanced
         assert not stats.dropped, stats
@@ -102,6 +112,7 @@ def run(scenario: str, calls: int = CALLS, warm_up: int = WARM_UP) -> dict[str, 
         "median_us": times[len(times) // 2] * 1e6,
         "p99_us": times[int(len(times) * 0.99)] * 1e6,
         "worst_us": times[-1] * 1e6,
+        **client,
         "grown_bytes": grown,
         "submitted": stats.submitted,
         "stored": stats.stored,
@@ -140,6 +151,43 @@ def _settle(manager: ClientManager, scenario: str) -> None:
     gc.collect()
 
 
+def _client_overhead(manager: ClientManager, pairs: int) -> dict[str, float]:
+    """Microseconds that a wrapped client's call takes of its thread, more than a bare one's: of the
+    thread's own time, because a call of a millisecond feels everything else on the machine."""
+    answer = {
+        "id": "chatcmpl-0123456789abcdef",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "gpt-4o-mini-2024-07-18",
+        "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}
+        ],
+        "usage": USAGE,
+    }
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer))
+
+    def client() -> openai.OpenAI:
+        return openai.OpenAI(
+            api_key="none", base_url="http://mock", http_client=httpx2.Client(transport=transport)
+        )
+
+    bare, wrapped = client(), manager.wrap(client())
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(2 * pairs):
+        tracked = bool(number % 2)
+        begun = time.thread_time()
+        (wrapped if tracked else bare).chat.completions.create(
+            model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}]
+        )
+        times[tracked].append(time.thread_time() - begun)
+        time.sleep(PAUSE)
+    without, with_it = sorted(times[False]), sorted(times[True])
+    return {
+        "client_median_us": (with_it[pairs // 2] - without[pairs // 2]) * 1e6,
+        "client_p99_us": (with_it[int(pairs * 0.99)] - without[int(pairs * 0.99)]) * 1e6,
+    }
+
+
 def resident() -> int:
     """The process' resident memory, bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -154,8 +202,8 @@ def main() -> None:
     for scenario, found in measure().items():
         print(f"{scenario:8} {json.dumps({k: round(v, 1) for k, v in found.items()})}")
         if (
-            found["median_us"] > MOST_MEDIAN * 1e6
-            or found["p99_us"] > MOST_P99 * 1e6
+            max(found["median_us"], found["client_median_us"]) > MOST_MEDIAN * 1e6
+            or max(found["p99_us"], found["client_p99_us"]) > MOST_P99 * 1e6
             or found["grown_bytes"] > MOST_GROWTH
         ):
             wrong.append(scenario)
