@@ -45,15 +45,17 @@ _MAX_FILES = 1000
 def wrap(client: C, tracker: Tracker, *, include_usage: bool = False) -> C:
     """Track the calls of an `OpenAI`, `AsyncOpenAI` or Azure client, and of its clones. Raises
     TypeError for what is none."""
+    return attach(client, _seam(client, tracker, include_usage))
+
+
+def _seam(client: Any, tracker: Tracker, include_usage: bool) -> Seam:
     service = _service(client)
-    return attach(
-        client,
-        Seam(
-            tracker=tracker,
-            service=service,
-            endpoint=partial(_endpoint, native=service in (SERVICE, AZURE)),
-            alter=_with_usage if include_usage else None,
-        ),
+    return Seam(
+        tracker=tracker,
+        service=service,
+        endpoint=partial(_endpoint, native=service in (SERVICE, AZURE)),
+        alter=_with_usage if include_usage else None,
+        renew=lambda clone: _seam(clone, tracker, include_usage),
     )
 
 

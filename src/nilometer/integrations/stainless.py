@@ -33,12 +33,14 @@ _CURRENT: ContextVar[Call | None] = ContextVar("nilometer_call", default=None)
 class Seam:
     """What an adapter adds to a client. `endpoint` finds what a request (its method and path) asks
     for, with the id its path names, None for what is not tracked; `alter` gives other options for
-    it where the caller opted in to that."""
+    it where the caller opted in to that. `renew` makes the seam of a clone, which may speak to
+    another server."""
 
     tracker: Tracker
     service: str
     endpoint: Callable[[str, str], tuple[Endpoint, str] | None]
     alter: Callable[[Any], Any] | None = None
+    renew: Callable[[Any], Seam] | None = None
     memory: dict[str, str] = field(default_factory=dict[str, str])
 
     def call(self, options: Any) -> Call | None:
@@ -159,7 +161,10 @@ def _hear(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _copy(members: dict[str, Any], original: Callable[..., Any]) -> Callable[..., Any]:
     def copy(*args: Any, **changes: Any) -> Any:
-        return attach(original(*args, **changes), members[_STATE])
+        clone = original(*args, **changes)
+        seam: Seam = members[_STATE]
+        renewed = seam if seam.renew is None else seam.renew(clone)
+        return attach(clone, replace(renewed, memory=seam.memory))
 
     return copy
 
