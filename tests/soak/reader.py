@@ -109,7 +109,7 @@ class Watch:
         self._seen = different
 
 
-def check_everything(reader: Reader, load: Load, seconds: float = 300) -> None:
+def check_everything(reader: Reader, load: Load, seconds: float = 120) -> None:
     """Every acknowledged event is there once and nothing else: the event, its call and its cost,
     its trace, its blob and its packed value; and there is no dead letter."""
     sent = load.sent

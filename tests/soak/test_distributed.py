@@ -29,7 +29,7 @@ SHORT = ("capture-1", "worker-1", "kafka-1", "postgres", "s3", "clickhouse", "ap
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300 + 2 * SECONDS)
+@pytest.mark.timeout(600 + 2 * SECONDS)
 def test_nothing_is_lost_or_repeated_while_everything_is_killed_in_turn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
