@@ -58,18 +58,20 @@ def test_a_store_that_is_down_all_along_gets_everything_once_when_it_is_up(
     sink = FaultySink()
     sink.down = ConnectionError()
     manager = make_manager(sink)
-    slowest = 0.0
+    times = []
     for _ in range(3000):
         begun = time.thread_time()
         manager.tracker.record(**CALL)
-        slowest = max(slowest, time.thread_time() - begun)
+        times.append(time.thread_time() - begun)
     assert not manager.flush(0.5)
     stats = manager.stats()
     assert (stats.submitted, stats.spooled, stats.stored, stats.dropped) == (3000, 3000, 0, {})
     sink.down = None
     assert manager.flush(30)
     assert (len(sink.kept), sink.repeated) == (3000, 0)
-    assert slowest < 0.01  # of this thread's own time; bench/tracker.py has the real bound
+    # Of this thread's own time. Not the slowest: the garbage of a whole test run is collected in one
+    # of them. bench/tracker.py has the real bounds.
+    assert sorted(times)[2970] < 0.001
 
 
 def test_a_store_that_is_slow_holds_up_no_caller(make_manager: MakeManager):
