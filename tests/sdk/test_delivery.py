@@ -69,7 +69,7 @@ def test_a_store_that_is_down_all_along_gets_everything_once_when_it_is_up(
     sink.down = None
     assert manager.flush(30)
     assert (len(sink.kept), sink.repeated) == (3000, 0)
-    # Of this thread's own time. Not the slowest: the garbage of a whole test run is collected in one
+    # Of this thread's own time. Not the slowest: a whole test run's garbage is collected in one
     # of them. bench/tracker.py has the real bounds.
     assert sorted(times)[2970] < 0.001
 
