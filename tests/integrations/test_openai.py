@@ -133,9 +133,10 @@ def test_a_stream_is_recorded_at_its_end_with_the_time_to_its_first_token(
 ) -> None:
     with upstream.serving(upstream.events(*upstream.chat_chunks(usage=True))) as base:
         tracked = manager.wrap(OpenAI(api_key="sk-test", base_url=base))
-        stream = tracked.chat.completions.create(
-            **ASK, stream=True, stream_options={"include_usage": True}
-        )
+        with usage_context(job_id="nightly"):  # over before the stream is read
+            stream = tracked.chat.completions.create(
+                **ASK, stream=True, stream_options={"include_usage": True}
+            )
         assert type(stream) is openai.Stream
         assert metrics() == []
         assert len(list(stream)) == 5
@@ -143,7 +144,7 @@ def test_a_stream_is_recorded_at_its_end_with_the_time_to_its_first_token(
     (metric,) = metrics()
     assert (metric.stream, metric.estimated, metric.status) == (True, False, "success")
     assert (metric.total_tokens, metric.response_id) == (150, "chatcmpl-2")
-    assert metric.provider_request_id == "req_1"
+    assert (metric.provider_request_id, metric.job_id) == ("req_1", "nightly")
     assert metric.time_to_first_token is not None
     assert metric.latency is not None
     assert 0 < metric.time_to_first_token < metric.latency
