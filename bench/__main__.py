@@ -24,6 +24,8 @@ from bench import (
     queryable,
     report,
     sql,
+    tracker,
+    usage_query,
     worker,
 )
 
@@ -53,6 +55,8 @@ def main() -> None:
         "worker": lambda: worker.measure(
             *((20_000, 30_000) if options.quick else (50_000, 600_000))
         ),
+        "tracker": tracker.measure,
+        "usage": lambda: usage_query.measure(5_000 if options.quick else 20_000),
     }
     chosen = {*options.names, *filter(None, [options.only])} or {*runs}
     if unknown := chosen - {*runs}:

@@ -23,6 +23,8 @@ def tables(results: dict[str, Any]) -> str:
             ("otlp", _otlp),
             ("kafka", scale.kafka),
             ("worker", scale.worker),
+            ("tracker", _tracker),
+            ("usage", _usage),
         )
         if name in results
     ]
@@ -162,3 +164,29 @@ def _otlp_row(name: str, row: dict[str, Any]) -> str:
         f"| {row['queryable_per_second']:,}{missing} | {row['p50_ms']} ms | {row['p99_ms']} ms "
         f"| {survived} | {row['memory_mb']:,} MB |"
     )
+
+
+def _tracker(result: dict[str, Any]) -> str:
+    lines = [
+        "| what tracking adds to a call | median | p99 | wrapped client, median | p99 | growth |",
+        "|---|---|---|---|---|---|",
+    ]
+    for scenario, row in result.items():
+        times = (row[f"{name}_us"] for name in ("median", "p99", "client_median", "client_p99"))
+        shown = " | ".join(f"{each:.0f} µs" for each in times)
+        lines.append(f"| store {scenario} | {shown} | {row['grown_bytes'] / 1e6:.1f} MB |")
+    return "\n".join(lines)
+
+
+def _usage(result: dict[str, Any]) -> str:
+    lines = [
+        f"| a month of {result['metrics']:,} calls, by | server p50, repeated | server, first "
+        "| DynamoDB Local p50 |",
+        "|---|---|---|---|",
+    ]
+    for level, row in result["server_ms"].items():
+        other = result["dynamodb_ms"][level]
+        lines.append(
+            f"| {level} | {row['p50']:.0f} ms | {row['max']:.0f} ms | {other['p50']:.0f} ms |"
+        )
+    return "\n".join(lines)
