@@ -363,6 +363,32 @@ def test_the_thread_sweeps_at_every_interval_until_it_is_stopped(
     assert all_keys(store) == [kept]
 
 
+def test_a_stop_does_not_wait_for_ever_for_what_does_not_answer(
+    local_store: BlobStore,
+    make: Make,
+    events: Events,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("nilometer.blobs.sweeper._STOP_SECONDS", 0.1)
+    asked, answer = threading.Event(), threading.Event()
+
+    def waits() -> int | None:
+        asked.set()
+        answer.wait(20)
+        return None
+
+    monkeypatch.setattr(events, "caught_up_to", waits)
+    sweeper = make(local_store)
+    sweeper.start()
+    assert asked.wait(20)
+    sweeper.stop()
+    assert not answer.is_set()
+    assert "did not end" in caplog.text
+    answer.set()
+    sweeper.stop()
+
+
 @pytest.mark.parametrize(
     "error",
     [BlobsUnavailable("the disk is away"), ZeroDivisionError("a prompt")],

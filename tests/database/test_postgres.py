@@ -286,6 +286,13 @@ def test_a_server_that_stops_answering_or_restarts(monkeypatch):
             return False
 
         wait_until(answers, seconds=30)
+        with pytest.raises(DatabaseUnavailable), database.alone("turns"):
+            server.pause()
+        server.resume()
+        wait_until(answers, seconds=30)
+        server.pause()
+        with pytest.raises(DatabaseUnavailable), database.alone("turns"):
+            pass
 
 
 @pytest.mark.parametrize("url", ["postgresql://h", "postgresql:///", "postgres://h/d"])

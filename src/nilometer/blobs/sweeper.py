@@ -38,6 +38,7 @@ MARGIN = timedelta(hours=1)
 
 TEMPORARY_AGE = timedelta(hours=1)
 FULL_PASS_EVERY = timedelta(days=1)
+_STOP_SECONDS = 45  # more than a database that does not answer takes to be given up
 
 logger = logging.getLogger(__name__)
 
@@ -97,10 +98,14 @@ class Sweeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the page at hand, and wait for that. A sweeper is not started again."""
+        """End after the page at hand, and wait for that, but no minutes: what a sweep leaves undone
+        the next one does. A sweeper is not started again."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return
+        self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():
+            logger.warning("the blob sweep did not end within %s s", _STOP_SECONDS)
 
     def sweep(self) -> SweepCounts:
         """One sweep, in the caller's thread. Raises BlobsUnavailable where the storage fails."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, text
 
@@ -49,6 +48,7 @@ _KEEPALIVE = {
     "tcp_user_timeout": 20_000,
 }
 _LOCK = {Transaction.WRITE: _WRITERS, Transaction.MIGRATE: _MIGRATIONS}
+_DEADLINES = Deadlines()
 
 
 def make_engine(url: URL) -> Engine:
@@ -67,11 +67,10 @@ def make_engine(url: URL) -> Engine:
         raise ConfigurationError(
             'PostgreSQL needs its driver: pip install "nilometer[postgres]"', attr="database_url"
         ) from None
-    deadlines = Deadlines()
     event.listen(engine, "checkout", _check)
-    event.listen(engine, "begin", partial(_set_deadline, deadlines))
+    event.listen(engine, "begin", _set_deadline)
     event.listen(engine, "begin", _begin)
-    event.listen(engine, "checkin", partial(_release, deadlines))
+    event.listen(engine, "checkin", _release)
     return engine
 
 
@@ -104,16 +103,15 @@ def is_in_use(error: BaseException | None) -> bool:
 def alone(engine: Engine, name: str) -> Generator[bool]:
     """Whether nobody else has this lock. It is the connection's, without a transaction, so that it
     may be held for hours."""
-    connection = engine.raw_connection()
+    with _as_sqlalchemy_tells():
+        connection = engine.raw_connection()
     driver = cast("Driver[Any]", connection.driver_connection)
     driver.autocommit = True
-    key = (_TURNS, name)
     try:
-        row = driver.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", key).fetchone()
-        mine = bool(row and row[0])
+        mine = _answer(driver, "SELECT pg_try_advisory_lock(%s, hashtext(%s))", name)
         yield mine
         if mine:
-            driver.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", key)
+            _answer(driver, "SELECT pg_advisory_unlock(%s, hashtext(%s))", name)
     except BaseException:
         connection.invalidate()  # whatever it holds ends with it
         raise
@@ -121,6 +119,28 @@ def alone(engine: Engine, name: str) -> Generator[bool]:
         if connection.is_valid:
             driver.autocommit = False
         connection.close()
+
+
+def _answer(driver: Driver[Any], statement: LiteralString, name: str) -> bool:
+    """What the server says of a lock, in the time that a transaction has."""
+    _DEADLINES.give(driver, ANSWER_SECONDS)
+    try:
+        with _as_sqlalchemy_tells():
+            row = driver.execute(statement, (_TURNS, name)).fetchone()
+    finally:
+        _DEADLINES.release(driver)
+    return bool(row and row[0])
+
+
+@contextmanager
+def _as_sqlalchemy_tells() -> Generator[None]:
+    """Errors of a connection without a transaction come from the driver itself."""
+    from psycopg import Error
+
+    try:
+        yield
+    except Error as error:
+        raise exc.OperationalError(None, None, error) from error
 
 
 def check_migrated(connection: Connection) -> bool:  # noqa: ARG001
@@ -137,9 +157,9 @@ def _connect_arguments(url: URL) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in url.query}
 
 
-def _release(deadlines: Deadlines, driver: Any, _: object) -> None:
+def _release(driver: Any, _: object) -> None:
     if driver is not None:
-        deadlines.release(driver)
+        _DEADLINES.release(driver)
 
 
 def _check(driver: Any, _: object, __: object) -> None:
@@ -148,9 +168,9 @@ def _check(driver: Any, _: object, __: object) -> None:
         raise exc.InvalidatePoolError
 
 
-def _set_deadline(deadlines: Deadlines, connection: Connection) -> None:
+def _set_deadline(connection: Connection) -> None:
     seconds = MIGRATION_SECONDS if _purpose(connection) is Transaction.MIGRATE else ANSWER_SECONDS
-    deadlines.give(cast("Driver[Any]", connection.connection.driver_connection), seconds)
+    _DEADLINES.give(cast("Driver[Any]", connection.connection.driver_connection), seconds)
 
 
 def _purpose(connection: Connection) -> Transaction:
