@@ -95,10 +95,12 @@ class Cluster:
         return self._offsets(topic, partitions, _admin.OffsetSpec.latest())
 
     def groups(self, prefix: str) -> list[str]:
-        """The ids of the groups that begin so, of the brokers that answer. Asks all of them, and so
-        takes its whole time when one is away."""
+        """The ids of the groups that begin so, of the brokers that answer. What has a further dot
+        is another topic's, whose name begins like this one's. Asks all brokers, and so takes its
+        whole time when one is away."""
         found = self._answer(self._admin.list_consumer_groups(**self._within)).valid
-        return sorted(each.group_id for each in found if each.group_id.startswith(prefix))
+        ids = [each.group_id for each in found if each.group_id.startswith(prefix)]
+        return sorted(each for each in ids if "." not in each.removeprefix(prefix))
 
     def operations(self, topic: str | None = None) -> frozenset[str]:
         """What these credentials may do with a topic, or with the cluster, by the names of Kafka's
