@@ -1,4 +1,5 @@
 import base64
+from dataclasses import replace
 
 import pytest
 
@@ -162,6 +163,15 @@ def test_the_pipeline_can_be_resumed(world, project):
     answer = world.ask("POST", "/api/pipeline/resume/", project.operator)
     assert answer.status_code == 200
     assert "running" in answer.json()
+
+
+def test_a_process_without_a_pipeline_says_how_one_goes_on(world, project, monkeypatch):
+    context = world.app.state.context
+    alone = replace(context, services=replace(context.services, pipeline=None))
+    monkeypatch.setattr(world.app.state, "context", alone)
+    answer = world.ask("POST", "/api/pipeline/resume/", project.operator)
+    assert answer.status_code == 404
+    assert "Restart the workers" in answer.text
 
 
 def test_operating_needs_its_own_scope(world, project):

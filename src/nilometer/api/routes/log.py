@@ -76,7 +76,9 @@ async def resume_pipeline(_: DeploymentOperator, ctx: Ctx) -> Response:
     services = ctx.services
     pipeline = services.pipeline
     if pipeline is None:
-        raise NotFound("No pipeline runs in this process.")
+        raise NotFound(
+            "No pipeline runs in this process. Restart the workers: they then try again."
+        )
     await ctx.database_workers.run(pipeline.resume)
     return json_answer(_pipeline_json(services))
 
