@@ -147,6 +147,7 @@ def test_migrations_that_are_missing_are_told_and_not_run(
         assert (found.outcome, "no tables yet" in found.found) == ("warning", True)
         again = examined("database", **settings)["database.migrations"]
         assert "no tables yet" in again.found
+        assert "migrate-data" in again.remedy
     with servers.migrated(postgres) as database, psycopg.connect(url_of(database)) as connection:
         settings = {**deployment, "database_url": url_of(database)}
         for revision, outcome, said in (
@@ -157,6 +158,7 @@ def test_migrations_that_are_missing_are_told_and_not_run(
             connection.commit()
             found = examined("database", **settings)["database.migrations"]
             assert (found.outcome, said in found.found) == (outcome, True), found
+            assert "migrate-data" not in found.remedy
 
 
 def test_a_fence_that_was_taken_down_and_rights_that_lack_are_told(
@@ -221,6 +223,7 @@ def test_a_topic_that_is_not_there_is_told_and_not_made(
             "kafka.topic",
         )
         assert "(partitions: 4, copies of each record: 1)" in found["kafka.topic"].found
+        assert "migrate-data" in found["kafka.topic"].remedy
 
 
 def test_limits_of_a_topic_are_told(deployment: Deployment, kafka: KafkaService):
@@ -235,6 +238,7 @@ def test_limits_of_a_topic_are_told(deployment: Deployment, kafka: KafkaService)
         topic = made_topic(kafka, **{**well, **config})
         found = examined("kafka", **{**deployment, "kafka_topic": topic})["kafka.limits"]
         assert (found.outcome, said in found.found) == ("warning", True), found
+        assert "--alter" not in found.remedy  # more partitions move keys while records wait
     compacted = made_topic(kafka, **{"cleanup.policy": "compact"})
     found = examined("kafka", **{**deployment, "kafka_topic": compacted})["kafka.topic"]
     assert (found.outcome, "compacted" in found.found) == ("failed", True)
@@ -326,6 +330,7 @@ def test_a_server_without_tables_is_told_and_gets_none(
             found = examined("clickhouse", **{**deployment, **urls})
             assert outcomes(found)["clickhouse.migrations"] == "warning"
             assert "no tables yet" in found["clickhouse.migrations"].found
+            assert "migrate-data" in found["clickhouse.migrations"].remedy
             for name in ("user", "policies"):
                 assert found[f"clickhouse.{name}"].because == "clickhouse.migrations"
     finally:

@@ -116,7 +116,7 @@ class ClickHouse:
             if refused.number not in _NO_TABLE:
                 raise
             record = []
-        return clickhouse_schema.judged(record)
+        return clickhouse_schema.judged(record, movable=True)
 
     def user(self) -> Verdict:
         """Nilometer's own user may read and write the tables: it inserts no row into each."""

@@ -6,14 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nilometer.clickhouse.migrate import migrations
-from nilometer.doctor.finding import Verdict, failed, ok, warning
+from nilometer.doctor.finding import (
+    FIRST_START,
+    FIRST_START_OR_MOVE,
+    Verdict,
+    failed,
+    ok,
+    warning,
+)
 
 RECORD = "SELECT * FROM nilometer.schema_migrations"
 """The statement whose rows `judged` takes: an older record has fewer columns."""
 
 
-def judged(record: Sequence[Mapping[str, Any]], *, may_create: bool = True) -> Verdict:
-    """The version of the store's tables; `record` is empty when there are none."""
+def judged(
+    record: Sequence[Mapping[str, Any]], *, may_create: bool = True, movable: bool = False
+) -> Verdict:
+    """The version of the store's tables; `record` is empty when there are none. `movable`: an
+    embedded server can be moved to it."""
     run = {int(row["version"]): str(row["checksum"]) for row in record}
     ours = {each.version: each for each in migrations()}
     newest = max(ours)
@@ -47,4 +57,4 @@ def judged(record: Sequence[Mapping[str, Any]], *, may_create: bool = True) -> V
             "Grant what deploy/clickhouse/users.sql grants for migrations, for the first start of "
             "this release.",
         )
-    return warning(found, "Start one process of this release: it brings them up to date first.")
+    return warning(found, FIRST_START_OR_MOVE if movable and not record else FIRST_START)

@@ -58,6 +58,13 @@ class Finding:
     seconds: float = 0.0
 
 
+FIRST_START = "Start one process of this release: it brings them up to date first."
+FIRST_START_OR_MOVE = (
+    "Start one process of this release, which makes them; or, to move an embedded server here, "
+    "start none and run `nilometer migrate-data`, which makes them too."
+)
+
+
 def ok(found: str) -> Verdict:
     """All is well."""
     return Verdict(Outcome.OK, found)

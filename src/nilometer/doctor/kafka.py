@@ -132,7 +132,8 @@ class Kafka:
         return warning(
             f"There is no topic {self._plan.name} yet; the first process makes it (partitions: "
             f"{self._plan.partitions}, copies of each record: {copies}).",
-            "Start one process, or create the topic as docs/log.md says.",
+            "Start one process, or create the topic as docs/log.md says; to move an embedded "
+            "server here, start none: `nilometer migrate-data` makes it too.",
         )
 
     def replicas(self) -> Verdict:
@@ -222,7 +223,8 @@ class Kafka:
             return warning(
                 f"At most {facts.partitions} workers can share the topic; "
                 f"NILOMETER_KAFKA_PARTITIONS says {self._settings.kafka_partitions}.",
-                "Add partitions to the topic (kafka-topics --alter), or lower the setting.",
+                "Lower the setting: partitions that are added to a topic in use move its keys, and "
+                "two records of one event may then be read at once.",
             )
         return ok("")
 

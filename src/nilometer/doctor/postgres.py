@@ -15,7 +15,16 @@ from nilometer.database.migrate import Standing, standing
 from nilometer.database.transactions import CONNECTIONS
 from nilometer.doctor import clocks
 from nilometer.doctor.configuration import SETTINGS
-from nilometer.doctor.finding import Check, Verdict, failed, ok, together, warning
+from nilometer.doctor.finding import (
+    FIRST_START,
+    FIRST_START_OR_MOVE,
+    Check,
+    Verdict,
+    failed,
+    ok,
+    together,
+    warning,
+)
 
 SERVER = "database.server"
 _LEAST_VERSION = 14  # functions with a RETURN body, which the row policies use
@@ -167,7 +176,7 @@ class Postgres:
         with self._opened() as database:
             state = standing(database)
             may_create = _row(database, _ROLE)["may_create"]
-        return judged(state, may_create=bool(may_create))
+        return judged(state, may_create=bool(may_create), movable=True)
 
     def connections(self) -> Verdict:
         """Room for the pool of one more process."""
@@ -209,8 +218,9 @@ class Postgres:
             yield database
 
 
-def judged(state: Standing, *, may_create: bool = True) -> Verdict:
-    """What the version of a database's tables means, on either profile."""
+def judged(state: Standing, *, may_create: bool = True, movable: bool = False) -> Verdict:
+    """What the version of a database's tables means, on either profile. `movable`: an embedded
+    server can be moved to it."""
     match state.name:
         case "current":
             return ok(f"The tables are those of this release (revision {state.head}).")
@@ -229,7 +239,7 @@ def judged(state: Standing, *, may_create: bool = True) -> Verdict:
             "Make it the owner of the database, or GRANT CREATE ON SCHEMA public to it, for the "
             "first start of this release.",
         )
-    return warning(found, "Start one process of this release: it brings them up to date first.")
+    return warning(found, FIRST_START_OR_MOVE if movable and state.name == "empty" else FIRST_START)
 
 
 def _impatient(url: str, seconds: float) -> str | None:
