@@ -46,7 +46,8 @@ class Envelope:
 
     `sequence` is what a record has in common with another of the same event (the event's uuid), or
     None: a log of several partitions has all of one sequence in one, so that one reader at a time
-    meets them, the first first. It is not kept.
+    meets them, the first first. It is not kept; who moves records to such a log finds it again
+    (`nilometer.migrate_data.sequences`, which must know every door that gives one).
     """
 
     project_id: int

@@ -7,7 +7,7 @@ what it has, after whatever end of the run before.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 
@@ -17,10 +17,11 @@ from nilometer.log.kafka import Cluster, Sending, TopicFacts, describe_topic
 from nilometer.log.kafka.configured import connection, plan
 from nilometer.log.kafka.contents import Kept, contents, holdings
 from nilometer.log.kafka.producer import Sender, Waiting
-from nilometer.log.kafka.topic import open_topic
+from nilometer.log.kafka.topic import objections, open_topic, replicas_of
 from nilometer.log.port import Position, Record
 from nilometer.log.sqlite.unread import UnreadRecords
 from nilometer.migrate_data.report import Comparison, Progress, Tally
+from nilometer.migrate_data.sequences import sequence_of
 from nilometer.settings import Settings
 
 MARK = "nilometer-moved"
@@ -50,12 +51,24 @@ class Records:
         """How many there are to move."""
         return len(self._unread)
 
-    def strangers(self) -> int:
-        """How many records the topic has that are not of a move; 0 without a topic."""
+    def require_room(self) -> None:
+        """Raises ConfigurationError for a topic or a cluster that is too weak, or too small for a
+        record; changes nothing."""
         facts = describe_topic(self._cluster, self._plan.name)
         if facts is None:
-            return 0
-        return sum(each.mark is None for each in self._contents(facts))
+            replicas_of(self._plan, self._cluster.brokers())
+        elif found := objections(facts, self._plan):
+            raise ConfigurationError("; ".join(found))
+        largest = self._plan.largest_record if facts is None else facts.largest_record
+        _require_fitting(self._unread, self._plan.name, largest)
+
+    def strangers(self) -> bool:
+        """Whether the topic has records that are not of a move."""
+        facts = describe_topic(self._cluster, self._plan.name)
+        if facts is None:
+            return False
+        with closing(self._contents(facts)) as kept:
+            return any(each.mark is None for each in kept)
 
     def move(self, wanted: Collection[int], progress: Progress) -> tuple[int, Places]:
         """Append what the topic lacks; how many records that were, and where those `wanted` stand
@@ -74,7 +87,7 @@ class Records:
         moved = 0
         with closing(sender):
             for batch in _batches(self._unread, there):
-                _require_fitting(batch, facts)
+                _require_fitting(batch, facts.name, facts.largest_record)
                 found = _send(sender, batch)
                 places.update({offset: at for offset, at in found.items() if offset in wanted})
                 failpoints.hit("moved_records")
@@ -90,15 +103,18 @@ class Records:
     def compare(self) -> Comparison:
         """The source's unread records beside those of the topic. One that is there twice, because
         the run before ended while it was on its way, counts once: identity makes one event of it.
+        So it does of one that the source has read since, and the store's tables have.
         """
         source, target = Tally(), Tally()
         for record in self._unread:
             source.add(_digest(record))
-        seen, repeated, foreign = bytearray(len(self._unread)), 0, 0
+        seen, repeated, read, foreign = bytearray(len(self._unread)), 0, 0, 0
         facts = describe_topic(self._cluster, self._plan.name)
         for kept in self._contents(facts) if facts else ():
             place = self._index(kept)
-            if place is None:
+            if place is None and self._was_read(kept):
+                read += 1
+            elif place is None:
                 foreign += 1
                 target.add(_digest(kept.record))
             elif seen[place]:
@@ -106,7 +122,8 @@ class Records:
             else:
                 seen[place] = 1
                 target.add(_digest(kept.record))
-        notes = [f"{repeated} repeated"] * bool(repeated) + [f"{foreign} of others"] * bool(foreign)
+        counts = {"repeated": repeated, "read since": read, "of others": foreign}
+        notes = [f"{count} {what}" for what, count in counts.items() if count]
         return Comparison(PART, self._plan.name, None, source, target, ", ".join(notes))
 
     def _there(self, facts: TopicFacts, wanted: Collection[int]) -> tuple[bytearray, Places]:
@@ -127,7 +144,11 @@ class Records:
         index = int(kept.mark) - self._unread.start
         return index if 0 <= index < len(self._unread) else None
 
-    def _contents(self, facts: TopicFacts) -> Iterator[Kept]:
+    def _was_read(self, kept: Kept) -> bool:
+        """Whether the source's own pipeline has read it since it was put there."""
+        return kept.mark is not None and kept.mark.isdigit() and int(kept.mark) < self._unread.start
+
+    def _contents(self, facts: TopicFacts) -> Generator[Kept]:
         return contents(self._connection, facts, holdings(self._cluster, facts), MARK)
 
 
@@ -147,12 +168,13 @@ def _batches(unread: UnreadRecords, there: bytearray) -> Iterator[list[Record]]:
         yield batch
 
 
-def _require_fitting(batch: Sequence[Record], facts: TopicFacts) -> None:
-    largest = max(map(_size, batch))
-    if largest > facts.largest_record:
+def _require_fitting(records: Iterable[Record], topic: str, largest: int) -> None:
+    size = max(map(_size, records), default=0)
+    if size > largest:
         raise ConfigurationError(
-            f"a record of the source has {largest:,} bytes, and the topic {facts.name} takes "
-            f"{facts.largest_record:,}: raise its max.message.bytes and run this again"
+            f"a record of the source has {size:,} bytes, and the topic {topic} takes "
+            f"{largest:,}: raise NILOMETER_KAFKA_MAX_MESSAGE_BYTES, and the max.message.bytes of a "
+            "topic that exists, and run this again"
         )
 
 
@@ -163,7 +185,11 @@ def _send(sender: Sender, batch: Sequence[Record]) -> Places:
         future: Future[Position] = Future()
         offset = record.position.offset
         marks = [(MARK, str(offset).encode())]
-        sender.submit(record.headers, record.payload, Waiting(_size(record), future, None), marks)
+        sequence = sequence_of(record)
+        sender.submit(
+            *(record.headers, record.payload, Waiting(_size(record), future, None), marks),
+            key=None if sequence is None else sequence.encode(),
+        )
         futures.append((offset, future))
     return {offset: future.result() for offset, future in futures}
 

@@ -40,6 +40,11 @@ class TopicPlan:
     max_message_bytes: int = 32 * 1024 * 1024
     allow_single_replica: bool = False
 
+    @property
+    def largest_record(self) -> int:
+        """Bytes of headers and payload that fit into one message of the topic it creates."""
+        return self.max_message_bytes - _BATCH_OVERHEAD
+
     def config(self, replicas: int) -> dict[str, str]:
         """The topic's own settings, which do not follow the cluster's defaults."""
         return {
