@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -16,6 +17,7 @@ from nilometer.clickhouse.address import Server as ClickHouse
 from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
+from tests.log.logs import envelope, open_log
 from tests.migrate_data.deployments import Embedded, Target, answers, empty, made
 from tests.running import Server, wait_until
 from tests.sending import generation, send
@@ -52,6 +54,8 @@ def test_whatever_ends_a_move_the_next_run_finishes_it_and_processes_go_on(
     finished(source, target)
     assert contents(source.directory) == before
     gone_on(source, target, tmp_path / "unused")
+    lost(source, target)
+    went_back(source, target)
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -137,6 +141,25 @@ def gone_on(source: Embedded, target: Target, nowhere: Path) -> None:
     finally:
         for server in running:
             server.stop()
+
+
+def lost(source: Embedded, target: Target) -> None:
+    """What no use of the target takes away is missed in it, whatever else has changed."""
+    execute(target, f"DELETE FROM api_keys WHERE project_id = {source.project}")
+    found = target.command(source.directory, "--verify-only")
+    assert found.returncode == 1, found.stderr
+    [missing] = [each for each in json.loads(found.stdout)["compared"] if "missing" in each["note"]]
+    assert (missing["name"], missing["project_id"]) == ("api_keys", source.project)
+
+
+def went_back(source: Embedded, target: Target) -> None:
+    """What the source took after its move is never called moved."""
+    with contextlib.closing(open_log(source.directory / "log")) as log:
+        log.append_blocking(envelope(1))
+    for arguments in ([], ["--verify-only"], ["--dry-run"]):
+        refused = target.command(source.directory, *arguments)
+        assert (refused.returncode != 0, refused.stdout) == (True, "")
+        assert "it took 1 records" in " ".join(refused.stderr.split()), refused.stderr
 
 
 def execute(target: Target, statement: str) -> list[Any]:

@@ -17,7 +17,7 @@ from nilometer.database.migrate import configuration, create, migrate
 from nilometer.domain import clock
 from nilometer.errors import ConfigurationError
 from nilometer.foundation import lay
-from nilometer.migrate_data.claim import Claims, TargetTaken, require_whole
+from nilometer.migrate_data.claim import Claims, Extent, SourceWentOn, TargetTaken, require_whole
 from nilometer.migrate_data.move import Move
 from nilometer.migrate_data.source import blobs_of
 from nilometer.settings import Settings
@@ -124,8 +124,11 @@ def test_a_claim_is_its_sources_and_keeps_servers_away_until_it_is_finished(
         url = database.url.render_as_string(hide_password=False)
         with pytest.raises(ConfigurationError, match="to its end first"):
             _lay(Settings(**SERVERS | {"database_url": url}))
-        finished_at = claims.finish()
-        assert claims.finish() == finished_at
+        finished_at = claims.finish(Extent(7, 3))
+        assert claims.finish(Extent(9, 9)) == finished_at
+        claims.found("a").require_moved(Extent(7, 3))
+        with pytest.raises(SourceWentOn, match="it took 3 records and noted 1 management actions"):
+            claims.found("a").require_moved(Extent(10, 4))
         require_whole(database)
 
 

@@ -124,10 +124,16 @@ def _show(report: Report, *, planned: bool) -> None:
         typer.echo(f"Written by this run: {told}.")
     if not report.fine:
         typer.echo("The target differs from the source where it says so.")
+        if report.state == "begun":
+            typer.echo(_UNMENDED)
     elif report.state == "finished":
         typer.echo(f"All of it is there since {report.finished_at:%Y-%m-%d %H:%M:%S} UTC.")
 
 
+_UNMENDED = (
+    "What another run does not mend was changed since the move began, in the source or in the "
+    "target: empty the target (database, ClickHouse, topic and bucket) and move again."
+)
 _PLANNED = {
     "new": "The target is empty and can be reached. Nothing was changed.",
     "begun": "A move from there has begun and is not finished. Nothing was changed.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import String, Text, func, select
+from sqlalchemy import BigInteger, String, Text, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from nilometer.database.compatibility import TABLE as COMPATIBILITY
@@ -23,7 +23,9 @@ _ONLY = 1
 
 class DataMove(Base):
     """The one row. `source` is the id of the source's first organization, `place` its directory.
-    Whatever the source had was accepted before `until`, if it was read from its log."""
+    Whatever the source had was accepted before `until`, if it was read from its log. Once it is
+    finished, `log_end` and `audit_id` are the source's `Extent` (None: an earlier release's move).
+    """
 
     __tablename__ = "data_moves"
 
@@ -33,6 +35,8 @@ class DataMove(Base):
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     until: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    log_end: Mapped[int | None] = mapped_column(BigInteger)
+    audit_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
 # Of this database itself, never of what is moved.
@@ -45,13 +49,42 @@ class TargetTaken(ConfigurationError):
     code = "target_taken"
 
 
+class SourceWentOn(ConfigurationError):
+    """The source was used after all of it had been moved."""
+
+    code = "source_went_on"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a source has come: the offset that its log's next record gets, and the id of its
+    last entry in the audit log (0 for none)."""
+
+    log_end: int
+    audit_id: int
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The target is this source's. `finished_at` is None until all is there."""
+    """The target is this source's. `finished_at` is None until all is there, and `moved` until
+    then: it is what was there to move."""
 
     started_at: datetime
     until: datetime
     finished_at: datetime | None
+    moved: Extent | None = None
+
+    def require_moved(self, source: Extent) -> None:
+        """Raises SourceWentOn for a source that has more than was moved when it was finished."""
+        if self.moved is None or self.moved == source:
+            return
+        records = max(source.log_end - self.moved.log_end, 0)
+        actions = max(source.audit_id - self.moved.audit_id, 0)
+        raise SourceWentOn(
+            f"the source was used after it had been moved: it took {records:,} records and noted "
+            f"{actions:,} management actions since, and none of that is in the target. Move all "
+            "of it into empty servers, or, to leave that behind, use the target as it is"
+        )
 
 
 class Claims:
@@ -84,13 +117,14 @@ class Claims:
             session.add(move)
             return Claim(move.started_at, until, None)
 
-    def finish(self) -> datetime:
+    def finish(self, moved: Extent) -> datetime:
         """All of it is there: processes may serve it from now on."""
         with self._database.session(EVERY_ROW) as session:
             move = session.get_one(DataMove, _ONLY)
-            finished_at = move.finished_at or clock.now()
-            move.finished_at = finished_at
-            return finished_at
+            if move.finished_at is None:
+                move.finished_at = clock.now()
+                move.log_end, move.audit_id = moved.log_end, moved.audit_id
+            return move.finished_at
 
 
 def require_whole(database: Database) -> None:
@@ -123,4 +157,7 @@ def _claim(session: Session, source: str) -> Claim | None:
             f"the database has the data of another deployment ({move.place}); move into an empty "
             "one"
         )
-    return Claim(move.started_at, move.until, move.finished_at)
+    moved = None
+    if move.log_end is not None and move.audit_id is not None:
+        moved = Extent(move.log_end, move.audit_id)
+    return Claim(move.started_at, move.until, move.finished_at, moved)

@@ -64,6 +64,8 @@ class Move:
         there = self._open_store()
         if claim is None:
             self._require_empty(stored=there)
+        if claim is None or claim.finished_at is None:
+            self._records.require_room()
         counts = [(objects.PART, "objects", self._objects.count() if self._objects else 0)]
         counts += [(TABLES, each.table, each.rows) for each in self._tables.partitions()]
         counts += [(records.PART, "unread records", self._records.waiting)]
@@ -83,9 +85,10 @@ class Move:
         is finished stays as it is."""
         migrate(self._database)
         source.require_same_release(self._database, "the target's database")
-        claim = self._claims.found(self._source.identity)
+        claim = self._found_claim()
         if claim is not None and claim.finished_at is not None:
             return Report("finished", claim.finished_at)
+        self._records.require_room()
         self._store.open()
         source.require_same_schema(self._store, "the target's store")
         if claim is None:
@@ -97,13 +100,13 @@ class Move:
         if not report.fine:
             return report
         failpoints.hit("moved_all")
-        return Report("finished", self._claims.finish(), moved, found)
+        return Report("finished", self._claims.finish(self._source.extent), moved, found)
 
     def verify(self, progress: Progress) -> Report:
         """Compare everything; changes nothing. Of a move that is finished, what was accepted since
         is left out."""
         source.require_same_release(self._database, "the target's database")
-        claim = self._claims.found(self._source.identity)
+        claim = self._found_claim()
         if claim is None:
             raise ConfigurationError("nothing was moved from there into this database yet")
         self._store.open(migrating=False)
@@ -118,7 +121,13 @@ class Move:
             if "newer" in error.detail:
                 raise
             return None  # it has no tables of this release, and so no claim
-        return self._claims.found(self._source.identity)
+        return self._found_claim()
+
+    def _found_claim(self) -> Claim | None:
+        claim = self._claims.found(self._source.identity)
+        if claim is not None:
+            claim.require_moved(self._source.extent)
+        return claim
 
     def _open_store(self) -> bool:
         """Whether the target has tables already."""

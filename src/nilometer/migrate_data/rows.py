@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from sqlalchemy import Table, func, inspect, select, text
 from sqlalchemy.dialects import postgresql
 
 from nilometer import failpoints
-from nilometer.access.tables import AuditEntry, Project
+from nilometer.access.tables import ApiKey, AuditEntry, Organization, Project, ProjectDeletion
 from nilometer.database.engine import Base, Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import ConfigurationError
@@ -36,6 +37,10 @@ _HELD_ROWS = 10  # of a dead letter's size, each
 _PAGE_BYTES = 8 << 20
 _PLACE = ("partition", "offset")
 _LETTERS = DeadLetterRow.__tablename__
+_LASTING = frozenset(
+    each.__tablename__ for each in (Organization, Project, ProjectDeletion, ApiKey, AuditEntry)
+)
+"""Tables whose rows stay, but for the keys of a project that was deleted."""
 # What declares tables is imported; `require_known` finds what is not.
 _DECLARED = (Project, DeadLetterRow, RewriteRow)
 
@@ -80,16 +85,47 @@ class Rows:
         return written
 
     def compare(self, excused: str = "") -> Iterator[Comparison]:
-        """Every table, project by project. `excused` says why rows may differ by now."""
+        """Every table, project by project. `excused` says why rows may differ by now; that excuses
+        neither rows that are gone and that no use of the target deletes, nor a changed audit log.
+        """
         for table in tables():
+            lost = self._lost(table) if excused and table.name in _LASTING else {}
             source, target = _tallies(self._source, table), _tallies(self._target, table)
             for project in sorted(source.keys() | target.keys(), key=lambda each: each or 0):
                 ours = source.get(project, Tally())
                 theirs = target.get(project, Tally())
-                note = excused if ours != theirs else ""
+                missing = lost.get(project, 0)
+                note = f"{missing:,} missing" if missing else excused if ours != theirs else ""
                 yield Comparison(
-                    *(PART, table.name, project, ours, theirs), note=note, excused=bool(excused)
+                    *(PART, table.name, project, ours, theirs),
+                    note=note,
+                    excused=bool(excused) and not missing,
                 )
+
+    def _lost(self, table: Table) -> dict[int | None, int]:
+        """By project, the rows of the source that the target should have for good and has not: of
+        the audit log as they were, of anything else by their keys."""
+        [key] = table.primary_key
+        exact = table.name == AuditEntry.__tablename__
+        excepted = self._deleted_projects() if table.name == ApiKey.__tablename__ else set[int]()
+        lost: Counter[int | None] = Counter()
+        for page in _pages(_rows(self._source, table)):
+            query = select(table).where(key.in_([row[key.name] for row in page]))
+            with self._target.read(EVERY_ROW) as session:
+                rows = [dict(row) for row in session.execute(query).mappings()]
+            there = {row[key.name]: _digest(row, ()) for row in rows}
+            for row in page:
+                digest = there.get(row[key.name])
+                same = digest is not None and (not exact or digest == _digest(row, ()))
+                if not same and _project_of(table, row) not in excepted:
+                    lost[_project_of(table, row)] += 1
+        return lost
+
+    def _deleted_projects(self) -> set[int]:
+        """Those whose keys the target has deleted with them, or will."""
+        query = select(Project.id).where(Project.tombstoned_at.is_not(None))
+        with self._target.read(EVERY_ROW) as session:
+            return set(session.scalars(query))
 
     def _write(self, table: Table, page: list[Row]) -> int:
         statement = postgresql.insert(table).on_conflict_do_nothing().returning(*table.primary_key)
@@ -165,12 +201,15 @@ def _placed(row: Row, places: Places) -> Row:
     return row | {"partition": place.partition, "offset": place.offset}
 
 
+def _project_of(table: Table, row: Row) -> int | None:
+    return row.get("id" if table.name == Project.__tablename__ else "project_id")
+
+
 def _tallies(database: Database, table: Table) -> dict[int | None, Tally]:
-    whose = "id" if table.name == Project.__tablename__ else "project_id"
     left_out = _PLACE if table.name == _LETTERS else ()
     found: dict[int | None, Tally] = {}
     for row in _rows(database, table):
-        found.setdefault(row.get(whose), Tally()).add(_digest(row, left_out))
+        found.setdefault(_project_of(table, row), Tally()).add(_digest(row, left_out))
     return found
 
 

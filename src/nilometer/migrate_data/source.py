@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from nilometer.access.tables import Organization
+from nilometer.access.tables import AuditEntry, Organization
 from nilometer.blobs.store import BlobStore, open_store
 from nilometer.clickhouse.migrate import SchemaBehind
 from nilometer.clickhouse.store import Store
@@ -20,17 +20,19 @@ from nilometer.database.fence import EVERY_ROW
 from nilometer.database.migrate import configuration, current
 from nilometer.errors import ConfigurationError
 from nilometer.log.sqlite.unread import UnreadRecords
+from nilometer.migrate_data.claim import Extent
 from nilometer.migrate_data.rows import require_known
 from nilometer.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The parts of the embedded deployment. `identity` is the id of its first organization; `blobs`
-    is None where the target uses the same storage."""
+    """The parts of the embedded deployment. `identity` is the id of its first organization,
+    `extent` how far it has come; `blobs` is None where the target uses the same storage."""
 
     identity: str
     place: str
+    extent: Extent
     database: Database
     store: Store
     unread: UnreadRecords
@@ -62,7 +64,8 @@ def opened(path: Path, settings: Settings, blobs_url: str | None) -> Generator[S
         unread = UnreadRecords(directory.path / "log", rewind_seconds=settings.log_rewind_seconds)
         blobs = blobs_of(directory.path, settings, blobs_url)
         try:
-            yield Source(_identity(database), str(path), database, store, unread, blobs)
+            extent = Extent(unread.end, _last_audit_id(database))
+            yield Source(_identity(database), str(path), extent, database, store, unread, blobs)
         finally:
             if blobs is not None:
                 blobs.close()
@@ -135,6 +138,11 @@ def blobs_of(directory: Path, settings: Settings, url: str | None) -> BlobStore 
             f"NILOMETER_BLOBS_URL={place}"
         )
     return open_store(place, bucket=settings.blobs_bucket)
+
+
+def _last_audit_id(database: Database) -> int:
+    with database.read(EVERY_ROW) as session:
+        return session.scalar(select(func.max(AuditEntry.id))) or 0
 
 
 def _identity(database: Database) -> str:
