@@ -17,6 +17,7 @@ from nilometer.clickhouse.address import Address, Server
 from nilometer.clickhouse.layout import SINGLE
 from nilometer.clickhouse.sandbox import EngineFault
 from nilometer.clickhouse.store import Store, StoreRejected, StoreUnavailable
+from nilometer.migrate_data.tables import Tables
 from nilometer.query.sql import limits
 from tests.clickhouse_server.running import ClickHouseServer
 from tests.clickhouse_server.stores import addressed, running
@@ -82,6 +83,35 @@ def test_a_batch_that_is_sent_again_is_one_where_the_engine_deduplicates(
         assert parts.rows == [(3,)]
     finally:
         network_store.command("DROP TABLE deduplicating")
+
+
+def test_a_partition_that_a_move_mends_is_written_whatever_the_engine_was_given_before(
+    network_store: Store, project_id: int
+):
+    """As replicated tables, which would take the same rows for a batch that is sent again."""
+    network_store.command(
+        "CREATE TABLE mended AS event_ids ENGINE = ReplacingMergeTree ORDER BY uuid "
+        "PARTITION BY toYYYYMM(accepted_at) SETTINGS non_replicated_deduplication_window = 100"
+    )
+    try:
+        network_store.command("SYSTEM STOP MERGES mended")
+        network_store.insert("mended", rows(project_id, 3))
+        tables = Tables(network_store, network_store)
+        [partition] = [each for each in tables.partitions() if each.table == "mended"]
+        for _ in range(2):
+            tables.copy(partition, Nobody(), afresh=True)
+        stored = "SELECT count() FROM mended"
+        assert network_store.query(stored).rows == [(9,)]
+    finally:
+        network_store.command("DROP TABLE mended")
+
+
+class Nobody:
+    """Is told of a move's progress."""
+
+    def begin(self, step: str, total: int) -> None: ...
+
+    def advance(self, count: int) -> None: ...
 
 
 def test_an_insert_asks_for_its_quorum_and_waits_for_its_end(

@@ -109,15 +109,15 @@ class Network:
         self, table: str, body: bytes, settings: Mapping[str, Any], form: str = "JSONEachRow"
     ) -> int:
         """One part per month. The token is the batch's: sent again, replicated tables take it once
-        (see `layout` for the others)."""
+        (see `layout` for the others); one among the settings goes first."""
         token = hashlib.blake2b(b"%s\n%s" % (table.encode(), body), digest_size=16).hexdigest()
         answer = self._opened().command(
             f"INSERT INTO {table} FORMAT {identifier(form)}",
             data=zstandard.compress(body, 1),
             settings={
+                "insert_deduplication_token": token,
                 **settings,
                 **self._quorum(),
-                "insert_deduplication_token": token,
                 # The answer comes when all is done, and its status is the insert's.
                 "wait_end_of_query": 1,
                 "send_progress_in_http_headers": 0,

@@ -184,10 +184,12 @@ class Store:
         with self._reading() as client:
             return migrate.versions(client)
 
-    def insert_encoded(self, table: str, body: bytes, form: str) -> int:
+    def insert_encoded(
+        self, table: str, body: bytes, form: str, *, settings: Mapping[str, Any] | None = None
+    ) -> int:
         """As `insert`, of rows that are in a format of ClickHouse's, names of columns included.
         Returns how many rows there were."""
-        return self._insert(table, body, None, None, form)
+        return self._insert(table, body, None, settings, form)
 
     def state(self) -> StoreState:
         """The last known state; does not ask the engine."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 from nilometer import failpoints
 from nilometer.clickhouse.names import literal
@@ -22,6 +23,7 @@ from nilometer.migrate_data.report import Progress, Tally
 FORM = "RowBinaryWithNamesAndTypes"
 CHUNK_BYTES = 16 << 20
 
+_TOKEN = "insert_deduplication_token"  # noqa: S105
 _NOT_MOVED = ("schema_migrations", "migrations_lock")
 _TABLES = """
 SELECT name, partition_key, sorting_key FROM system.tables
@@ -95,7 +97,10 @@ class Tables:
         after = None if afresh else self._last(partition)
         copied = 0
         for body in self._bodies(partition, after):
-            rows = self._target.insert_encoded(partition.table, body, FORM)
+            # A replicated table remembers what it was given. Rows that it has lost since, or that
+            # were changed, are to be written all the same: as another batch.
+            token = {_TOKEN: uuid4().hex} if afresh else None
+            rows = self._target.insert_encoded(partition.table, body, FORM, settings=token)
             failpoints.hit("moved_chunk")
             copied += rows
             progress.advance(rows)
