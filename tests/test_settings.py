@@ -5,6 +5,8 @@ import pytest
 from nilometer import settings
 from nilometer.errors import ConfigurationError
 
+ENDPOINT = "NILOMETER_S3_ENDPOINT: give https://host, or http://host:port"
+
 
 @pytest.mark.parametrize(
     ("name", "value", "line"),
@@ -15,6 +17,19 @@ from nilometer.errors import ConfigurationError
             "NILOMETER_BLOBS_URL: give file:///directory or s3://bucket",
         ),
         ("NILOMETER_BLOBS_URL", "s3://", "NILOMETER_BLOBS_URL: name a bucket: s3://bucket"),
+        (
+            "NILOMETER_BLOBS_URL",
+            "s3://bucket/secret",
+            "NILOMETER_BLOBS_URL: give a bucket of its own, without a path: s3://bucket",
+        ),
+        ("NILOMETER_S3_ENDPOINT", "localhost:9000", ENDPOINT),
+        ("NILOMETER_S3_ENDPOINT", "https://secret:port", ENDPOINT),
+        (
+            "NILOMETER_S3_ENDPOINT",
+            "https://user:secret@host",
+            "NILOMETER_S3_ENDPOINT: give it without user and password: AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY are for these",
+        ),
         ("NILOMETER_PORT", "70000", "NILOMETER_PORT: Input should be less than or equal to 65535"),
     ],
 )

@@ -359,8 +359,29 @@ class Settings(BaseSettings):
             raise ValueError("name a bucket: s3://bucket")
         if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
             raise ValueError("give an absolute path: file:///directory")
+        if parts.scheme == "s3" and parts.path.strip("/"):
+            raise ValueError("give a bucket of its own, without a path: s3://bucket")
         if parts.scheme not in ("file", "s3"):
             raise ValueError("give file:///directory or s3://bucket")
+        return url
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _check_s3_endpoint(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # whose text may repeat the value
+            parts, whole = urlsplit(""), False
+        if not whole:
+            raise ValueError("give https://host, or http://host:port")
+        if "@" in parts.netloc:
+            raise ValueError(
+                "give it without user and password: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+                "are for these"
+            )
         return url
 
     @field_validator("clickhouse_url", "clickhouse_reader_url")

@@ -365,6 +365,24 @@ def test_plain_http_across_the_network_needs_a_word(tmp_path: Path) -> None:
         changes(at("http://s3.example:9000", tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("AWS_ENDPOINT_URL", "localhost:9000", "is no address"),
+        ("AWS_ENDPOINT_URL", "https://user:hidden-words@:x", "is no address"),
+        ("AWS_PROFILE", "nobody", "profile (nobody) could not be found"),
+    ],
+)
+def test_what_no_client_can_be_made_with_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as caught:
+        Bucket.of(load(data_dir=tmp_path, blobs_url="s3://bucket"))
+    assert said in caught.value.detail
+    assert "hidden-words" not in caught.value.detail
+
+
 def test_the_command_says_what_it_changed(
     s3: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

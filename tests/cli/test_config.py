@@ -53,7 +53,7 @@ def test_a_lower_case_variable_counts_too(monkeypatch):
 
 def test_secrets_are_masked(monkeypatch):
     monkeypatch.setenv("NILOMETER_BOOTSTRAP_PERSONAL_KEY", SECRET)
-    monkeypatch.setenv("NILOMETER_S3_ENDPOINT", "https://user:hunter22@s3.example:9000/x")
+    monkeypatch.setenv("NILOMETER_PRICES_URL", "https://user:hunter22@s3.example:9000/x")
     for output in (run().output, run("--json").output):
         assert SECRET not in output
         assert "hunter22" not in output

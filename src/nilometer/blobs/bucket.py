@@ -225,22 +225,31 @@ def _client(endpoint: str | None, *, path_style: bool) -> Any:
     try:
         session: Any = import_module("botocore.session").get_session()
         config: Any = import_module("botocore.config").Config
+        exceptions: Any = import_module("botocore.exceptions")
     except ModuleNotFoundError:
         raise ConfigurationError(
             'bucket settings need botocore: pip install "nilometer[s3]"'
         ) from None
-    region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
-    return session.create_client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=region or DEFAULT_REGION,
-        config=config(
-            connect_timeout=_TIMEOUT_SECONDS,
-            read_timeout=_TIMEOUT_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            s3={"addressing_style": "path" if path_style else "virtual"},
-        ),
-    )
+    try:
+        region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        return session.create_client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=region or DEFAULT_REGION,
+            config=config(
+                connect_timeout=_TIMEOUT_SECONDS,
+                read_timeout=_TIMEOUT_SECONDS,
+                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+                s3={"addressing_style": "path" if path_style else "virtual"},
+            ),
+        )
+    except ValueError:  # whose text has the endpoint, and what may be in it
+        raise ConfigurationError(
+            "the S3 endpoint is no address: give https://host, or http://host:port",
+            attr="s3_endpoint",
+        ) from None
+    except exceptions.BotoCoreError as error:
+        raise ConfigurationError(f"S3 cannot be asked: {error}") from error
 
 
 def _element_names(shape: Any) -> set[str]:
