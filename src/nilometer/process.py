@@ -22,6 +22,7 @@ from nilometer.domain import clock
 from nilometer.errors import NilometerError
 from nilometer.foundation import lay
 from nilometer.front import Asgi, front
+from nilometer.migrate_data.claim import require_whole_in
 from nilometer.observability import metrics
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.rewriting.jobs import Rewrites
@@ -74,9 +75,11 @@ class Process:
         return self._foundation.place
 
     def bootstrap(self) -> IssuedKeys | None:
-        """The first start's organization, project and keys; None when there are some."""
+        """The first start's organization, project and keys; None when there are some. Raises
+        ConfigurationError for a database that a move has claimed since this process looked."""
         key = self._settings.bootstrap_personal_key
-        return self.accounts.bootstrap(key.get_secret_value() if key else None)
+        token = key.get_secret_value() if key else None
+        return self.accounts.bootstrap(token, require_whole_in)
 
     def close(self) -> None:
         """Finish the batch in hand, then close every part, the last built first."""

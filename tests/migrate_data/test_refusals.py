@@ -17,12 +17,20 @@ from nilometer.database.migrate import configuration, create, migrate
 from nilometer.domain import clock
 from nilometer.errors import ConfigurationError
 from nilometer.foundation import lay
-from nilometer.migrate_data.claim import Claims, Extent, SourceWentOn, TargetTaken, require_whole
+from nilometer.migrate_data.claim import (
+    Claims,
+    Extent,
+    SourceWentOn,
+    TargetTaken,
+    require_whole,
+    require_whole_in,
+)
 from nilometer.migrate_data.move import Move
 from nilometer.migrate_data.source import blobs_of
 from nilometer.settings import Settings
 from tests.database import servers
 from tests.database.migrated import migrated
+from tests.running import Server
 from tests.services import PostgresService
 
 SERVERS: dict[str, Any] = {
@@ -121,6 +129,9 @@ def test_a_claim_is_its_sources_and_keeps_servers_away_until_it_is_finished(
             _claim(database, "b")
         with pytest.raises(ConfigurationError, match="to its end first"):
             require_whole(database)
+        with pytest.raises(ConfigurationError, match="to its end first"):
+            Accounts(database).bootstrap(None, require_whole_in)
+        assert _claim(database, "a") == first
         url = database.url.render_as_string(hide_password=False)
         with pytest.raises(ConfigurationError, match="to its end first"):
             _lay(Settings(**SERVERS | {"database_url": url}))
@@ -130,6 +141,14 @@ def test_a_claim_is_its_sources_and_keeps_servers_away_until_it_is_finished(
         with pytest.raises(SourceWentOn, match="it took 3 records and noted 1 management actions"):
             claims.found("a").require_moved(Extent(10, 4))
         require_whole(database)
+
+
+def test_a_process_that_started_before_a_move_began_does_not_use_its_target(tmp_path: Path):
+    """On an embedded server, which looks for no move before: it is the last look that counts."""
+    with closing(migrated(tmp_path / "nilometer.db")) as database:
+        _claim(database, "a")
+    with pytest.raises(AssertionError, match="to its end first"):
+        Server(tmp_path).start().kill()
 
 
 def test_a_table_that_nothing_moves_is_told(directory: Path):

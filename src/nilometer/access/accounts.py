@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from nilometer.access.audit import AuditLog
 from nilometer.access.keys import DEFAULT_NAME, Keys
@@ -39,13 +42,18 @@ class Accounts:
         """The same accounts under another authority, which the audit log then names."""
         return Accounts(self._database, authority)
 
-    def bootstrap(self, personal_key: str | None) -> IssuedKeys | None:
+    def bootstrap(
+        self, personal_key: str | None, require: Callable[[Session], None] | None = None
+    ) -> IssuedKeys | None:
         """Make the organization and project 1 "default", a project key and a personal key.
 
         Only in a database that never had an organization; else, and for all but one of several
-        processes at once, None. `personal_key` is the personal key's token if given.
+        processes at once, None. `personal_key` is the personal key's token if given. `require`
+        looks at the database in the same transaction, before anything else, and may raise.
         """
         with self._database.session(EVERY_ROW) as session:
+            if require is not None:
+                require(session)
             if session.scalar(select(Organization.id).limit(1)) is not None:
                 return None
             return add_organization(session, _FIRST_START, DEFAULT_NAME, personal_key)[1]

@@ -130,7 +130,12 @@ class Claims:
 def require_whole(database: Database) -> None:
     """Raises ConfigurationError for a database into which data is being moved."""
     with database.read(EVERY_ROW) as session:
-        move = session.get(DataMove, _ONLY)
+        require_whole_in(session)
+
+
+def require_whole_in(session: Session) -> None:
+    """The same within a transaction: in one that writes, no move can begin before its end."""
+    move = session.get(DataMove, _ONLY)
     if move is not None and move.finished_at is None:
         raise ConfigurationError(
             f"the data of {move.place} is being moved into this database, and not all of it is "
