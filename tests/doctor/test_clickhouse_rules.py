@@ -48,7 +48,8 @@ def test_settings_that_hinder_are_told(changes: dict[str, int], said: str):
         ({"replicas": "0"}, "failed", "knows no cluster c"),
         ({"shards": "2"}, "failed", "2 shards"),
         ({"macros": ["shard"]}, "failed", "lacks the macros"),
-        ({"replicas": "1"}, "failed", "2 of 1 replicas"),
+        ({"replicas": "2"}, "failed", "3 of 2 replicas"),
+        ({"replicas": "4"}, "warning", "before all 4 replicas have it"),
         ({"plain": "4"}, "failed", "4 tables are on one host"),
         ({"read_only": "1"}, "failed", "lost Keeper"),
         ({"delay": "61"}, "warning", "61 s behind"),
@@ -56,6 +57,16 @@ def test_settings_that_hinder_are_told(changes: dict[str, int], said: str):
     ],
 )
 def test_what_is_wrong_with_a_cluster_is_told(changes: dict[str, Any], outcome: str, said: str):
-    server = Server.parse(URL, cluster="c", insert_quorum="2")
+    server = Server.parse(URL, cluster="c", insert_quorum="3")
     verdict = clickhouse_rules.cluster({**WELL, **changes}, server)
     assert (verdict.outcome, said in verdict.found) == (outcome, True), verdict
+
+
+@pytest.mark.parametrize("quorum", ["", "auto", "2"])
+def test_a_quorum_of_some_is_warned_of(quorum: str):
+    verdict = clickhouse_rules.cluster(WELL, Server.parse(URL, cluster="c", insert_quorum=quorum))
+    assert (verdict.outcome, "lead to one host" in verdict.remedy) == ("warning", True)
+    alone = {**WELL, "replicas": "1"}
+    for of_one in ("", "auto", "1"):
+        server = Server.parse(URL, cluster="c", insert_quorum=of_one)
+        assert clickhouse_rules.cluster(alone, server).outcome == "ok"

@@ -71,6 +71,13 @@ def _hosts(found: Mapping[str, Any], replicas: int, quorum: str) -> Iterator[Ver
             f"NILOMETER_CLICKHOUSE_INSERT_QUORUM is {quorum} of {replicas} replicas.",
             "Lower it: no insert ever counts.",
         )
+    elif replicas > 1 and quorum != str(replicas):
+        yield warning(
+            f"An insert counts before all {replicas} replicas have it: a worker that is led from "
+            "one host to another may not find what was stored.",
+            "Let NILOMETER_CLICKHOUSE_URL lead to one host alone, or set "
+            f"NILOMETER_CLICKHOUSE_INSERT_QUORUM to {replicas}.",
+        )
 
 
 def _replication(found: Mapping[str, Any]) -> Iterator[Verdict]:
