@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -363,6 +364,14 @@ def test_without_botocore_it_says_what_to_install(
 def test_plain_http_across_the_network_needs_a_word(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="AWS_ALLOW_HTTP"):
         changes(at("http://s3.example:9000", tmp_path))
+
+
+def test_a_rule_that_deletes_from_a_date_on_is_told() -> None:
+    rule = early("llma/") | {"Expiration": {"Date": datetime(2031, 2, 3, tzinfo=UTC)}}
+    assert lifecycle.too_early([rule], [lifecycle.wanted_rule(30)]) == [
+        "the rule early deletes what is in llma/ from 2031-02-03 on, before its retention of 30"
+    ]
+    assert lifecycle.too_early([rule], [lifecycle.wanted_rule(7)]) == []  # in llma-7d/
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from nilometer.blobs import keys
 from nilometer.blobs.bucket import Bucket
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from nilometer.settings import Settings
 
 Rule = dict[str, Any]
@@ -55,8 +57,8 @@ def too_early(existing: Sequence[Rule], wanted: Sequence[Rule]) -> list[str]:
     """A sentence for each rule of others that deletes blobs before their retention ends."""
     own = {rule["ID"] for rule in wanted}
     return [
-        f"the rule {rule.get('ID', '(unnamed)')} deletes what is in {_prefix(each)} after "
-        f"{_days(rule)} days, before its retention of {_days(each)}"
+        f"the rule {rule.get('ID', '(unnamed)')} deletes what is in {_prefix(each)} "
+        f"{_when(rule)}, before its retention of {_days(each)}"
         for rule in existing
         for each in wanted
         if rule.get("ID") not in own and _deletes_earlier(rule, each)
@@ -97,12 +99,12 @@ def _stands_for(rule: Rule, wanted: Rule) -> bool:
 
 def _deletes_earlier(rule: Rule, wanted: Rule) -> bool:
     prefix, ours, days = _prefix(rule), _prefix(wanted), _days(rule)
+    dated = "Date" in rule.get("Expiration", {})  # from then on it deletes what is new, too
     return (
         rule.get("Status") == "Enabled"
         and (prefix.startswith(ours) or ours.startswith(prefix))
         and not _chosen(rule).keys() & {"Tag", "Tags"}  # blobs have no tags
-        and days is not None
-        and days < wanted["Expiration"]["Days"]
+        and (dated or (days is not None and days < wanted["Expiration"]["Days"]))
     )
 
 
@@ -121,3 +123,8 @@ def _prefix(rule: Rule) -> str:
 def _days(rule: Rule) -> int | None:
     found: int | None = rule.get("Expiration", {}).get("Days")
     return found
+
+
+def _when(rule: Rule) -> str:
+    date: datetime | None = rule["Expiration"].get("Date")
+    return f"after {_days(rule)} days" if date is None else f"from {date:%Y-%m-%d} on"
