@@ -64,6 +64,7 @@ if [ -n "$dry_run" ]; then
     fi
     exit
 fi
+[ ! -e "$output" ] || [ -f "$output" ] || die "OUTPUT names a file, and $output is none"
 command -v aws >/dev/null 2>&1 || die "the AWS CLI is not installed (https://aws.amazon.com/cli)"
 
 export AWS_PAGER=
@@ -88,6 +89,10 @@ keys() { # the ids of the user's keys, one a line
 
 in_file() { # in_file NAME: what the file exports as NAME; nothing when there is no file
     [ ! -e "$output" ] || sed -n "s/^export $1=\"\(.*\)\"\$/\1/p" "$output"
+}
+
+of_this() { # whether the file is of this team and bucket
+    [ -e "$output" ] && [ "$(in_file LLMA_TEAM_ID) $(in_file LLMA_S3_BUCKET)" = "$team_id $bucket" ]
 }
 
 quoted() { # quoted TEXT: in double quotes, as the shell reads it back
@@ -119,6 +124,10 @@ delete() {
     held=$(in_file AWS_ACCESS_KEY_ID)
     if ! try NoSuchEntity get-user --user-name "$user"; then
         echo "There is no user $user."
+        if of_this; then
+            rm -f "$output"
+            echo "Deleted $output, whose key went with the user."
+        fi
         return
     fi
     found=$(keys)
@@ -134,7 +143,7 @@ delete() {
 create() {
     local found held id pair
     held=$(in_file AWS_ACCESS_KEY_ID)
-    if [ -e "$output" ] && [ "$(in_file LLMA_TEAM_ID) $(in_file LLMA_S3_BUCKET)" != "$team_id $bucket" ]; then
+    if [ -e "$output" ] && ! of_this; then
         die "$output is of another team or bucket, and its key can't be read again: move it away"
     fi
     try EntityAlreadyExists create-user --user-name "$user" \

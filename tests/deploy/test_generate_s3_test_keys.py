@@ -118,6 +118,7 @@ def test_a_key_for_one_team_is_made_kept_replaced_and_deleted(aws: Aws, tmp_path
     assert user in script("--delete")
     assert user not in aws.users()
     assert not file.exists()
+    file.write_bytes(kept)  # as when somebody else has deleted the user
     assert "There is no user" in script("--delete")
     assert list(tmp_path.iterdir()) == []
 
@@ -135,6 +136,20 @@ def test_the_file_has_the_lines_that_the_suite_documents(tmp_path: Path) -> None
 
     run([SCRIPT, "124", BUCKET], cwd=tmp_path, environment=path, code=1)  # another team's file
     assert (tmp_path / FILE).read_text() == written
+
+
+def test_a_folder_for_a_file_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    path = instead_of_the_cli(tmp_path, "echo asked >&2")
+    for option in ([], ["--delete"]):
+        done = run(
+            [SCRIPT, *option, TEAM, BUCKET],
+            cwd=tmp_path,
+            environment=path | {"OUTPUT": str(tmp_path)},
+            code=1,
+        )
+        assert (
+            done.stderr == f"generate-s3-test-keys: OUTPUT names a file, and {tmp_path} is none\n"
+        )
 
 
 def instead_of_the_cli(folder: Path, answer: str) -> dict[str, str]:
