@@ -103,7 +103,10 @@ class SqliteLog:
             clock=clock,
         )
         self._writer = Writer(
-            self._storage, max_queued_bytes=max_queued_bytes, on_fatal=self._note_fatal
+            self._storage,
+            max_queued_bytes=max_queued_bytes,
+            distrust=self._boot.distrust,
+            on_fatal=self._note_fatal,
         )
         self._writer.start()
 
@@ -238,7 +241,6 @@ class SqliteLog:
 
     def _note_fatal(self, error: BaseException) -> None:
         self._failed = True
-        self._boot.distrust()
         self._on_fatal(error)
 
     def _lag(self, committed: int, end: int) -> Lag:

@@ -71,8 +71,9 @@ class Waiting:
 class Writer:
     """The queue and the thread that empties it.
 
-    After a fatal error every sender gets LogUnavailable, then `on_fatal` is called from the
-    writer's thread with the error, and nothing is accepted any more.
+    After a fatal error `distrust` is called, every sender gets LogUnavailable, then `on_fatal` is
+    called with the error, all from the writer's thread, and nothing is accepted any more. `distrust`
+    comes first, because who is refused may end the process; it may be called twice.
     """
 
     def __init__(
@@ -80,10 +81,12 @@ class Writer:
         storage: Storage,
         *,
         max_queued_bytes: int,
+        distrust: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._storage = storage
         self._max_queued_bytes = max_queued_bytes
+        self._distrust = distrust
         self._on_fatal = on_fatal
         self._changed = threading.Condition(threading.Lock())
         self._queue: deque[Waiting] = deque()
@@ -134,6 +137,7 @@ class Writer:
 
     def fail(self, error: BaseException) -> None:
         """Refuse everything queued and to come, then tell `on_fatal`."""
+        self._distrust()
         logger.critical("the log cannot go on", exc_info=error)
         with self._changed:
             self._refusal = "the log has failed; the server must be restarted"
@@ -191,6 +195,7 @@ class Writer:
             _refuse_all(batch, error)
             return
         except BaseException:
+            self._distrust()
             _refuse_all(batch, LogUnavailable("the record could not be made durable"))
             raise
         _acknowledge_all(batch, first)
