@@ -72,8 +72,8 @@ class Writer:
     """The queue and the thread that empties it.
 
     After a fatal error `distrust` is called, every sender gets LogUnavailable, then `on_fatal` is
-    called with the error, all from the writer's thread, and nothing is accepted any more. `distrust`
-    comes first, because who is refused may end the process; it may be called twice.
+    called with the error, all from the writer's thread, and nothing is accepted any more.
+    `distrust` comes first, because who is refused may end the process; it may be called twice.
     """
 
     def __init__(
