@@ -168,7 +168,7 @@ def test_the_pipeline_can_be_resumed(world, project):
 def test_a_process_without_a_pipeline_says_how_one_goes_on(world, project, monkeypatch):
     context = world.app.state.context
     alone = replace(context, services=replace(context.services, pipeline=None))
-    monkeypatch.setattr(world.app.state, "context", alone)
+    monkeypatch.setitem(world.app.state._state, "context", alone)
     answer = world.ask("POST", "/api/pipeline/resume/", project.operator)
     assert answer.status_code == 404
     assert "Restart the workers" in answer.text
