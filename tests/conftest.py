@@ -27,6 +27,7 @@ settings.load_profile("suite")
 _OF_SEVERAL_PROCESSES = frozenset(
     {"acceptance", "clients", "clickhouse_server", "database", "deploy", "doctor", "faults"}
     | {"integration", "live_blobs", "log", "migrate_data", "serve", "servers", "soak"}
+    | {"test_servers.py"}
 )
 
 

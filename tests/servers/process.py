@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -134,7 +135,8 @@ class ServerProcess:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process and its children."""
-        for pid in descendants(self.pid) if self.pid else []:
+        first = self.pid
+        for pid in descendants(first) if first else []:
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
@@ -143,7 +145,8 @@ class ServerProcess:
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 30) -> None:
         """Ask the process to end, and wait; after `seconds`, kill it with its children."""
         if pid := self.pid:
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
             self.send(signal.SIGCONT)
             if not wait_for(lambda: self.pid is None, seconds):
                 self.kill()
@@ -151,9 +154,9 @@ class ServerProcess:
 
     def kill(self) -> None:
         """End it and its children as a power cut would, and wait until all are gone."""
-        if not self.pid:
+        if not (first := self.pid):
             return
-        family = [(pid, started_at(pid)) for pid in descendants(self.pid)]
+        family = [(pid, started_at(pid)) for pid in descendants(first)]
         self.send(signal.SIGKILL)
         if not wait_for(lambda: self._gone(family), 30):
             raise ServerError(f"Processes {[pid for pid, _ in family]} do not die.")
