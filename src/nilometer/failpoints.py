@@ -35,6 +35,7 @@ POINTS = frozenset(
         "moved_all",
         "rewrite_planned",
         "rewrite_written",
+        "notification_sent",
     }
 )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -339,6 +340,30 @@ class Settings(BaseSettings):
         None, description="A mirror to fetch them from, in place of the book's own address."
     )
 
+    # budgets
+    budget_check_seconds: float = Field(
+        1,
+        ge=0,
+        le=60,
+        description="For how long a process that does not store usage itself may give one answer "
+        "to checks of budgets again.",
+    )
+
+    # notifications
+    notification_networks: str = Field(
+        "",
+        description="Private networks that notifications may go to, with commas between: "
+        "10.0.0.0/8, fd00::/8. Without any they go to public addresses alone, and with TLS.",
+    )
+    notification_sns_topics: str = Field(
+        "",
+        description="SNS topics that every project may publish to with the server's own AWS "
+        "credentials: ARNs, * stands for anything, with commas between.",
+    )
+    notification_sns_endpoint: str | None = Field(
+        None, description="An SNS server other than Amazon's."
+    )
+
     @field_validator("bootstrap_personal_key")
     @classmethod
     def _check_bootstrap_key(cls, key: SecretStr | None) -> SecretStr | None:
@@ -364,6 +389,16 @@ class Settings(BaseSettings):
         if parts.scheme not in ("file", "s3"):
             raise ValueError("give file:///directory or s3://bucket")
         return url
+
+    @field_validator("notification_networks")
+    @classmethod
+    def _check_networks(cls, text: str) -> str:
+        for each in filter(None, (part.strip() for part in text.split(","))):
+            try:
+                ip_network(each)
+            except ValueError:
+                raise ValueError("give networks such as 10.0.0.0/8, with commas between") from None
+        return text
 
     @field_validator("s3_endpoint")
     @classmethod

@@ -68,6 +68,16 @@ class Action(StrEnum):
     PRICE_OVERRIDE_REMOVE = "price_override.remove"
     REWRITE_ADD = "rewrite.add"
     REWRITE_CANCEL = "rewrite.cancel"
+    BUDGET_ADD = "budget.add"
+    BUDGET_CHANGE = "budget.change"
+    BUDGET_REMOVE = "budget.remove"
+    ALERT_RULE_ADD = "alert_rule.add"
+    ALERT_RULE_REMOVE = "alert_rule.remove"
+    NOTIFICATION_CHANNEL_ADD = "notification_channel.add"
+    NOTIFICATION_CHANNEL_CHANGE = "notification_channel.change"
+    NOTIFICATION_CHANNEL_ROTATE = "notification_channel.rotate"
+    NOTIFICATION_CHANNEL_REMOVE = "notification_channel.remove"
+    NOTIFICATION_REPLAY = "notification.replay"
 
 
 class UnknownKey(NilometerError):

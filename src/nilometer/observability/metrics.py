@@ -187,3 +187,44 @@ DEAD_LETTERS_OPEN = Gauge(
     ("reason",),
     registry=REGISTRY,
 )
+NOTIFICATIONS = Counter(
+    "nilometer_notification_attempts_total",
+    "Attempts to send a notification, by kind of channel and outcome (`delivered`, `postponed`: it "
+    "is tried again, `failed`: it was given up, `lost_lease` or `unknown`: it is sent again).",
+    ("channel", "outcome"),
+    registry=REGISTRY,
+)
+NOTIFICATIONS_WAITING = Gauge(
+    "nilometer_notifications_waiting",
+    "Deliveries that wait to be sent, or sent again.",
+    registry=REGISTRY,
+)
+NOTIFICATIONS_WAITING_SECONDS = Gauge(
+    "nilometer_notifications_waiting_seconds",
+    "Age of the oldest of them.",
+    registry=REGISTRY,
+)
+BUDGET_EVALUATIONS = Counter(
+    "nilometer_budget_evaluations_total",
+    "Evaluations of all budgets of a project, by outcome (`ok`, or `failed`: tried again).",
+    ("outcome",),
+    registry=REGISTRY,
+)
+BUDGET_SECONDS = Histogram(
+    "nilometer_budget_evaluation_seconds",
+    "Time of one evaluation of all budgets of a project.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+BUDGET_ALERTS = Counter(
+    "nilometer_budget_alerts_total",
+    "Thresholds of budgets that fired.",
+    registry=REGISTRY,
+)
+BUDGET_CHECKS = Counter(
+    "nilometer_budget_checks_total",
+    "Checks before calls, by outcome (`allowed`, `stopped`, or `unknown`: the store or the "
+    "database did not answer).",
+    ("outcome",),
+    registry=REGISTRY,
+)

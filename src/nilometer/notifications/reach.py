@@ -1,0 +1,119 @@
+"""Which addresses may be sent to, and the address that was looked at is the one that is used.
+
+Who may add a channel chooses where this process connects. So nothing goes to an address that only
+this machine or its network can reach, such as the cloud's metadata or a database without a
+password, unless the operator named the network. A name is resolved once: were it looked up again
+for the connection, it could by then lead elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nilometer.errors import ConfigurationError
+from nilometer.notifications.failures import PermanentFailure, TemporaryFailure
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# A translator's, with an IPv4 address in the last bits (RFC 6052), and what IANA has given out for
+# the internet; Python calls more of the rest global than is.
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_PROTOCOLS = ipaddress.IPv4Network("192.0.0.0/24")
+_MOST_TRIED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to connect: an address that may be used. `named` is whether the operator named its
+    network, and so trusts the way to it."""
+
+    address: str
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What may be reached: all of the public internet, and these networks."""
+
+    networks: tuple[Network, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Reach:
+        """A list of networks, `10.0.0.0/8, fd00::/8`. Raises ConfigurationError."""
+        named = [each.strip() for each in text.split(",") if each.strip()]
+        try:
+            return cls(tuple(ipaddress.ip_network(each) for each in named))
+        except ValueError:
+            raise ConfigurationError(
+                "give networks such as 10.0.0.0/8, with commas between"
+            ) from None
+
+    def places(self, host: str, port: int) -> list[Place]:
+        """The first few addresses of a host that may be reached, at least one. Blocks for the
+        lookup.
+
+        Raises TemporaryFailure when the name cannot be resolved now, and PermanentFailure when no
+        address that it has may be reached.
+        """
+        judged = (self._judged(each) for each in dict.fromkeys(_addresses(host, port)))
+        if found := [place for place in judged if place is not None][:_MOST_TRIED]:
+            return found
+        raise PermanentFailure(
+            "The receiver's address is private, and the operator has not allowed it "
+            "(NILOMETER_NOTIFICATION_NETWORKS).",
+            code="address_refused",
+        )
+
+    def _judged(self, address: IpAddress) -> Place | None:
+        real = tuple(_every(address))
+        if all(self._is_named(each) for each in real):
+            return Place(str(address), named=True)
+        if all(map(_is_public, real)):
+            return Place(str(address), named=False)
+        return None
+
+    def _is_named(self, address: IpAddress) -> bool:
+        return any(address in each for each in self.networks if each.version == address.version)
+
+
+PUBLIC = Reach()
+"""The public internet alone."""
+
+
+def _addresses(host: str, port: int) -> Iterable[IpAddress]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise TemporaryFailure(
+            "The receiver's name cannot be resolved.", code="name_unknown"
+        ) from None
+    for *_, sockaddr in found:
+        # A zone ("%eth0") belongs to a link-local address, which is refused anyhow.
+        yield ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
+
+
+def _is_public(address: IpAddress) -> bool:
+    if not address.is_global or address.is_multicast:
+        return False
+    if isinstance(address, ipaddress.IPv4Address):
+        return address not in _PROTOCOLS
+    return address in _UNICAST or address in _TRANSLATED
+
+
+def _every(address: IpAddress) -> Iterable[IpAddress]:
+    """The address, or every IPv4 address that it leads to when it only wraps one."""
+    if isinstance(address, ipaddress.IPv4Address):
+        yield address
+        return
+    wrapped = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in _TRANSLATED:
+        wrapped.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    inner = [each for each in wrapped if each is not None]
+    if address.ipv4_mapped is None:
+        yield address
+    yield from inner
