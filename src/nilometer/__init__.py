@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # typing's, without loading typing
 if TYPE_CHECKING:
     from nilometer.domain.usage_metric import AIUsageMetric
+    from nilometer.errors import BudgetExceeded
     from nilometer.sdk.calculator import CostCalculator
     from nilometer.sdk.config import ClientConfig
     from nilometer.sdk.context import (
@@ -28,6 +29,7 @@ _CONTEXT = "nilometer.sdk.context"
 _PUBLIC = {
     "AIUsageMetric": ("nilometer.domain.usage_metric", "AIUsageMetric"),
     "AIUsageTracker": ("nilometer.sdk.tracker", "AIUsageTracker"),
+    "BudgetExceeded": ("nilometer.errors", "BudgetExceeded"),
     "ClientConfig": ("nilometer.sdk.config", "ClientConfig"),
     "ClientManager": ("nilometer.sdk.manager", "ClientManager"),
     "ContextThreadPoolExecutor": (_CONTEXT, "ContextThreadPoolExecutor"),
@@ -43,6 +45,7 @@ _PUBLIC = {
 __all__ = [
     "AIUsageMetric",
     "AIUsageTracker",
+    "BudgetExceeded",
     "ClientConfig",
     "ClientManager",
     "ContextThreadPoolExecutor",

@@ -17,7 +17,7 @@ class _Handler(BaseHTTPRequestHandler):
     script: ClassVar[Script]
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.body = self.rfile.read(int(self.headers.get("content-length", 0)))
         type(self).script(self)
 
     def log_message(self, *_: Any) -> None:

@@ -29,7 +29,7 @@ def wrap(client: C, tracker: Tracker) -> C:
     their clones. Raises TypeError for what is none."""
     name = type(client).__name__
     platform = next((who for word, who in _PLATFORMS.items() if word in name), SERVICE)
-    return attach(client, Seam(tracker=tracker, service=platform, endpoint=_endpoint))
+    return attach(client, Seam(tracker, platform, _endpoint, paths=_PAID))
 
 
 def _endpoint(method: str, url: str) -> tuple[Endpoint, str] | None:
@@ -106,3 +106,4 @@ _POSTED: Mapping[str, tuple[Endpoint, str]] = {
     "/v1/messages": (_MESSAGE, ""),
     "/v1/complete": (_TEXT, ""),
 }
+_PAID = frozenset({*_POSTED, "/v1/messages/batches"})

@@ -15,7 +15,8 @@ SERVICE = "google_places"
 
 
 class Lookup:
-    """A request from now on. What the provider refused, or never got, is not billed."""
+    """A request from now on. What the provider refused, or never got, is not billed. Raises
+    BudgetExceeded when it is made, where a hard stop holds."""
 
     def __init__(
         self,
@@ -24,6 +25,7 @@ class Lookup:
         skus: Sequence[str],
         prices: Mapping[str, Decimal],
     ) -> None:
+        tracker.admit(SERVICE, skus[0])
         self._tracker = tracker
         self._operation = operation
         self._skus = skus

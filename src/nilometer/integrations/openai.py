@@ -54,6 +54,7 @@ def _seam(client: Any, tracker: Tracker, include_usage: bool) -> Seam:
         tracker=tracker,
         service=service,
         endpoint=partial(_endpoint, native=service in (SERVICE, AZURE)),
+        paths=_PAID,
         alter=_with_usage if include_usage else None,
         renew=lambda clone: _seam(clone, tracker, include_usage),
     )
@@ -191,6 +192,7 @@ _COMPATIBLE: Mapping[str, Endpoint] = {
     path: Endpoint(each.operation, None, each.read) for path, each in _NATIVE.items()
 }
 """Those of others: their usage is in their own words, which `conventions` tells apart."""
+_PAID = frozenset({*_NATIVE, "/batches"})
 _BY_OBJECT: Mapping[str, Endpoint] = {
     "chat.completion": _CHAT,
     "text_completion": _CHAT,

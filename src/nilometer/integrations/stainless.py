@@ -34,7 +34,7 @@ class Seam:
     """What an adapter adds to a client. `endpoint` finds what a request (its method and path) asks
     for, with the id its path names, None for what is not tracked; `alter` gives other options for
     it where the caller opted in to that. `renew` makes the seam of a clone, which may speak to
-    another server."""
+    another server. `paths` are those that cost something when they are posted to."""
 
     tracker: Tracker
     service: str
@@ -42,6 +42,18 @@ class Seam:
     alter: Callable[[Any], Any] | None = None
     renew: Callable[[Any], Seam] | None = None
     memory: dict[str, str] = field(default_factory=dict[str, str])
+    paths: frozenset[str] = frozenset()
+
+    def admit(self, options: Any) -> None:
+        """Raises BudgetExceeded where a hard stop keeps this request from being made."""
+        try:
+            path = options.url.partition("?")[0] if options.method.lower() == "post" else ""
+            models = _models(options) if path in self.paths else None
+        except Exception:  # noqa: BLE001  (it never harms its host)
+            _LOG.debug("a request could not be looked at", exc_info=True)
+            return
+        if models is not None:
+            self.tracker.admit(self.service, *models)
 
     def call(self, options: Any) -> Call | None:
         """The call that a request begins, None where it is not tracked."""
@@ -83,6 +95,7 @@ def attach(client: C, seam: Seam) -> C:
 def _request(members: dict[str, Any], original: Callable[..., Any]) -> Callable[..., Any]:
     def request(cast_to: Any, options: Any, *more: Any, **how: Any) -> Any:
         seam: Seam = members[_STATE]
+        seam.admit(options)
         call = seam.call(options)
         if call is None:
             return original(cast_to, options, *more, **how)
@@ -106,6 +119,7 @@ def _async_request(
 ) -> Callable[..., Awaitable[Any]]:
     async def request(cast_to: Any, options: Any, *more: Any, **how: Any) -> Any:
         seam: Seam = members[_STATE]
+        seam.admit(options)
         call = seam.call(options)
         if call is None:
             return await original(cast_to, options, *more, **how)
@@ -211,3 +225,15 @@ def _model(options: Any) -> str | None:
     body = options.json_data
     model = cast("Mapping[str, Any]", body).get("model") if isinstance(body, Mapping) else None
     return model if isinstance(model, str) else None
+
+
+def _models(options: Any) -> tuple[str, ...]:
+    """What a request asks for, itself or in its `requests` (a batch's)."""
+    if (model := _model(options)) is not None:
+        return (model,)
+    body = options.json_data
+    asked = cast("Mapping[str, Any]", body).get("requests") if isinstance(body, Mapping) else None
+    if not isinstance(asked, (list, tuple)):
+        return ()
+    each = (request["params"].get("model") for request in cast("list[Any]", asked))
+    return tuple(dict.fromkeys(model for model in each if isinstance(model, str)))

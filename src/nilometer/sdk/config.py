@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nilometer.errors import ConfigurationError
+from nilometer.sdk.budget_standing import can_be_asked
 from nilometer.sdk.sinks.port import Sink
 
 _LOG = logging.getLogger(__name__)
@@ -28,6 +29,11 @@ class ClientConfig:
     a project key), `dynamodb://table`, a store of one's own, or a list. `spool_dir` is where they
     wait on disk while a store is down, a folder that processes may share; with `spool` False they
     wait in memory only, and end with the process.
+
+    With `hard_stop` no call is made that a used-up budget with a hard stop covers: BudgetExceeded
+    is raised in its place. How budgets stand is asked every `budget_check_interval` seconds of
+    `budget_check`, by default the first sink that knows (a server or DynamoDB). Where nobody could
+    be asked calls are made, with `budget_fail_closed` they are not.
     """
 
     sink: SinkChoice = None
@@ -59,6 +65,10 @@ class ClientConfig:
     circuit_breaker_timeout: float = 30.0
     exit_timeout: float = 5.0
     handle_sigterm: bool = True
+    hard_stop: bool = False
+    budget_check: str | None = None
+    budget_check_interval: float = 5.0
+    budget_fail_closed: bool = False
 
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:
@@ -77,6 +87,33 @@ class ClientConfig:
                 "or turn tracking off (TRACK_AI_USAGE=false)",
                 attr="sink",
             )
+        self._check_hard_stop()
+
+    def _check_hard_stop(self) -> None:
+        if not self.hard_stop:
+            return
+        if not self.track_usage:
+            raise ConfigurationError(
+                "the hard stop needs tracking, which is off (TRACK_AI_USAGE)", attr="hard_stop"
+            )
+        if not self.budget_check_interval > 0:
+            raise ConfigurationError(
+                "budget_check_interval must be more than 0", attr="budget_check_interval"
+            )
+        if self.budgets_at is None:
+            raise ConfigurationError(
+                "nothing says who knows the budgets: set budget_check (NILOMETER_BUDGET_CHECK) to "
+                "http(s)://host or dynamodb://table",
+                attr="budget_check",
+            )
+
+    @property
+    def budgets_at(self) -> str | None:
+        """Who is asked how budgets stand."""
+        if self.budget_check:
+            return self.budget_check
+        named = (each for each in self.sinks if isinstance(each, str))
+        return next(filter(can_be_asked, named), None)
 
     def __repr__(self) -> str:
         """Without keys."""
@@ -119,6 +156,7 @@ _AT_LEAST_ONE = (
 )
 _NOT_NEGATIVE = (
     *("flush_interval", "retry_base_delay", "circuit_breaker_timeout", "exit_timeout"),
+    "budget_check_interval",
 )
 
 
@@ -193,6 +231,10 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "RETRY_BASE_DELAY": ("retry_base_delay", float),
     "CIRCUIT_BREAKER_THRESHOLD": ("circuit_breaker_threshold", int),
     "CIRCUIT_BREAKER_TIMEOUT": ("circuit_breaker_timeout", float),
+    "NILOMETER_HARD_STOP": ("hard_stop", _flag),
+    "NILOMETER_BUDGET_CHECK": ("budget_check", str),
+    "NILOMETER_BUDGET_CHECK_INTERVAL": ("budget_check_interval", float),
+    "NILOMETER_BUDGET_FAIL_CLOSED": ("budget_fail_closed", _flag),
 }
 VARIABLES = (
     *_VARIABLES,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from nilometer.errors import ConfigurationError
 from nilometer.sdk import context
 from nilometer.sdk.assembly import Assembler
+from nilometer.sdk.budget_guard import BudgetGuard
 from nilometer.sdk.calculator import CostCalculator
 from nilometer.sdk.config import ClientConfig
 from nilometer.sdk.delivery import ending
@@ -35,6 +36,7 @@ R = TypeVar("R")
 C = TypeVar("C")
 
 _FLUSH_SECONDS = 5.0
+_FIRST_ANSWER_SECONDS = 2.0
 
 
 class ClientManager:
@@ -54,7 +56,8 @@ class ClientManager:
         self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
         self._delivery = self._deliver() if config.track_usage else None
-        self.tracker = AIUsageTracker(self._delivery)
+        self._guard = self._guarded() if config.hard_stop else None
+        self.tracker = AIUsageTracker(self._delivery, self._guard)
 
     @property
     def openai(self) -> openai.OpenAI:
@@ -152,8 +155,15 @@ class ClientManager:
 
         return wrapper
 
+    def refresh_budgets(self) -> bool:
+        """Ask now how budgets stand, in this thread: False when no answer came, or no hard stop is
+        on. Else it is asked in the background."""
+        return self._guard is not None and self._guard.refresh()
+
     def close(self, timeout: float | None = None) -> bool:
         """Flush and end. What cannot be sent stays on disk for the next process; False then."""
+        if self._guard is not None:
+            self._guard.close()
         if self._delivery is None:
             return True
         ending.unwatch(self._delivery)
@@ -181,6 +191,23 @@ class ClientManager:
         )
         ending.watch(delivery, sigterm=config.handle_sigterm)
         return delivery
+
+    def _guarded(self) -> BudgetGuard:
+        """Who keeps calls from being made. The first answer is waited for here, a little, so that
+        no call has to."""
+        from nilometer.sdk.budget_sources import open_standings  # with what it asks by
+
+        config, process = self.config, self._scopes()
+        place, key = config.budgets_at or "", config.api_key
+        guard = BudgetGuard(
+            lambda: open_standings(place, key),
+            process,
+            Assembler(process, self.calculator),
+            interval=config.budget_check_interval,
+            fail_closed=config.budget_fail_closed,
+        )
+        guard.start(_FIRST_ANSWER_SECONDS)
+        return guard
 
     def _scopes(self) -> Scopes:
         own = {} if self.config.user_id is None else {"user_id": self.config.user_id}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -10,7 +11,9 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, cast
 
+from nilometer.errors import BudgetExceeded
 from nilometer.sdk import context, loose_values
+from nilometer.sdk.budget_guard import BudgetGuard
 from nilometer.sdk.delivery.delivery import Delivery
 from nilometer.sdk.observation import Observation, Seen
 from nilometer.sdk.scopes import Scopes
@@ -18,12 +21,18 @@ from nilometer.sdk.scopes import Scopes
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_LOG = logging.getLogger(__name__)
+
 
 class Tracker(Protocol):
     """What an adapter of a provider's library needs of a tracker."""
 
     def snapshot(self) -> Scopes:
         """The context of here and now, for `record(context=…)` when a stream ends elsewhere."""
+        ...
+
+    def admit(self, service: str, *models: str | None) -> None:
+        """A call is about to be made; see `AIUsageTracker.admit`."""
         ...
 
     def record(self, **seen: Unpack[Seen]) -> None:
@@ -34,12 +43,28 @@ class Tracker(Protocol):
 class AIUsageTracker:
     """Takes note of calls and gives them to the delivery. Safe between threads and tasks."""
 
-    def __init__(self, delivery: Delivery | None) -> None:
+    def __init__(self, delivery: Delivery | None, guard: BudgetGuard | None = None) -> None:
+        """`guard` is None where no hard stop is on."""
         self._delivery = delivery
+        self._guard = guard
 
     def snapshot(self) -> Scopes:
         """The context of here and now."""
         return context.current()
+
+    def admit(self, service: str, *models: str | None) -> None:
+        """Ask whether a call may be made here and now: to be asked before it. `models` are the
+        names of what it asks for. Raises BudgetExceeded where a hard stop is on and holds, and
+        never anything else."""
+        guard = self._guard
+        if guard is None:
+            return
+        try:
+            guard.admit(service, models, context.current())
+        except BudgetExceeded:
+            raise
+        except Exception:  # noqa: BLE001  (it never harms its host)
+            _LOG.debug("budgets could not be looked at", exc_info=True)
 
     def record(self, **seen: Unpack[Seen]) -> None:
         """Take note of a call, as `Seen` describes it. Never raises and never waits: what cannot be
@@ -54,9 +79,19 @@ class AIUsageTracker:
                     seen["error_type"] = type(error).__name__
                 seen["error"] = loose_values.error_text(error)  # and not its frames
             scopes = seen.pop("context", None) or context.current()
-            delivery.submit(Observation(seen, scopes, time.time()))
+            observation = Observation(seen, scopes, time.time())
+            delivery.submit(observation)
         except Exception as fault:  # noqa: BLE001  (it never harms its host)
             delivery.fault(fault)
+            return
+        if self._guard is not None:
+            self._count(self._guard, observation)
+
+    def _count(self, guard: BudgetGuard, observation: Observation) -> None:
+        try:
+            guard.count(observation)
+        except Exception:  # noqa: BLE001  (what is no metric is told of by the delivery)
+            _LOG.debug("a call could not be added to its budgets", exc_info=True)
 
     @contextmanager
     def measure(self, **seen: Unpack[Seen]) -> Generator[Call]:
@@ -65,7 +100,10 @@ class AIUsageTracker:
         with tracker.measure(service="acme", model="acme-1", operation="completion") as call:
             answer = client.complete(…)
             call.note(input_tokens=answer.tokens_in, output_tokens=answer.tokens_out)
+
+        Raises BudgetExceeded before the block where a hard stop holds.
         """
+        self.admit(seen.get("service", ""), seen.get("model"), seen.get("requested_model"))
         call = Call({**seen})
         call.seen.setdefault("context", self.snapshot())
         begun = time.perf_counter()
