@@ -19,12 +19,15 @@ from sqlalchemy.dialects import postgresql
 
 from nilometer import failpoints
 from nilometer.access.tables import ApiKey, AuditEntry, Organization, Project, ProjectDeletion
+from nilometer.budgets.rule_tables import AlertRuleRow, UnusualDayRow
+from nilometer.budgets.tables import BudgetAlertRow, BudgetRow
 from nilometer.database.engine import Base, Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import ConfigurationError
 from nilometer.migrate_data.claim import OWN_TABLES, rows_in
 from nilometer.migrate_data.records import Places
 from nilometer.migrate_data.report import Comparison, Progress, Tally
+from nilometer.notifications.tables import ChannelRow, DeliveryRow
 from nilometer.pipeline.dead_letters import DeadLetterRow
 from nilometer.pipeline.rewriting.jobs import RewriteRow
 
@@ -42,7 +45,10 @@ _LASTING = frozenset(
 )
 """Tables whose rows stay, but for the keys of a project that was deleted."""
 # What declares tables is imported; `require_known` finds what is not.
-_DECLARED = (Project, DeadLetterRow, RewriteRow)
+_DECLARED = (
+    *(Project, DeadLetterRow, RewriteRow, BudgetRow, BudgetAlertRow, ChannelRow, DeliveryRow),
+    *(AlertRuleRow, UnusualDayRow),
+)
 
 Row = dict[str, Any]
 

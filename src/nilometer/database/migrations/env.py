@@ -4,15 +4,27 @@ from alembic import context
 
 from nilometer import settings
 from nilometer.access import tables as access_tables
+from nilometer.budgets import rule_tables
+from nilometer.budgets import tables as budget_tables
 from nilometer.database import compatibility
 from nilometer.database.engine import Base, Database
 from nilometer.database.migrate import create, migrating
 from nilometer.migrate_data import claim
+from nilometer.notifications import tables as notification_tables
 from nilometer.pipeline import dead_letters
 from nilometer.pipeline.rewriting import jobs
 
 # Every module that declares tables.
-TABLES = (access_tables, dead_letters, jobs, compatibility, claim)
+TABLES = (
+    access_tables,
+    dead_letters,
+    jobs,
+    budget_tables,
+    rule_tables,
+    notification_tables,
+    compatibility,
+    claim,
+)
 
 
 def run() -> None:
