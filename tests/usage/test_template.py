@@ -1,13 +1,19 @@
 """The SAM template: linted, and the table in it is the one that `create-table` makes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
 
-from nilometer.dynamodb import table
+from nilometer.budgets import environment_channels
+from nilometer.budgets import lambda_handler as budgets
+from nilometer.budgets.dynamodb_alerts import LEASE
+from nilometer.budgets.dynamodb_items import PARTITION
+from nilometer.dynamodb import schema, table
 from nilometer.usage import lambda_handler
+from tests.usage.metrics import metric
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "lambda"
 TEMPLATE = FOLDER / "template.yaml"
@@ -47,3 +53,22 @@ def test_the_function_is_there_and_its_variables_are_read():
     assert callable(getattr(lambda_handler, name))
     read = {lambda_handler.TABLE, lambda_handler.KEY_HASHES, lambda_handler.ORIGIN}
     assert set(function["Environment"]["Variables"]) == read
+
+
+def test_the_function_of_budgets_is_there_and_may_write_its_own_items_alone():
+    function = resources()["Budgets"]["Properties"]
+    module, _, name = function["Handler"].rpartition(".")
+    assert module == budgets.__name__
+    assert callable(getattr(budgets, name))
+    named = environment_channels
+    read = {budgets.TABLE, named.TOPIC, named.WEBHOOK, named.SECRET, named.SLACK}
+    assert set(function["Environment"]["Variables"]) == read
+    assert function["Timeout"] < LEASE.total_seconds()
+    writes = function["Policies"][0]["Statement"][1]
+    assert writes["Condition"] == {
+        "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [PARTITION]}
+    }
+    [usage] = function["Events"]["Usage"]["Properties"]["FilterCriteria"]["Filters"]
+    [wanted] = json.loads(usage["Pattern"])["dynamodb"]["Keys"]["PK"]["S"]
+    assert schema.key(metric())["PK"]["S"].startswith(wanted["prefix"])
+    assert not PARTITION.startswith(wanted["prefix"])
