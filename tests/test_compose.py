@@ -7,31 +7,52 @@ import os
 import re
 import subprocess
 import tomllib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from nilometer.cli.app import CommandGroup
+from nilometer.database.engine import Database
+from nilometer.database.migrate import migrate
 from nilometer.settings import Settings, load
+from tests.private_servers import private
 from tests.servers.dynamodb import DynamoDBServer
 from tests.servers.kafka import KafkaServer
-from tests.servers.postgres import DATABASES, PASSWORD, USER, PostgresServer
+from tests.servers.postgres import DATABASES, PASSWORD, USER, PostgresServer, programs
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.servers.server import BUILD, ROOT
 
 COMPOSE = BUILD / "services-python" / "bin" / "docker-compose"
 
 
-def composed(file: str, **environment: str) -> dict[str, Any]:
-    """What Docker Compose makes of a file, which needs no engine."""
-    done = subprocess.run(
+SECRETS = {
+    "POSTGRES_ADMIN_PASSWORD": "for-postgres-admin",
+    "POSTGRES_PASSWORD": "for-postgres",
+    "CLICKHOUSE_ADMIN_PASSWORD": "for-ch-admin",
+    "CLICKHOUSE_PASSWORD": "for-ch",
+    "CLICKHOUSE_READER_PASSWORD": "for-ch-reader",
+    "S3_ACCESS_KEY": "access",
+    "S3_SECRET_KEY": "secret",
+}
+
+
+def compose(file: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Ask Docker Compose what it makes of a file, which needs no engine."""
+    return subprocess.run(
         [COMPOSE, "--file", ROOT / file, "config", "--format", "json"],
         check=False,
-        env={"PATH": os.environ["PATH"]} | environment,
+        env={"PATH": os.environ["PATH"]} | dict(environment),
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def composed(file: str) -> dict[str, Any]:
+    done = compose(file, SECRETS)
     assert done.returncode == 0, f"{done.stderr} (not there? scripts/setup-services s3)"
     assert not done.stderr
     return json.loads(done.stdout)
@@ -39,7 +60,7 @@ def composed(file: str, **environment: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def product() -> dict[str, Any]:
-    return composed("compose.yaml", POSTGRES_PASSWORD="for-postgres", CLICKHOUSE_PASSWORD="for-ch")
+    return composed("compose.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +122,9 @@ def test_every_role_is_there_and_only_capture_and_api_are_published(
     product: dict[str, Any],
 ) -> None:
     services = product["services"]
-    roles = {name: each["command"][-1] for name, each in services.items() if "build" in each}
+    commands = {name: each["command"] for name, each in services.items() if "build" in each}
+    assert commands.pop("bucket") == ["blobs", "setup", "--create-bucket"]
+    roles = {name: command[-1] for name, command in commands.items()}
     assert roles == {"capture": "capture", "worker": "worker", "api": "api"}
     assert {name for name in services if published(services[name])} == {"capture", "api"}
 
@@ -112,13 +135,75 @@ def test_capture_is_not_told_where_the_store_is(product: dict[str, Any]) -> None
     for role in ("worker", "api"):
         address = services[role]["environment"]["NILOMETER_CLICKHOUSE_URL"]
         assert address == "clickhouse://nilometer:for-ch@clickhouse:8123/nilometer"
+        reader = services[role]["environment"]["NILOMETER_CLICKHOUSE_READER_URL"]
+        assert reader == "clickhouse://nilometer_reader:for-ch-reader@clickhouse:8123/nilometer"
 
 
-def test_servers_and_roles_have_the_same_passwords(product: dict[str, Any]) -> None:
-    services = product["services"]
-    assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == "for-postgres"
-    assert services["clickhouse"]["environment"]["CLICKHOUSE_PASSWORD"] == "for-ch"
-    assert ":for-postgres@" in services["api"]["environment"]["DATABASE_URL"]
+def init_script(product: dict[str, Any], service: str) -> str:
+    """The script that a server's image runs at its first start, as the container has it."""
+    sources = {each["target"]: each["source"] for each in product["services"][service]["configs"]}
+    content = product["configs"][sources["/docker-entrypoint-initdb.d/nilometer.sh"]]["content"]
+    return content.replace("$$", "$")
+
+
+def test_the_database_role_that_is_made_is_fenced_and_may_migrate(
+    product: dict[str, Any],
+) -> None:
+    with private(PostgresServer) as server:
+        server.drop_database("nilometer")
+        subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", init_script(product, "postgres")],
+            check=True,
+            env={
+                "PATH": f"{programs()}:{os.environ['PATH']}",
+                "PGHOST": "localhost",
+                "PGPORT": str(server.port),
+                "PGPASSWORD": PASSWORD,
+                **product["services"]["postgres"]["environment"],
+                "POSTGRES_USER": USER,
+            },
+            timeout=60,
+        )
+        given = make_url(product["services"]["api"]["environment"]["DATABASE_URL"])
+        mine = given.set(host="localhost", port=server.port)
+        database = Database(mine.render_as_string(hide_password=False))
+        try:
+            migrate(database)
+        finally:
+            database.close()
+        fenced = "SELECT rolsuper, rolbypassrls, rolcreaterole, rolcreatedb FROM pg_roles"
+        assert server.sql(f"{fenced} WHERE rolname = 'nilometer'") == "f|f|f|f"
+
+
+def test_the_users_of_clickhouse_are_made_with_the_passwords_that_roles_have(
+    product: dict[str, Any], tmp_path: Path
+) -> None:
+    script = init_script(product, "clickhouse").replace("/nilometer/", f"{tmp_path}/")
+    users = product["configs"]["clickhouse-users"]["file"]
+    (tmp_path / "users.sql").write_text(Path(users).read_text())
+    client = tmp_path / "clickhouse-client"
+    client.write_text('#!/bin/sh\necho "$@"; cat\n')
+    client.chmod(0o755)
+    environment = product["services"]["clickhouse"]["environment"]
+    said = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", script],
+        check=True,
+        env=environment | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert said.startswith("--user administrator --password for-ch-admin --multiquery\n")
+    assert "CREATE USER IF NOT EXISTS nilometer IDENTIFIED BY 'for-ch';" in said
+    assert "CREATE USER IF NOT EXISTS nilometer_reader IDENTIFIED BY 'for-ch-reader';" in said
+    assert "REPLACE-ME" not in said.partition("CREATE USER")[2]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_no_password_has_a_default(name: str) -> None:
+    asked = compose("compose.yaml", SECRETS | {name: ""})
+    assert asked.returncode
+    assert name in asked.stderr
+    assert "write a file .env as compose.yaml says" in asked.stderr
 
 
 @pytest.mark.parametrize("role", ["capture", "worker", "api"])

@@ -29,7 +29,7 @@ _SETTINGS = {
 }
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """The folder of initdb and postgres: of the newest version that is installed."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[4]))
     if folders:
@@ -109,7 +109,7 @@ class PostgresServer(Server):
         secret.write_text(PASSWORD)
         if self._user:
             shutil.chown(secret, self._user)
-        command = [_programs() / "initdb", "-D", data, "-U", USER, f"--pwfile={secret}"]
+        command = [programs() / "initdb", "-D", data, "-U", USER, f"--pwfile={secret}"]
         done = subprocess.run(
             [*command, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"],
             check=False,
@@ -127,14 +127,14 @@ class PostgresServer(Server):
     def launch(self) -> None:
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
         self.process.launch(
-            [_programs() / "postgres", "-D", self._data, "-p", str(self.port), *settings],
+            [programs() / "postgres", "-D", self._data, "-p", str(self.port), *settings],
             user=self._user,
             directory=self._data,
         )
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run one statement with psql; its rows as text. ServerError when it fails."""
-        command = [_programs() / "psql", "--no-psqlrc", "-qtAXw", "-c", statement]
+        command = [programs() / "psql", "--no-psqlrc", "-qtAXw", "-c", statement]
         done = subprocess.run(
             [*command, self.url(database)],
             check=False,
