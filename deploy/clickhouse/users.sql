@@ -1,5 +1,6 @@
 -- The users that Nilometer needs on a ClickHouse server. Replace the two passwords, then run it as a
--- user with access management, after Nilometer has started once (it makes the databases and tables).
+-- user with access management, best before Nilometer's first start: neither a grant nor a policy needs
+-- its table to be there (compose.yaml does it so).
 -- On a cluster, add ON CLUSTER to every statement, or keep users in replicated access storage.
 --
 -- Never run by Nilometer's own tests, which have no server with users: they read it for its syntax,
