@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import closing, suppress
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ from sqlalchemy import text
 import nilometer
 from nilometer.access.accounts import Accounts
 from nilometer.access.types import Authority
+from nilometer.budgets.anomalies import Anomaly
+from nilometer.budgets.budget import BudgetScope, ScopeKind
+from nilometer.budgets.evaluation import evaluate
+from nilometer.budgets.firing import fire
+from nilometer.budgets.periods import Period, bounds, zone
+from nilometer.budgets.rules import AlertRules
+from nilometer.budgets.spend import Spent
+from nilometer.budgets.store import Budgets
+from nilometer.budgets.unusual import AlertRule, Finding
 from nilometer.database import transactions
 from nilometer.database.engine import Base, Database, DatabaseUnavailable
 from nilometer.database.fence import (
@@ -29,6 +39,9 @@ from nilometer.database.migrate import MIGRATIONS, current, migrate
 from nilometer.domain import clock
 from nilometer.errors import ConfigurationError
 from nilometer.migrate_data.claim import OWN_TABLES
+from nilometer.notifications.channel_store import Channels
+from nilometer.notifications.channels import ChannelKind
+from nilometer.notifications.configuration import Egress
 from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
 from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
 from tests.database import servers
@@ -70,10 +83,37 @@ def two_tenants(database):
             until=moment,
             dry_run=True,
         )
+        add_fired_budget(database, issued.project_id)
+        add_unusual_day(database, issued.project_id)
         DeadLetters(database).add([letter(issued.project_id)])
+        channels = Channels(database, Egress())
+        webhook = {"url": "https://receiver.example/"}
+        channel = channels.add(issued.project_id, "ops", ChannelKind.WEBHOOK, webhook)
+        channels.test(issued.project_id, channel.id)
         doomed = acting.projects.create("doomed")
         acting.projects.delete(doomed.project_id)
     return first, second
+
+
+def add_fired_budget(database: Database, project_id: int) -> None:
+    now = clock.now()
+    stored = Budgets(database).add(
+        project_id,
+        name="b",
+        scope=BudgetScope(ScopeKind.PROJECT),
+        amount=Decimal(1),
+        period=Period.MONTH,
+    )
+    place = zone("UTC")
+    spent = evaluate(stored.budget, bounds(Period.MONTH, place, now), Spent(cost=Decimal(1)))
+    assert fire(database, stored, spent, now) == (50, 80, 100)
+
+
+def add_unusual_day(database: Database, project_id: int) -> None:
+    rules, now = AlertRules(database), clock.now()
+    stored = rules.add(project_id, AlertRule("", "r"))
+    anomaly = Anomaly("m", Decimal(9), Decimal(1), Decimal(8), 20)
+    assert rules.fire(stored, [Finding(now.date(), "", anomaly)], now) == 1
 
 
 def letter(project_id: int) -> NewDeadLetter:

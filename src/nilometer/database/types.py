@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import DateTime, Dialect, Enum, Numeric, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -47,9 +48,10 @@ class ExactDecimal(TypeDecorator[Decimal]):
     impl = Numeric(38, 18)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Decimal | str]:
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Text on SQLite."""
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric(38, 18))
+        kept: TypeEngine[Any] = Text() if dialect.name == "sqlite" else Numeric(38, 18)
+        return dialect.type_descriptor(kept)
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Decimal | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The amount, or its text."""
