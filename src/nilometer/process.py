@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from collections.abc import Collection
 from contextlib import ExitStack, closing
 from functools import partial
 
@@ -17,15 +18,23 @@ from nilometer.api import errors as api_errors
 from nilometer.api.app import Services, create_app
 from nilometer.api.health import Check, Health, create_router
 from nilometer.blobs.configured import configured
+from nilometer.budgets.arrivals import Arrivals
+from nilometer.budgets.rules import AlertRules
+from nilometer.budgets.store import Budgets
 from nilometer.capture.app import CaptureApp
 from nilometer.domain import clock
 from nilometer.errors import NilometerError
 from nilometer.foundation import lay
 from nilometer.front import Asgi, front
 from nilometer.migrate_data.claim import require_whole_in
+from nilometer.notifications.channel_store import Channels
+from nilometer.notifications.claims import Claims
+from nilometer.notifications.configuration import Egress
+from nilometer.notifications.deliveries import Deliveries
 from nilometer.observability import metrics
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.rewriting.jobs import Rewrites
+from nilometer.query.spend import CallSpend
 from nilometer.settings import CAPTURES, READS, WORKS, Settings
 from nilometer.worker import Worker
 
@@ -34,6 +43,10 @@ logger = logging.getLogger(__name__)
 
 def _nobody() -> None:
     """What is asked for is found by a worker of another process, within seconds."""
+
+
+def _nobody_of(_: Collection[int]) -> None:
+    """As `_nobody`, within a minute."""
 
 
 class Process:
@@ -59,6 +72,8 @@ class Process:
             )
             self.dead_letters = DeadLetters(foundation.database)
             self.rewrites = Rewrites(foundation.database)
+            self.arrivals = Arrivals()
+            self.spend = CallSpend(self.store) if self.store is not None else None
             self.blobs = parts.enter_context(closing(configured(settings)))
             self.capture = self._capture() if settings.role in CAPTURES else None
             self.worker = self._worker(parts) if settings.role in WORKS else None
@@ -100,6 +115,7 @@ class Process:
 
     def _worker(self, parts: ExitStack) -> Worker:
         assert self.store is not None, "a worker has a store"
+        assert self.spend is not None, "who has a store can ask it"
         return Worker(
             self._settings,
             self._foundation,
@@ -107,12 +123,14 @@ class Process:
             blobs=self.blobs,
             dead_letters=self.dead_letters,
             rewrites=self.rewrites,
+            arrivals=self.arrivals,
+            spend=self.spend,
             parts=parts,
         )
 
     def _api(self) -> FastAPI:
         """The API; of a process without that role, nothing but errors in its shape."""
-        if self._settings.role not in READS or self.store is None:
+        if self._settings.role not in READS or self.store is None or self.spend is None:
             bare = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
             api_errors.install(bare)
             return bare
@@ -127,6 +145,16 @@ class Process:
                 dead_letters=self.dead_letters,
                 rewrites=self.rewrites,
                 wake_rewrites=worker.rewriter.wake if worker else _nobody,
+                notification_channels=Channels(
+                    self._foundation.database, Egress.of(self._settings)
+                ),
+                deliveries=Deliveries(self._foundation.database),
+                wake_notifications=worker.deliverer.wake if worker else _nobody,
+                budgets=Budgets(self._foundation.database),
+                alert_rules=AlertRules(self._foundation.database),
+                wake_budgets=worker.budget_watch.stored if worker else _nobody_of,
+                arrivals=self.arrivals,
+                spend=self.spend,
                 log=self.log,
                 pipeline=worker.pipeline if worker else None,
                 settings=self._settings,
@@ -177,9 +205,13 @@ class Process:
             metrics.LOG_LAG_SECONDS.labels(group).set(waiting / 1e6)
         try:
             counts = self.dead_letters.open_counts()
+            waiting, oldest = Claims(self._foundation.database).waiting()
         except NilometerError as error:
-            logger.warning("dead letters cannot be counted: %s", error.detail)
+            logger.warning("what the database has cannot be counted: %s", error.detail)
             return
+        metrics.NOTIFICATIONS_WAITING.set(waiting)
+        age = (clock.now() - oldest).total_seconds() if oldest else 0
+        metrics.NOTIFICATIONS_WAITING_SECONDS.set(max(0, age))
         metrics.DEAD_LETTERS_OPEN.clear()
         for reason, count in counts.items():
             metrics.DEAD_LETTERS_OPEN.labels(reason).set(count)

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from contextlib import ExitStack
 
 from nilometer.access.deletion import DeletionWorker, Tombstones
 from nilometer.access.price_overrides import CurrentOverrides, PriceOverrides
 from nilometer.blobs.store import BlobStore
 from nilometer.blobs.sweeper import Sweeper
+from nilometer.budgets.arrivals import Arrivals
+from nilometer.budgets.rule_watch import RuleWatch
+from nilometer.budgets.rules import AlertRules
+from nilometer.budgets.store import Budgets
+from nilometer.budgets.watch import BudgetWatch
 from nilometer.clickhouse.erasure import erase_project
 from nilometer.clickhouse.store import Store
 from nilometer.errors import Unavailable
 from nilometer.foundation import STORE_GROUP, Foundation
 from nilometer.live_blobs import LiveBlobs
+from nilometer.notifications.channel_store import Channels
+from nilometer.notifications.claims import Claims
+from nilometer.notifications.configuration import Egress
+from nilometer.notifications.deliverer import Deliverer
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.packing import Packer
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.pipeline.rewriting.jobs import Rewrites
 from nilometer.pipeline.rewriting.passes import passes
 from nilometer.pipeline.rewriting.worker import RewriteWorker
+from nilometer.pipeline.usage_upkeep import UsageUpkeep
 from nilometer.pricing.files import load
 from nilometer.pricing.refreshing import refreshing
+from nilometer.query.spend import CallSpend
+from nilometer.query.usage import Usage
+from nilometer.query.usage_days import UsageDays
 from nilometer.settings import Settings
 
 # How long the deletion of a project waits for the pipeline's batch under way before it tries later.
@@ -41,13 +55,17 @@ class Worker:
         blobs: BlobStore,
         dead_letters: DeadLetters,
         rewrites: Rewrites,
+        arrivals: Arrivals,
+        spend: CallSpend,
         parts: ExitStack,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._dead_letters = dead_letters
         self._rewrites = rewrites
+        self._arrivals = arrivals
         database, log = foundation.database, foundation.log
+        self._budgets = Budgets(database)
         file_prices = load(settings.prices_file) if settings.prices_file else ()
         self._overrides = CurrentOverrides(PriceOverrides(database), file_prices)
         tombstoned = Tombstones(database).among
@@ -67,6 +85,7 @@ class Worker:
             tombstoned=tombstoned,
             overrides_of=self._overrides.of,
             pack=packer.lines,
+            stored=self._note_stored,
         )
         self.rewriter = RewriteWorker(
             rewrites,
@@ -84,6 +103,25 @@ class Worker:
             interval=settings.sweep_interval,
             alone=lambda: database.alone("blob sweeps"),
         )
+        egress = Egress.of(settings)
+        self._channels = Channels(database, egress)
+        self.deliverer = Deliverer(Claims(database), egress)
+        self.budget_watch = BudgetWatch(
+            database,
+            spend.of_project,
+            told=self.deliverer.wake,
+            alone=lambda: database.alone("budgets"),
+        )
+        self._alert_rules = AlertRules(database)
+        self.rule_watch = RuleWatch(
+            self._alert_rules,
+            Usage(store).groups,
+            told=self.deliverer.wake,
+            alone=lambda: database.alone("alert rules"),
+        )
+        self.usage_upkeep = UsageUpkeep(
+            UsageDays(store), alone=lambda: database.alone("usage by the day")
+        )
         self.deletions = DeletionWorker(
             database,
             settle=self._settle_writers,
@@ -93,12 +131,16 @@ class Worker:
                 "dead_letters": lambda project, _: self._erase_letters(project),
             },
         )
+        parts.callback(self.deliverer.stop)
+        parts.callback(self.budget_watch.stop)
+        parts.callback(self.rule_watch.stop)
         parts.callback(self.pipeline.stop, settings.shutdown_grace)
         if settings.prices_refresh:
             parts.enter_context(refreshing(settings.prices_refresh, settings.prices_url))
         parts.callback(self.sweeper.stop)
         parts.callback(self.deletions.stop)
         parts.callback(self.rewriter.stop)
+        parts.callback(self.usage_upkeep.stop)
 
     def start(self) -> None:
         """Begin, each part in a thread of its own: the store is open."""
@@ -106,6 +148,15 @@ class Worker:
         self.sweeper.start()
         self.deletions.start()
         self.rewriter.start()
+        self.usage_upkeep.start()
+        self.deliverer.start()
+        self.budget_watch.start()
+        self.rule_watch.start()
+
+    def _note_stored(self, project_ids: Collection[int]) -> None:
+        """Usage of these projects can be read: of whom what is known of budgets is not new."""
+        self._arrivals.stored(project_ids)
+        self.budget_watch.stored(project_ids)
 
     def _settle_writers(self) -> None:
         """Wait until everything here that writes rows knows of every tombstone of now. Another
@@ -121,6 +172,9 @@ class Worker:
     def _erase_letters(self, project_id: int) -> int:
         """Delete what the database has of a project's content; how many dead letters that were."""
         self._rewrites.forget(project_id)
+        self._budgets.forget(project_id)
+        self._alert_rules.forget(project_id)
+        self._channels.forget(project_id)
         return self._dead_letters.delete_project(project_id)
 
     def _erase_blobs(self, project_id: int, stopping: threading.Event) -> int:

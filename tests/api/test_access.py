@@ -16,6 +16,7 @@ ROUTES = {
     "GET /api/projects/{project_id}/traces": Scope.READ,
     "GET /api/projects/{project_id}/traces/{trace_id:path}": Scope.READ,
     "GET /api/projects/{project_id}/usage": Scope.READ,
+    "GET /api/projects/{project_id}/usage/savings": Scope.READ,
     "GET /ai_usage": Scope.READ,
     "POST /api/projects/{project_id}/query": Scope.READ,
     "POST /api/environments/{project_id}/query": Scope.READ,
@@ -57,6 +58,27 @@ ROUTES = {
     "POST /api/projects/{project_id}/rewrites": Scope.ADMIN,
     "GET /api/projects/{project_id}/rewrites/{rewrite_id}": Scope.READ,
     "DELETE /api/projects/{project_id}/rewrites/{rewrite_id}": Scope.ADMIN,
+    "GET /api/projects/{project_id}/budgets": Scope.READ,
+    "POST /api/projects/{project_id}/budgets": Scope.ADMIN,
+    "POST /api/projects/{project_id}/budgets/check": Scope.CAPTURE,
+    "GET /api/projects/{project_id}/budgets/{budget_id}": Scope.READ,
+    "PATCH /api/projects/{project_id}/budgets/{budget_id}": Scope.ADMIN,
+    "DELETE /api/projects/{project_id}/budgets/{budget_id}": Scope.ADMIN,
+    "GET /api/projects/{project_id}/budget_alerts": Scope.READ,
+    "GET /api/projects/{project_id}/alert_rules": Scope.READ,
+    "POST /api/projects/{project_id}/alert_rules": Scope.ADMIN,
+    "DELETE /api/projects/{project_id}/alert_rules/{rule_id}": Scope.ADMIN,
+    "GET /api/projects/{project_id}/unusual_days": Scope.READ,
+    "GET /api/projects/{project_id}/notification_channels": Scope.READ,
+    "POST /api/projects/{project_id}/notification_channels": Scope.ADMIN,
+    "GET /api/projects/{project_id}/notification_channels/{channel_id}": Scope.READ,
+    "PATCH /api/projects/{project_id}/notification_channels/{channel_id}": Scope.ADMIN,
+    "DELETE /api/projects/{project_id}/notification_channels/{channel_id}": Scope.ADMIN,
+    "POST /api/projects/{project_id}/notification_channels/{channel_id}/rotate": Scope.ADMIN,
+    "POST /api/projects/{project_id}/notification_channels/{channel_id}/test": Scope.ADMIN,
+    "GET /api/projects/{project_id}/notification_deliveries": Scope.READ,
+    "GET /api/projects/{project_id}/notification_deliveries/{delivery_id}": Scope.READ,
+    "POST /api/projects/{project_id}/notification_deliveries/{delivery_id}/replay": Scope.OPERATE,
     "GET /api/price_overrides": Scope.OPERATE,
     "POST /api/price_overrides": Scope.OPERATE,
     "DELETE /api/price_overrides/{override_id}": Scope.OPERATE,
@@ -73,7 +95,10 @@ IN_ORGANIZATION = [name for name in PRIVATE if "{organization_id}" in name]
 OF_AN_OBJECT = [
     name
     for name in IN_PROJECT
-    if re.search(r"\{(uuid|trace_id|letter_id|key_id|override_id|rewrite_id)", name)
+    if re.search(
+        r"\{(uuid|trace_id|letter_id|key_id|override_id|rewrite_id|budget_id|rule_id|channel_id|delivery_id)",
+        name,
+    )
 ]
 OF_THE_DEPLOYMENT = [
     name
@@ -85,12 +110,16 @@ OF_THE_DEPLOYMENT = [
 BODIES = [(r"discard$", {"reason": "r"}), (r"^PATCH ", {"name": "n"})]
 # What a route says to a caller who may use it, where that is not 200.
 ALLOWED = [
-    (r"/blobs$|/discard$|/query|^POST .*/(keys|projects|price_overrides|rewrites)$", 400),
+    (r"/blobs$|/discard$|/query|^POST .*/(keys|projects|price_overrides|rewrites|budgets)$", 400),
+    (r"^POST .*/(notification_channels|alert_rules)$", 400),
+    (r"^DELETE .*rule_id\}$", 204),
+    (r"channel_id\}/test$", 202),
+    (r"channel_id\}/rotate$|^(DELETE|PATCH) .*channel_id\}$", 404),
     (r"letter_id\}/replay$|/deletion$", 404),
     (r"^DELETE .*project_id\}$", 202),
     (r"^DELETE .*key_id\}$", 204),
     (r"^PATCH .*key_id\}$", 400),
-    (r"override_id\}$|^DELETE .*rewrite_id\}$", 404),
+    (r"override_id\}$|^DELETE .*rewrite_id\}$|^(DELETE|PATCH) .*budget_id\}$", 404),
 ]
 NOT_FOUND = {
     "type": "invalid_request",
@@ -118,7 +147,10 @@ def objects(world):
         "key_id": world.accounts.keys.list(project.id)[0].key_id,
         "override_id": project.price_override(),
         "rewrite_id": project.rewrite(),
+        "budget_id": project.budget(),
+        "rule_id": project.alert_rule(),
         "organization_id": world.accounts.projects.get(project.id).organization_id,
+        **dict(zip(("channel_id", "delivery_id"), project.notification(), strict=True)),
     }
 
 
@@ -126,7 +158,8 @@ def ask(world, route, token, project_id, names=None, slash="/", **more):
     method, path = route.split(" ")
     values = {"project_id": project_id, "uuid": uuid4(), "trace_id": "none", "letter_id": uuid4()}
     values |= {"key_id": uuid4(), "organization_id": uuid4(), "override_id": uuid4()}
-    values |= {"rewrite_id": uuid4(), "name": "ai_generation.v1"}
+    values |= {"rewrite_id": uuid4(), "budget_id": uuid4(), "name": "ai_generation.v1"}
+    values |= {"channel_id": uuid4(), "delivery_id": uuid4(), "rule_id": uuid4()}
     filled = path.replace(":path", "").format(**values | (names or {}))
     return world.ask(method, filled + slash, token, **more)
 
@@ -177,13 +210,23 @@ def test_a_wrong_key_is_refused_with_the_contracts_sentence(world, objects, rout
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-@private
+@pytest.mark.parametrize("route", [each for each in PRIVATE if ROUTES[each] is not Scope.CAPTURE])
 @slashes
 def test_a_project_key_only_captures(world, objects, route, slash):
     project, names = objects
     answer = ask(world, route, project.key(), project.id, names, slash)
     assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
     assert "A project key may only capture" in answer.json()["detail"]
+
+
+def test_a_project_key_asks_before_calls_of_its_own_project_only(world):
+    project = world.project()
+    check = "POST /api/projects/{project_id}/budgets/check"
+    assert ask(world, check, project.key(), project.id).status_code == 200
+    assert ask(world, check, project.key(), "@current").status_code == 200
+    for elsewhere in (world.project().id, NO_PROJECT):
+        answer = ask(world, check, project.key(), elsewhere)
+        assert (answer.status_code, answer.json()) == (404, NOT_FOUND)
 
 
 @private
@@ -308,6 +351,8 @@ def test_a_path_names_every_method_that_it_has(world, objects, slash):
         has = {route.partition(" ")[0] for route in ROUTES if route.endswith(f" {path}")}
         answer = ask(world, f"PUT {path}", None, project.id, names, slash)
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed"), path
+        if path.endswith("/budgets/check"):  # which could be the name of a budget, too
+            has |= {"GET", "PATCH", "DELETE"}
         expected = has | ({"HEAD"} if "GET" in has else set())
         assert set(answer.headers["allow"].split(", ")) == expected, path
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ from nilometer.access.types import KeyKind, Scope
 from nilometer.api.app import Services, create_app
 from nilometer.blobs.store import BlobStore, open_store
 from nilometer.blobs.types import BlobPart
+from nilometer.budgets.arrivals import Arrivals
+from nilometer.budgets.budget import BudgetScope, ScopeKind
+from nilometer.budgets.periods import Period
+from nilometer.budgets.rules import AlertRules
+from nilometer.budgets.store import Budgets
+from nilometer.budgets.unusual import AlertRule
 from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
@@ -36,14 +43,21 @@ from nilometer.domain import clock
 from nilometer.domain.ai_record import AiRecord
 from nilometer.log.envelope import Envelope
 from nilometer.log.sqlite import SqliteLog
+from nilometer.notifications.channel_store import Channels
+from nilometer.notifications.channels import ChannelKind
+from nilometer.notifications.configuration import Egress
+from nilometer.notifications.deliveries import Deliveries
+from nilometer.notifications.reach import Reach
 from nilometer.pipeline.dead_letters import UNOWNED, DeadLetters, NewDeadLetter
 from nilometer.pipeline.packing import Packer
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
+from nilometer.query.spend import CallSpend
 from nilometer.settings import Settings
 from tests.running import wait_until
 
 DAY = 86_400_000_000
+EGRESS = Egress(Reach.parse("127.0.0.0/8"))
 Blobs = dict[str, tuple[str, bytes]]
 
 
@@ -125,6 +139,29 @@ class Project:
             self.id, Kind.REPRICE, since=now - timedelta(days=1), until=now, dry_run=True
         )
         return rewrites.cancel(self.id, asked.id).id
+
+    def budget(self, **given: Any) -> str:
+        """The id of a budget of the project: 100 dollars a month, with a hard stop."""
+        values: dict[str, Any] = {
+            "name": f"budget {uuid4()}",
+            "scope": BudgetScope(ScopeKind.PROJECT),
+            "amount": Decimal(100),
+            "period": Period.MONTH,
+            "hard_stop": True,
+        }
+        return self.world.services.budgets.add(self.id, **{**values, **given}).budget.id
+
+    def alert_rule(self) -> str:
+        """The id of an alert rule of the project."""
+        rule = AlertRule("", f"rule {uuid4()}")
+        return self.world.services.alert_rules.add(self.id, rule).rule.id
+
+    def notification(self) -> tuple[str, str]:
+        """The ids of a notification channel and of a delivery to it."""
+        channels = self.world.services.notification_channels
+        config = {"url": "http://127.0.0.1:1/"}
+        channel = channels.add(self.id, "ops", ChannelKind.WEBHOOK, config).id
+        return channel, channels.test(self.id, channel)
 
     @cached_property
     def reader(self) -> str:
@@ -238,7 +275,7 @@ def _services(
     log: SqliteLog,
     directory: Path,
 ) -> Services:
-    letters = DeadLetters(database)
+    letters, arrivals = DeadLetters(database), Arrivals()
     return Services(
         accounts=Accounts(database),
         wake_deletions=lambda: None,
@@ -248,6 +285,14 @@ def _services(
         dead_letters=letters,
         rewrites=Rewrites(database),
         wake_rewrites=lambda: None,
+        notification_channels=Channels(database, EGRESS),
+        deliveries=Deliveries(database),
+        wake_notifications=lambda: None,
+        budgets=Budgets(database),
+        wake_budgets=lambda _: None,
+        alert_rules=AlertRules(database),
+        arrivals=arrivals,
+        spend=CallSpend(store),
         log=log,
         pipeline=Pipeline(
             log=log,
@@ -256,6 +301,7 @@ def _services(
             linger=0,
             tombstoned=Tombstones(database).among,
             pack=Packer(blobs, above=16 * 1024).lines,
+            stored=arrivals.stored,
         ),
         settings=Settings(data_dir=directory),
     )

@@ -10,12 +10,15 @@ from fastapi.responses import HTMLResponse
 from nilometer import __version__
 from nilometer.api import errors, reference
 from nilometer.api.routes import (
+    alert_rules,
     audit,
     blobs,
+    budgets,
     dead_letters,
     events,
     keys,
     log,
+    notifications,
     organizations,
     prices,
     projects,
@@ -41,7 +44,10 @@ _ROUTERS = (
     query.router,
     prices.router,
     rewrites.router,
+    budgets.router,
+    alert_rules.router,
     blobs.router,
+    notifications.router,
     dead_letters.router,
     log.router,
     schemas.router,

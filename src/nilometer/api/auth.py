@@ -167,6 +167,24 @@ def require_in_project(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     return in_project
 
 
+def require_capture_in_project() -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, who may capture, within the project of the path. The only one that
+    a project key passes: it is for what is asked beside the calls, and of the key's own project."""
+
+    async def capturing(request: Request, ctx: Ctx) -> Caller:
+        principal = await authenticate(request, ctx)
+        if Scope.CAPTURE not in principal.scopes:
+            raise PermissionDenied(f"API key missing required scope '{Scope.CAPTURE.value}'.")
+        named = request.path_params["project_id"]
+        own = principal.project.project_id
+        if principal.kind is KeyKind.PROJECT and named_project(named, principal) != own:
+            raise no_project()
+        project_id = await _project(named, principal, ctx)
+        return Caller(principal, _address(request, ctx), project_id)
+
+    return capturing
+
+
 def require_in_organization(scope: Scope) -> Callable[..., Awaitable[Member]]:
     """A dependency: the caller, who has this scope, within the organization of the path, which
     can only be their own; or of a path without one."""
@@ -237,6 +255,7 @@ def no_project() -> NotFound:
 
 
 Reader = Annotated[Caller, Depends(require_in_project(Scope.READ))]
+Capturer = Annotated[Caller, Depends(require_capture_in_project())]
 Operator = Annotated[Caller, Depends(require_in_project(Scope.OPERATE))]
 ProjectAdmin = Annotated[Caller, Depends(require_in_project(Scope.ADMIN))]
 OrganizationReader = Annotated[Member, Depends(require_in_organization(Scope.READ))]

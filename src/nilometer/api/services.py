@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -10,16 +10,25 @@ from fastapi import Depends, Request
 
 from nilometer.access.accounts import Accounts
 from nilometer.access.keyring import Keyring
+from nilometer.api.budget_checks import BudgetChecks
 from nilometer.api.fairness import FairGate, FairWorkers, Shares
 from nilometer.api.workers import Gate, Workers
 from nilometer.blobs.store import BlobStore
+from nilometer.budgets import check
+from nilometer.budgets.arrivals import Arrivals
+from nilometer.budgets.rules import AlertRules
+from nilometer.budgets.store import Budgets
 from nilometer.clickhouse.store import Store
 from nilometer.log.port import Log
+from nilometer.notifications.channel_store import Channels
+from nilometer.notifications.deliveries import Deliveries
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.pipeline.rewriting.jobs import Rewrites
 from nilometer.query.events import Events
 from nilometer.query.models import Models
+from nilometer.query.savings import SavingsReads
+from nilometer.query.spend import CallSpend
 from nilometer.query.sql.queries import SqlQueries
 from nilometer.query.traces import Traces
 from nilometer.query.usage import Usage
@@ -34,8 +43,10 @@ _EXPORTS = Shares(places=2, places_each=1, waiting=16, waiting_each=4, seconds=2
 class Services:
     """The parts of a process, each already built. `pipeline` is None where none runs.
 
-    `wake_deletions` is called after a project was tombstoned, and `wake_rewrites` after a pass over
-    stored rows was asked for; both return at once.
+    `wake_deletions` is called after a project was tombstoned, `wake_rewrites` after a pass over
+    stored rows was asked for, and `wake_notifications` after something was enqueued to be sent; all
+    return at once. So does `wake_budgets`, called with the projects of budgets that were changed.
+    `arrivals` is told by the pipeline of this process, if there is one.
     """
 
     accounts: Accounts
@@ -46,6 +57,14 @@ class Services:
     dead_letters: DeadLetters
     rewrites: Rewrites
     wake_rewrites: Callable[[], None]
+    notification_channels: Channels
+    deliveries: Deliveries
+    wake_notifications: Callable[[], None]
+    budgets: Budgets
+    wake_budgets: Callable[[Collection[int]], None]
+    alert_rules: AlertRules
+    arrivals: Arrivals
+    spend: CallSpend
     log: Log
     pipeline: Pipeline | None
     settings: Settings
@@ -67,6 +86,8 @@ class Context:
     models: Models
     traces: Traces
     usage: Usage
+    savings: SavingsReads
+    budget_checks: BudgetChecks
     sql: SqlQueries
     store_workers: Workers
     sql_workers: FairWorkers
@@ -86,14 +107,17 @@ class Context:
 
 def make_context(services: Services) -> Context:
     """The context of one application."""
+    store_workers = Workers("api-store", threads=4, waiting=64)
     return Context(
         services=services,
         events=Events(services.store),
         models=Models(services.store),
         traces=Traces(services.store),
         usage=Usage(services.store),
+        savings=SavingsReads(services.store),
+        budget_checks=_budget_checks(services, store_workers),
         sql=SqlQueries(services.store),
-        store_workers=Workers("api-store", threads=4, waiting=64),
+        store_workers=store_workers,
         sql_workers=FairWorkers("api-sql", _QUERIES),
         export_workers=Workers("api-export", threads=_EXPORTS.places, waiting=_EXPORTS.places),
         database_workers=Workers("api-database", threads=4, waiting=64),
@@ -101,6 +125,14 @@ def make_context(services: Services) -> Context:
         exports=FairGate(_EXPORTS),
         unknown_bodies=Gate(slots=32, waiting=0),
     )
+
+
+def _budget_checks(services: Services, workers: Workers) -> BudgetChecks:
+    def ask(project_id: int) -> check.Standing:
+        return check.standing(services.budgets, services.spend.of_project, project_id)
+
+    fresh = services.settings.budget_check_seconds
+    return BudgetChecks(ask, services.arrivals, workers, fresh=fresh)
 
 
 def context(request: Request) -> Context:

@@ -68,6 +68,10 @@ MODULES = {
     "log": "nilometer.cli.log",
     "blobs": "nilometer.cli.blobs",
     "usage": "nilometer.cli.usage",
+    "budgets": "nilometer.cli.budgets",
+    "alert-rules": "nilometer.cli.alert_rules",
+    "notifications": "nilometer.cli.notifications",
+    "report": "nilometer.cli.report",
 }
 
 

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 
 from nilometer import failpoints
@@ -24,6 +24,7 @@ from nilometer.observability import metrics
 from nilometer.pipeline.batch import (
     Bad,
     Carried,
+    Good,
     Tombstoned,
     drop_tombstoned,
     located,
@@ -94,6 +95,7 @@ class Pipeline:
         tombstoned: Tombstoned = lambda _: (),
         overrides_of: OverridesOf = book_prices,
         pack: Pack = unpacked,
+        stored: Callable[[Collection[int]], None] = lambda _: None,
         courtesy: float = 0,
         patience: float = 60,
     ) -> None:
@@ -102,7 +104,8 @@ class Pipeline:
         of the last `dead_letter_window` events may be dead-lettered before the pipeline stops.
         The records of `tombstoned` projects are dropped; it is asked anew for every batch.
         `overrides_of` gives a project's price overrides; asked for every call, it must answer from
-        memory. `pack` keeps large values beside the rows, as `Packer.lines` does.
+        memory. `pack` keeps large values beside the rows, as `Packer.lines` does. `stored` is told
+        whose events can be read since now; it returns at once and raises nothing.
 
         `courtesy` is for a process that also answers clients: seconds to pause in every
         millisecond or so of mapping while other threads want the interpreter. Two that both want it
@@ -122,6 +125,7 @@ class Pipeline:
         self._tombstoned = tombstoned
         self._overrides_of = overrides_of
         self._pack = pack
+        self._stored = stored
         self._turns = Turns()
         self._group = group
         self._courtesy = courtesy
@@ -274,6 +278,7 @@ class Pipeline:
         bad = [[isinstance(outcome, Bad) for outcome in each.outcomes] for each in settled]
         admitted = self._share.admitted(bad)
         finished = settled[:admitted]
+        self._stored(_projects(settled))
         self._dead_letter(finished)
         failpoints.hit("before_commit")
         self._commit(len(finished))
@@ -361,6 +366,15 @@ class Pipeline:
         self._enter(
             PipelineState(running=False, reason="stopped", detail="The pipeline was stopped.")
         )
+
+
+def _projects(batch: Sequence[Carried]) -> set[int]:
+    """Those that have an event in the batch that was stored."""
+    return {
+        each.envelope.project_id
+        for each in batch
+        if each.envelope is not None and any(isinstance(one, Good) for one in each.outcomes)
+    }
 
 
 _WAITS: dict[type[Unavailable], str] = {
