@@ -85,7 +85,7 @@ class Smtp:
             if self.security is Security.STARTTLS:
                 server.starttls(context=_trusted())
             if self.username is not None and self.security is not Security.NONE:
-                server.login(self.username, self.password or "")
+                server.log_in(self.username, self.password or "")
             yield server
             with suppress(smtplib.SMTPException, OSError):  # it was taken already
                 server.quit()
@@ -104,6 +104,19 @@ class _Server(smtplib.SMTP):
         self._over = False
         super().__init__(local_hostname=own, timeout=CONNECT_SECONDS)
         self._host = host
+
+    def log_in(self, username: str, password: str) -> None:
+        """Once, in one way: the library's `login` tries each that is offered, and a password that
+        has become wrong would soon lock its user out. Raises SMTPException."""
+        self.ehlo_or_helo_if_needed()
+        offered = self.esmtp_features.get("auth", "").upper().split()
+        self.user, self.password = username, password
+        if "PLAIN" in offered:
+            self.auth("PLAIN", self.auth_plain)
+        elif "LOGIN" in offered:
+            self.auth("LOGIN", self.auth_login)
+        else:
+            raise smtplib.SMTPNotSupportedError
 
     def cut(self) -> None:
         """End the connection, from another thread: whoever waits on it gets an error."""

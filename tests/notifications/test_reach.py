@@ -1,0 +1,73 @@
+"""Which addresses notifications may go to."""
+
+import socket
+
+import pytest
+
+from nilometer.errors import ConfigurationError
+from nilometer.notifications.failures import PermanentFailure, TemporaryFailure
+from nilometer.notifications.reach import PUBLIC, Reach
+
+PRIVATE = [
+    *("127.0.0.1", "10.1.1.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0"),
+    *("100.64.0.1", "192.0.0.8", "198.18.0.1", "224.0.0.1", "255.255.255.255"),
+    *("::", "::1", "fe80::1", "fe80::1%lo", "fd00:ec2::254", "fec0::1", "ff0e::1", "::7f00:1"),
+    *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1"),
+    *("2002:7f00:1::", "2001:0:7f00:1::1"),
+]
+OPEN = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+
+
+@pytest.fixture
+def resolving(monkeypatch):
+    """Names lead to these addresses, in turn."""
+    answers: list[list[str]] = []
+
+    def look_up(host, port, **_):
+        found = answers.pop(0)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return answers
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_what_only_this_network_can_reach_is_refused(resolving, address):
+    resolving.append([address])
+    with pytest.raises(PermanentFailure, match="NILOMETER_NOTIFICATION_NETWORKS") as refused:
+        PUBLIC.places("receiver.example", 443)
+    assert refused.value.code == "address_refused"
+    assert address not in refused.value.detail
+
+
+@pytest.mark.parametrize("address", OPEN)
+def test_the_internet_is_open(resolving, address):
+    resolving.append([address])
+    [place] = PUBLIC.places("receiver.example", 443)
+    assert not place.named
+
+
+def test_a_named_network_is_open_and_no_other(resolving):
+    reach = Reach.parse("10.1.0.0/16, ::1/128")
+    resolving.append(["10.1.2.3", "10.2.0.1", "::1", "8.8.8.8", "10.1.2.3"])
+    found = [(place.address, place.named) for place in reach.places("r.example", 443)]
+    assert found == [("10.1.2.3", True), ("::1", True), ("8.8.8.8", False)]
+
+
+@pytest.mark.parametrize("literal", ["127.1", "0x7f000001", "2130706433", "localhost"])
+def test_loopback_in_disguise_is_loopback(literal):
+    with pytest.raises(PermanentFailure):
+        PUBLIC.places(literal, 80)
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 64 + ".example", "a\u2024..b"])
+def test_a_name_that_leads_nowhere_may_lead_somewhere_later(host):
+    with pytest.raises(TemporaryFailure) as failed:
+        PUBLIC.places(host, 80)
+    assert failed.value.code == "name_unknown"
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "private", "10.0.0.0/33"])
+def test_what_is_no_network_is_refused(text):
+    with pytest.raises(ConfigurationError):
+        Reach.parse(text)
