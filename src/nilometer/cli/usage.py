@@ -1,20 +1,47 @@
-"""`nilometer usage`: usage that is kept without a server."""
+"""`nilometer usage`: what is being spent, and usage that is kept without a server."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from nilometer.cli.app import app
+from nilometer.cli.dynamodb_budgets import set_budgets
 from nilometer.cli.offline import AsJson
 from nilometer.cli.output import show_json
+from nilometer.cli.usage_live import live
 from nilometer.errors import ConfigurationError
 
-usage = typer.Typer(no_args_is_help=True, help="Who spent what.")
+usage = typer.Typer(invoke_without_command=True)
 dynamodb = typer.Typer(no_args_is_help=True, help="Usage in DynamoDB.")
 app.add_typer(usage, name="usage")
 usage.add_typer(dynamodb, name="dynamodb")
+usage.command("live")(live)
+dynamodb.command("set-budgets")(set_budgets)
+
+
+def _live_unless_more(ctx: typer.Context, **given: Any) -> None:
+    """Who spent what. Without a command: what is being spent, as `usage live` shows it."""
+    if ctx.invoked_subcommand is None:
+        live(**given)
+
+
+# Typer reads a command's options from its signature and its hints.
+_HINTS = {"ctx": typer.Context, **get_type_hints(live, include_extras=True)}
+_PARAMETERS = [
+    inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY),
+    *inspect.signature(live).parameters.values(),
+]
+_live_unless_more.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=_HINTS[each.name])
+        for each in _PARAMETERS
+    ]
+)
+_live_unless_more.__annotations__ = _HINTS
+usage.callback(invoke_without_command=True)(_live_unless_more)
 
 
 @dynamodb.command("create-table")

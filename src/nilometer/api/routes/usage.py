@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -10,12 +10,16 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from nilometer.access.types import Principal, Scope
+from nilometer.api.answers import json_answer
 from nilometer.api.auth import BEARER, Reader, require
 from nilometer.api.routing import ERRORS, private_router, route
 from nilometer.api.services import Context, Ctx
 from nilometer.domain import clock
-from nilometer.usage import answers
+from nilometer.pricing.files import load
+from nilometer.pricing.overrides import Overrides
+from nilometer.usage import answers, savings
 from nilometer.usage.dimensions import DIMENSIONS, FILTERS
+from nilometer.usage.prices import rates_by
 from nilometer.usage.query import DEFAULT_DAYS, DEFAULT_LIMIT, MAX_DAYS, MAX_LIMIT, parse
 
 router = private_router("usage")
@@ -35,18 +39,21 @@ _MEANINGS = {
     **{name: f"Only what has exactly this {name}." for name in FILTERS},
     "personal_api_key": "The key, for clients that cannot send an Authorization header.",
 }
-_DOCUMENTED = {
-    "parameters": [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": text,
-            "schema": {"type": "string"},
-        }
-        for name, text in _MEANINGS.items()
-    ]
-}
+
+
+def _documented(names: Iterable[str]) -> dict[str, Any]:
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": _MEANINGS[name],
+                "schema": {"type": "string"},
+            }
+            for name in names
+        ]
+    }
 
 
 class UsageAnswer(BaseModel):
@@ -62,13 +69,48 @@ class UsageAnswer(BaseModel):
     )
 
 
-_OPTIONS: Mapping[str, Any] = {"response_model": UsageAnswer, "openapi_extra": _DOCUMENTED}
+class SavingsAnswer(BaseModel):
+    """What caches and batches saved; amounts are exact decimal texts. docs/usage-api.md has every
+    member."""
+
+    cache: dict[str, Any]
+    batch: dict[str, Any]
+    estimated_count: int | None = Field(
+        description="Calls whose usage no provider told; null where that is not known."
+    )
+
+
+_OPTIONS: Mapping[str, Any] = {
+    "response_model": UsageAnswer,
+    "openapi_extra": _documented(_MEANINGS),
+}
+_SAVINGS: Mapping[str, Any] = {
+    "response_model": SavingsAnswer,
+    "openapi_extra": _documented((*savings.PARAMETERS, "personal_api_key")),
+}
 
 
 @route(router, "GET", "/projects/{project_id}/usage", **_OPTIONS)
 async def show_usage(request: Request, caller: Reader, ctx: Ctx) -> Response:
     """What was spent in a range of days, by any of twelve levels."""
     return await _answer(request, ctx, caller.project_id)
+
+
+@route(router, "GET", "/projects/{project_id}/usage/savings", **_SAVINGS)
+async def show_savings(request: Request, caller: Reader, ctx: Ctx) -> Response:
+    """What reading from caches and batch prices saved in a range of days."""
+    project_id = caller.project_id
+    query = savings.parse_savings(_parameters(request), today=clock.now().date())
+    found = await ctx.store_workers.run(lambda: ctx.savings.savings(project_id, query))
+    own = ctx.services.accounts.price_overrides
+
+    def priced() -> savings.Json:
+        file = ctx.services.settings.prices_file
+        everyones = [*own.list(None), *(load(file) if file else ())]
+        overrides = Overrides([*own.list(project_id), *everyones]).for_project(project_id)
+        return savings.answer(found, rates_by(overrides))
+
+    return json_answer(await ctx.database_workers.run(priced))
 
 
 @route(compatible, "GET", "/ai_usage", **_OPTIONS)
