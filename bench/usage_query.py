@@ -2,9 +2,11 @@
 
 `python -m bench.usage_query --metrics 1000000`: both are filled with so many metrics of 30 days (3
 services, 10 models, 2 operations and environments, 200 users, 100 jobs, 50 batches; one in 50
-failed), then each level is asked for ten times, and all at once. DynamoDB Local is the shared one
-of `make services`; its items go in by BatchWriteItem and its rollups by the document, as one
-transaction a batch would take an hour. What they hold is what the sink makes of these metrics.
+failed), then each level is asked for ten times, and all at once, of days that are kept, by who has
+no answer yet; on the server also after each of ten new calls. How long it takes to make all days is
+told beside it. DynamoDB Local is the shared one of `make services`; its items go in by
+BatchWriteItem and its rollups by the document, as one transaction a batch would take an hour. What
+they hold is what the sink makes of these metrics.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from nilometer.dynamodb.reader import Reader
 from nilometer.dynamodb.rollups import Cells, Place
 from nilometer.dynamodb.writer import Entry, entry
 from nilometer.query.usage import Usage
+from nilometer.query.usage_days import UsageDays
 from nilometer.usage.answers import answer
 from nilometer.usage.dimensions import DIMENSIONS
 from nilometer.usage.groups import Groups
@@ -48,8 +51,8 @@ INSERT INTO calls (project_id, call_id, identity, event_uuid, source_rank, revis
     timestamp, distinct_id, model, provider, operation, operation_name, is_error, latency,
     mapping_version, vector_input, vector_output, vector_total, cost_total, user_id, job_id,
     batch_id, environment)
-SELECT 1, concat('chatcmpl-', hex(sipHash64(number))), 'response', generateUUIDv4(), 10, 1, at, at,
-    user, concat('model-', toString(cityHash64(number, 1) % 10)),
+SELECT 1, concat('chatcmpl-', hex(sipHash64(number + {offset}))), 'response', generateUUIDv4(), 10,
+    1, at, at, user, concat('model-', toString(cityHash64(number, 1) % 10)),
     ['openai', 'anthropic', 'google'][1 + cityHash64(number, 1) % 3], 'generation',
     ['completion', 'embedding'][1 + cityHash64(number, 2) % 2], cityHash64(number, 3) % 50 = 0,
     (cityHash64(number, 4) % 5000000) / 1e6, 5, cityHash64(number, 5) % 4000 AS entered,
@@ -75,16 +78,16 @@ def measure(metrics: int) -> dict[str, Any]:
         store = Store(Path(folder) / "clickhouse")
         store.open()
         fill_server(store, metrics)
-        usage = Usage(store)
-        server = _ask(lambda asked: usage.groups(1, asked))
+        made = _seconds(lambda: _make(store))
+        server = _ask(lambda asked: Usage(store).groups(1, asked))
+        changing = _changing(store, metrics)
         store.close()
     running = shared.start("dynamodb")
     client, name = DynamoDBService(running.address).client(), f"bench-{uuid4().hex}"
     table.create(client, name)
-    taken = time.perf_counter()
-    fill_dynamodb(client, name, metrics)
-    taken = time.perf_counter() - taken
+    filled = _seconds(lambda: fill_dynamodb(client, name, metrics))
     reader = Reader(client, name)
+    made_dynamodb = _seconds(lambda: reader.groups(query(LEVELS)))
     dynamodb = _ask(reader.groups)
     reader.close()
     client.delete_table(TableName=name)
@@ -93,8 +96,33 @@ def measure(metrics: int) -> dict[str, Any]:
         "aim_ms": AIM_MS,
         "server_ms": server,
         "dynamodb_ms": dynamodb,
-        "dynamodb_filled_s": round(taken, 1),
+        "server_after_a_call_ms": changing,
+        "server_made_s": made,
+        "dynamodb_made_s": made_dynamodb,
+        "dynamodb_filled_s": filled,
     }
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return round(time.perf_counter() - started, 1)
+
+
+def _make(store: Store) -> None:
+    days, asked = UsageDays(store), query(LEVELS)
+    days.refresh(1, days.marks(1, asked.start, asked.end))
+
+
+def _changing(store: Store, metrics: int) -> dict[str, float]:
+    """Every level, each time after one more call of the last day."""
+    asked, taken = query(LEVELS), list[float]()
+    for number in range(ROUNDS):
+        _insert(store, metrics, metrics - 1, 1, offset=number + 1)
+        start = time.perf_counter()
+        answer(asked, Usage(store).groups(1, asked))
+        taken.append((time.perf_counter() - start) * 1000)
+    return _told(taken)
 
 
 def _ask(read: Callable[[UsageQuery], Groups]) -> dict[str, Any]:
@@ -105,23 +133,33 @@ def _ask(read: Callable[[UsageQuery], Groups]) -> dict[str, Any]:
             start = time.perf_counter()
             answer(asked, read(asked))
             taken.append((time.perf_counter() - start) * 1000)
-        found[name] = {"p50": round(statistics.median(taken), 1), "max": round(max(taken), 1)}
+        found[name] = _told(taken)
     return found
+
+
+def _told(taken: list[float]) -> dict[str, float]:
+    return {"p50": round(statistics.median(taken), 1), "max": round(max(taken), 1)}
 
 
 def fill_server(store: Store, metrics: int) -> None:
     """Calls, inside the engine."""
     step = 100_000
     for first in range(0, metrics, step):
-        store.command(
-            _FILL.format(
-                start=int(START.timestamp()) * 1_000_000,
-                span=DAYS * 86_400_000_000,
-                metrics=metrics,
-                first=first,
-                rows=min(step, metrics - first),
-            )
+        _insert(store, metrics, first, min(step, metrics - first))
+
+
+def _insert(store: Store, metrics: int, first: int, rows: int, offset: int = 0) -> None:
+    """Calls from this number on; `offset` makes other ones of the same times."""
+    store.command(
+        _FILL.format(
+            start=int(START.timestamp()) * 1_000_000 + offset,
+            span=DAYS * 86_400_000_000,
+            metrics=metrics,
+            first=first,
+            rows=rows,
+            offset=offset * metrics,
         )
+    )
 
 
 def fill_dynamodb(client: Any, name: str, metrics: int) -> None:
@@ -132,7 +170,7 @@ def fill_dynamodb(client: Any, name: str, metrics: int) -> None:
             entries = [entry(_metric(number, metrics), None) for number in share]
             batches = [entries[start : start + 25] for start in range(0, len(entries), 25)]
             list(threads.map(lambda batch: _put(client, name, [e.item for e in batch]), batches))
-            documents = list(_documents(entries))
+            documents = list(_documents(entries)) + _versions(START + timedelta(days=day))
             list(threads.map(lambda each: _put(client, name, [each]), documents))
 
 
@@ -164,6 +202,13 @@ def _documents(entries: list[Entry]) -> Iterator[dict[str, Any]]:
         part = entries[lane * share : (lane + 1) * share]
         for place, cells in rollups.added(each.row for each in part).items():
             yield _document(place, lane, cells)
+
+
+def _versions(day: datetime) -> list[dict[str, Any]]:
+    return [
+        rollups.version_key(day.date().isoformat(), lane) | {"version": {"N": "1"}}
+        for lane in range(rollups.LANES)
+    ]
 
 
 def _document(place: Place, lane: int, cells: Cells) -> dict[str, Any]:

@@ -26,6 +26,8 @@ def fill(store: Store) -> None:
         store.insert("event_ids", [fixed | uuid | {"expires_at": now}])
         call = {"event_uuid": uuid["uuid"], "call_id": f"c{number}", "revision": 1}
         store.insert("calls", [fixed | call])
+        day = {"project_id": 1, "kind": "days", "day": f"2025-07-{number + 1:02}"}
+        store.insert("usage_days", [day])
         store.insert("schema_migrations", [{"version": 1000 + number}])
 
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from nilometer.dynamodb import schema, table
+from nilometer.dynamodb.reader import Reader
 from nilometer.errors import ConfigurationError
 from nilometer.usage.answers import answer
 from nilometer.usage.dimensions import DIMENSIONS
@@ -210,3 +211,33 @@ def test_a_question_that_reads_too_much_is_refused(made):
     with pytest.raises(Exception, match="more than 0 calls") as refused:
         made.reader(max_read=0).groups(query)
     assert refused.value.code == "too_many_calls"
+
+
+def test_a_kept_day_is_made_anew_when_a_metric_is_added(made):
+    query = asked(aggregation=LEVELS)
+    metrics = [*many(), metric(timestamp=JULY + timedelta(days=2), user_id="late", model="late")]
+    sink, reader = made.sink(), made.reader()
+    for stored in (metrics[:-1], metrics[-1:]):
+        assert sink.store(stored) == []
+        for _ in range(2):
+            groups = answer(query, reader.groups(query))
+        assert answer(query, made.reader(keeps=False).groups(query)) == groups
+    assert groups == expected(query, metrics)
+    kept = [item for item in made.items() if item["TYPE"]["S"] == "AIUsageKeptDay"]
+    assert {item["SK"]["S"] for item in kept} == {f"DAY#2025-07-0{n}" for n in range(1, 6)}
+
+
+def test_who_may_not_write_is_answered_all_the_same(local):
+    class ReadOnly:
+        def query(self, **request):
+            return local.dynamodb.query(**request)
+
+        def put_item(self, **request):
+            return local.dynamodb.put_item(**request | {"ConditionExpression": "1 = 1"})
+
+    query = asked(aggregation=LEVELS)
+    assert local.sink().store(many()) == []
+    reader = Reader(ReadOnly(), local.name)
+    assert answer(query, reader.groups(query)) == expected(query, many())
+    assert {item["TYPE"]["S"] for item in local.items()}.isdisjoint({"AIUsageKeptDay"})
+    reader.close()

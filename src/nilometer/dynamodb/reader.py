@@ -1,26 +1,27 @@
 """Usage from the table: DynamoDB's host of the aggregation contract.
 
-Rollups answer what they can, in a time that does not depend on how many metrics there are; the
-rest is read metric by metric from the narrowest index, up to a bound. Items of the original tracker
-are in no rollup and are always read.
+Rollups answer what they can, in a time that does not depend on how many metrics there are, and what
+their days add up to is kept (`kept`); the rest is read metric by metric from the narrowest index,
+up to a bound. Items of the original tracker are in no rollup and are always read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Any
 
 from nilometer.domain.usage_metric import AIUsageMetric
-from nilometer.dynamodb import rollups, schema
-from nilometer.dynamodb.plan import Plan, Source
+from nilometer.dynamodb import client, kept, rollups, schema
+from nilometer.dynamodb.kept import KeptDay
 from nilometer.dynamodb.rollups import Cells
 from nilometer.dynamodb.schema import Item
 from nilometer.errors import InvalidInput
 from nilometer.usage import fold
 from nilometer.usage.fold import Row
 from nilometer.usage.groups import Groups
+from nilometer.usage.plan import BASE, LISTED, Plan, Source
 from nilometer.usage.query import UsageQuery
 
 MAX_READ = 200_000
@@ -31,10 +32,14 @@ _AT_ONCE = 8
 class Reader:
     """Reads of one table. Safe to use from several threads; `close` it."""
 
-    def __init__(self, dynamodb: Any, table: str, *, max_read: int = MAX_READ) -> None:
+    def __init__(
+        self, dynamodb: Any, table: str, *, max_read: int = MAX_READ, keeps: bool = True
+    ) -> None:
+        """`keeps`: what it makes of a day's rollups it keeps in the table."""
         self._dynamodb = dynamodb
         self._table = table
         self._max_read = max_read
+        self._keeps = keeps
         self._threads = ThreadPoolExecutor(_AT_ONCE, "nilometer-dynamodb-reader")
 
     def close(self) -> None:
@@ -57,26 +62,69 @@ class Reader:
         rows = _Rows(query, self)
         plan = Plan.of(query)
         groups = Groups(levels={name: {} for name in query.levels})
-        fold.summarise(groups, rows.of(plan.summary))
+        scopes = {} if query.filters else plan.kept()
+        if query.filters:
+            fold.summarise(groups, rows.of(plan.summary))
+        else:
+            self._add_kept(groups, query, scopes)
+            fold.summarise(groups, rows.original)
         for name, source in plan.levels.items():
-            fold.level(groups, name, rows.of(source))
+            fold.level(groups, name, rows.original if name in scopes else rows.of(source))
         if plan.combined is not None:
             fold.combine(groups, query.group_by, rows.of(plan.combined))
         return groups
 
+    def _add_kept(self, groups: Groups, query: UsageQuery, scopes: Mapping[str, str]) -> None:
+        """The summary and these levels, each of its scope, from kept days; those that are not kept
+        are made, and kept for who asks next."""
+        wanted: dict[str, list[str]] = {"": []}
+        for name, scope in scopes.items():
+            wanted.setdefault(scope, []).append(name)
+        names = [rollups.VERSIONS, *map(kept.partition, wanted)]
+        asked = [_between(name, query.start.isoformat(), query.end.isoformat()) for name in names]
+        versions, *found = self._threads.map(self._whole, asked)
+        marks = kept.marks(versions)
+        for (scope, levels), items in zip(wanted.items(), found, strict=True):
+            days = dict(each for item in items if (each := kept.kept_of(item, marks)))
+            stale = {day: mark for day, mark in marks.items() if day not in days}
+            for document in [*days.values(), *self._made(scope, stale)]:
+                kept.add(groups, document, levels, summary=not scope)
+
+    def _made(self, scope: str, marks: Mapping[str, str]) -> Iterator[bytes]:
+        """The documents of these days, which are kept with these marks."""
+        if not marks:
+            return
+        partitions = rollups.directories(scope) if scope else rollups.wholes()
+        documents: dict[str, list[tuple[str, Cells]]] = {day: [] for day in marks}
+        for day, cells in self._documents(partitions, min(marks), max(marks)):
+            if day in documents:
+                documents[day].append((day, cells))
+        for day, found in documents.items():
+            rows = _listed(scope, found) if scope else _days(found, {})
+            document = kept.pack(kept.made(rows, [] if scope else _hours(found, {}), scope))
+            self._keep(KeptDay(scope, day, marks[day], document))
+            yield document
+
+    def _keep(self, day: KeptDay) -> None:
+        """Best effort: who may not write reads the rollups again."""
+        if not self._keeps or len(day.document) > kept.MAX_BYTES:
+            return
+        try:
+            self._dynamodb.put_item(TableName=self._table, Item=day.item())
+        except Exception as error:
+            if not client.is_botocore(error):
+                raise
+            self._keeps = client.code(error) in client.THROTTLED
+
     def rollup(self, partitions: Sequence[str], query: UsageQuery) -> Iterator[tuple[str, Cells]]:
         """The documents of these partitions, all lanes, with the day of each."""
-        first, last = rollups.sort_key(query.start.isoformat(), 0), query.end.isoformat()
+        return self._documents(partitions, query.start.isoformat(), query.end.isoformat())
+
+    def _documents(
+        self, partitions: Sequence[str], first: str, last: str
+    ) -> Iterator[tuple[str, Cells]]:
         asked = [
-            {
-                "KeyConditionExpression": "PK = :key AND SK BETWEEN :first AND :last",
-                "ExpressionAttributeValues": {
-                    ":key": {"S": rollups.lane_key(partition, lane)},
-                    ":first": {"S": first},
-                    ":last": {"S": f"DAY#{last}#~"},
-                },
-                "ConsistentRead": True,
-            }
+            _between(rollups.lane_key(partition, lane), first, last)
             for partition in partitions
             for lane in range(rollups.LANES)
         ]
@@ -129,10 +177,12 @@ class Reader:
 
     def _each(self, asked: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
         """The items of several queries, several at once, in their order."""
-        read: Callable[[Mapping[str, Any]], list[Item]] = lambda each: list(self._pages(each))  # noqa: E731
         for start in range(0, len(asked), _AT_ONCE * 4):
-            for items in self._threads.map(read, asked[start : start + _AT_ONCE * 4]):
+            for items in self._threads.map(self._whole, asked[start : start + _AT_ONCE * 4]):
                 yield from items
+
+    def _whole(self, asked: Mapping[str, Any]) -> list[Item]:
+        return list(self._pages(asked))
 
     def _pages(self, asked: Mapping[str, Any]) -> Iterator[Item]:
         """The items of a query, to its last page."""
@@ -145,6 +195,19 @@ class Reader:
             start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
 
+def _between(partition: str, first: str, last: str) -> dict[str, Any]:
+    """The query of the items of a partition by the day."""
+    return {
+        "KeyConditionExpression": "PK = :key AND SK BETWEEN :first AND :last",
+        "ExpressionAttributeValues": {
+            ":key": {"S": partition},
+            ":first": {"S": f"DAY#{first}"},
+            ":last": {"S": f"DAY#{last}#~"},
+        },
+        "ConsistentRead": True,
+    }
+
+
 class _Rows:
     """The rows of each source of a query, read once."""
 
@@ -153,7 +216,7 @@ class _Rows:
         self._reader = reader
         self._documents: dict[str, list[tuple[str, Cells]]] = {}
         self._known: dict[Source, list[Row]] = {}
-        self._original = [
+        self.original = [
             row for row in reader.original(query) if fold.matches(query, row.dimensions)
         ]
 
@@ -162,7 +225,7 @@ class _Rows:
         if source not in self._known:
             rows = self._read(source)
             within = [row for row in rows if fold.matches(self._query, row.dimensions)]
-            self._known[source] = within + self._original
+            self._known[source] = within + self.original
         return self._known[source]
 
     def _read(self, source: Source) -> Iterable[Row]:
@@ -193,12 +256,12 @@ class _Rows:
 def _days(documents: Iterable[tuple[str, Cells]], fixed: Mapping[str, str]) -> Iterator[Row]:
     for day, cells in documents:
         for cell, (values, latencies) in cells.days.items():
-            dimensions = dict(zip(rollups.BASE, cell, strict=True))
+            dimensions = dict(zip(BASE, cell, strict=True))
             yield Row({**dimensions, **fixed, "day": day}, values, latencies)
 
 
 def _hours(documents: Iterable[tuple[str, Cells]], fixed: Mapping[str, str]) -> Iterator[Row]:
-    names = (*rollups.BASE, "hour")
+    names = (*BASE, "hour")
     for day, cells in documents:
         for cell, values in cells.hours.items():
             dimensions = dict(zip(names, cell, strict=True))
@@ -206,7 +269,7 @@ def _hours(documents: Iterable[tuple[str, Cells]], fixed: Mapping[str, str]) -> 
 
 
 def _listed(scope: str, documents: Iterable[tuple[str, Cells]]) -> Iterator[Row]:
-    names = (scope, *rollups.LISTED)
+    names = (scope, *LISTED)
     for day, cells in documents:
         for cell, (values, latencies) in cells.days.items():
             dimensions = dict(zip(names, cell, strict=True))

@@ -7,7 +7,8 @@ fail, so that nothing is added twice.
 
 Writers have a `lane` of eight each, so that two rarely replace the same document, and the
 documents of everything and of a directory are cut in two by a hash. A document that has grown to
-`MAX_BYTES` is followed by another one.
+`MAX_BYTES` is followed by another one. With them, in the same transaction, goes the version of each
+of their days.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 from nilometer.dynamodb.schema import Item, key_part
 from nilometer.usage.fold import Row
+from nilometer.usage.plan import BASE, LISTED, SCOPES
 
 TYPE = "AIUsageRollup"
 VERSION = 1
@@ -28,10 +30,9 @@ CHUNKS = 2
 MAX_BYTES = 200_000
 """Packed. The next metrics of the day go to a new document."""
 
-BASE = ("service", "model", "operation", "environment", "status")
-SCOPES = ("user", "job", "batch", "developer", "repository")
-LISTED = ("service", "status")
-"""What a directory tells apart besides its values."""
+VERSION_TYPE = "AIUsageVersion"
+VERSIONS = "AI_USAGE_VERSIONS"
+"""The partition of the days' versions."""
 
 _FORM = 1
 
@@ -129,6 +130,12 @@ def added(rows: Iterable[Row]) -> dict[Place, Cells]:
         for place, cell, hour in places(row):
             found.setdefault(place, Cells()).add(cell, hour, row)
     return found
+
+
+def version_key(day: str, lane: int) -> Item:
+    """The item that counts how often a lane's rollups of a day were replaced. A reader knows by it
+    whether what it kept of the day still holds (see `kept`)."""
+    return {"PK": {"S": VERSIONS}, "SK": {"S": f"DAY#{day}#{lane}"}}
 
 
 def lane_key(partition: str, lane: int) -> str:

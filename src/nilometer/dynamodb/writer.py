@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,7 +128,8 @@ class Writer:
         return [*self._chunk(entries[:middle]), *self._chunk(entries[middle:])]
 
     def _transact(self, entries: Sequence[Entry]) -> None:
-        """One transaction. The actions are the metrics' in their order, then the rollups'."""
+        """One transaction. The actions are the metrics' in their order, then the rollups'
+        and the versions'."""
         actions = [self._put(each.item, {"ConditionExpression": _NOT_THERE}) for each in entries]
         replaced: dict[Place, _Document] = {}
         self._seen = []
@@ -138,9 +139,25 @@ class Writer:
             replaced[place] = document
             self._seen.append(place)
             actions.append(self._put(*_replacement(place, document, packed, self._lane)))
+        actions += [self._versioned(day) for day in _days(replaced)]
         self._dynamodb.transact_write_items(TransactItems=actions)
         for place, document in replaced.items():
             self._remember(place, document)
+
+    def _versioned(self, day: str) -> dict[str, Any]:
+        """Whoever kept what the day adds up to is to read it again."""
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": rollups.version_key(day, self._lane),
+                "UpdateExpression": "SET #type = :type ADD version :one",
+                "ExpressionAttributeNames": {"#type": "TYPE"},
+                "ExpressionAttributeValues": {
+                    ":one": {"N": "1"},
+                    ":type": {"S": rollups.VERSION_TYPE},
+                },
+            }
+        }
 
     def _put(self, item: Item, options: dict[str, Any]) -> dict[str, Any]:
         return {"Put": {"TableName": self._table, "Item": item, **options}}
@@ -231,7 +248,8 @@ def _chunks(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     size = 0
     for each in entries:
         more = {place for place, _, _ in rollups.places(each.row)}
-        full = len(chunk) + 1 + len(touched | more) > MAX_ACTIONS
+        both = touched | more
+        full = len(chunk) + 1 + len(both) + len(_days(both)) > MAX_ACTIONS
         if chunk and (full or size + each.size > MAX_TRANSACTION_BYTES):
             yield chunk
             chunk, size = [], 0
@@ -241,6 +259,10 @@ def _chunks(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         size += each.size
     if chunk:
         yield chunk
+
+
+def _days(places: Iterable[Place]) -> list[str]:
+    return sorted({place.day for place in places})
 
 
 def _pause(attempt: int) -> float:

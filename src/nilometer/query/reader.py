@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from nilometer.clickhouse.store import Store
 
-Table = Literal["events", "event_ids", "calls"]
+Table = Literal["events", "event_ids", "calls", "usage_days"]
 
 # One read may cost so much and no more; over it the engine stops and the caller hears so.
 MAX_SECONDS = 10
@@ -30,17 +30,21 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """A read of one table within one project. `tail` is what follows WHERE (GROUP BY, ORDER BY).
-    `summed` is what a SELECT around it shows, and what follows its FROM; these rows are `best`.
-    `every_copy` also reads rows whose place an equal one has taken."""
+    """A read of one table within one project. `join` is what precedes WHERE (ARRAY JOIN), `tail`
+    what follows it (GROUP BY, ORDER BY), and `early` is for what equal rows have in common: it is
+    looked at before one of them is taken. `around` are the SELECTs around it, each with what it
+    shows and what follows its FROM. `every_copy` also reads rows whose place an equal one has
+    taken."""
 
     columns: str
     table: Table
     where: Sequence[Condition] = ()
     tail: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    summed: tuple[str, str] | None = None
+    around: Sequence[tuple[str, str]] = ()
     every_copy: bool = False
+    join: str = ""
+    early: Sequence[Condition] = ()
 
 
 class Reader:
@@ -51,18 +55,30 @@ class Reader:
 
     def rows(self, project_id: int, select: Select) -> list[dict[str, Any]]:
         """The rows as dictionaries by column name. Raises the store's errors."""
-        conditions = [Condition("project_id = {project_id:Int64}", {"project_id": project_id})]
-        conditions += select.where
-        sql = (
-            f"SELECT {select.columns} "  # noqa: S608  (our own texts)
-            f"FROM {select.table} {'' if select.every_copy else 'FINAL'} "
-            f"WHERE {' AND '.join(condition.sql for condition in conditions)} {select.tail}"
-        )
-        if select.summed is not None:
-            shown, tail = select.summed
-            sql = f"SELECT {shown} FROM ({sql}) AS best {tail}"  # noqa: S608  (our own texts)
-        parameters = _merged(conditions, select.parameters)
+        sql, parameters = statement(project_id, select)
         return self._store.query(sql, parameters, settings=LIMITS).dicts()
+
+    def insert(self, project_id: int, into: str, select: Select) -> None:
+        """Store the rows in a table, named with its columns. Raises the store's errors."""
+        sql, parameters = statement(project_id, select)
+        limits = ", ".join(f"{name} = {value}" for name, value in LIMITS.items())
+        self._store.command(f"INSERT INTO {into} {sql} SETTINGS {limits}", parameters)
+
+
+def statement(project_id: int, select: Select) -> tuple[str, dict[str, Any]]:
+    """The text of a read, and what it binds."""
+    conditions = [Condition("project_id = {project_id:Int64}", {"project_id": project_id})]
+    conditions += select.where
+    early = " AND ".join(condition.sql for condition in select.early)
+    sql = (
+        f"SELECT {select.columns} "  # noqa: S608  (our own texts)
+        f"FROM {select.table} {'' if select.every_copy else 'FINAL'} {select.join} "
+        f"{early and f'PREWHERE {early}'} "
+        f"WHERE {' AND '.join(condition.sql for condition in conditions)} {select.tail}"
+    )
+    for shown, tail in select.around:
+        sql = f"SELECT {shown} FROM ({sql}) AS best {tail}"  # noqa: S608  (our own texts)
+    return sql, _merged([*conditions, *select.early], select.parameters)
 
 
 def among(column: str, table: Table, condition: Condition) -> Condition:

@@ -196,10 +196,12 @@ class Traces:
             "calls",
             [among("call_id", "calls", of_traces)],
             BEST,
-            summed=(
-                f"assumeNotNull(best.trace_id) AS id, {_CALLS}",
-                f"WHERE {of_traces.sql} GROUP BY best.trace_id",
-            ),
+            around=[
+                (
+                    f"assumeNotNull(best.trace_id) AS id, {_CALLS}",
+                    f"WHERE {of_traces.sql} GROUP BY best.trace_id",
+                )
+            ],
         )
         return {row["id"]: row for row in self._reader.rows(project_id, select)}
 

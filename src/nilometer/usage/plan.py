@@ -1,17 +1,25 @@
-"""Which rollups answer a query: for the summary, each level and the combination, one source."""
+"""Which sums answer a query: for the summary, each level and the combination, one source.
+
+Both hosts keep the same kinds of sums of a day: of everything, by `BASE` and with the hour, and of
+each of the `SCOPES` its values side by side, by `LISTED`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from nilometer.dynamodb.rollups import BASE, LISTED, SCOPES
 from nilometer.usage.query import UsageQuery
+
+BASE = ("service", "model", "operation", "environment", "status")
+SCOPES = ("user", "job", "batch", "developer", "repository")
+LISTED = ("service", "status")
+"""What a directory tells apart besides its values."""
 
 
 class Source(NamedTuple):
-    """Where rows come from: rollups by `days` or `hours` (of one value of the scope, or of
-    everything for ""), the scope's `directory`, or each `single` metric."""
+    """Where rows come from: sums by `days` or `hours` (of one value of the scope, or of everything
+    for ""), the scope's `directory`, or each `single` metric."""
 
     kind: Literal["days", "hours", "directory", "single"]
     scope: str = ""
@@ -36,6 +44,16 @@ class Plan(NamedTuple):
             {name: _source((name,), filters) for name in query.levels},
             _source(query.group_by, filters) if query.group_by else None,
         )
+
+    def kept(self) -> dict[str, str]:
+        """The levels that sums of everything or of a directory answer, and the scope of each, ""
+        for everything: of a query without filters."""
+        return {name: each.scope for name, each in self.levels.items() if each.kind != "single"}
+
+    def sources(self) -> set[Source]:
+        """All of them."""
+        found = {self.summary, *self.levels.values()}
+        return found if self.combined is None else {*found, self.combined}
 
 
 def _source(names: Iterable[str], filters: frozenset[str]) -> Source:
