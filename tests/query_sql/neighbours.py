@@ -27,7 +27,8 @@ _TEXTS = (
 _TEXTS_OF_CALLS = (
     *("usage_convention", "usage_reason", "usage_units", "service_tier", "price_source"),
     *("price_version", "price_as_of", "price_reason", "priced_model", "priced_provider"),
-    *("identity", "operation", "call_id", "distinct_id"),
+    *("identity", "operation", "call_id", "distinct_id", "operation_name", "user_id", "job_id"),
+    *("batch_id", "environment", "developer", "repository"),
 )
 _HEAVY = ("input", "output", "output_choices", "tools", "input_state", "output_state")
 _HEAVY_NAMES = tuple(f'"$ai_{name}"' for name in (*_HEAVY, "instructions"))
@@ -83,5 +84,8 @@ def _rows(project_id: int, text: str, numbers: range) -> list[dict[str, Any]]:
 
 def _insert(store: Store, rows: list[dict[str, Any]]) -> None:
     insert(store, rows)
-    calls = [call_row(row, **dict.fromkeys(_TEXTS_OF_CALLS, row["model"])) for row in rows]
+    calls = [
+        call_row(row, **dict.fromkeys(_TEXTS_OF_CALLS, row["model"]), tags=[row["model"]])
+        for row in rows
+    ]
     store.insert("calls", aligned(calls))

@@ -101,17 +101,25 @@ def their_call(project_id: int, number: int) -> dict:
 def _consumption(count: int, text: str) -> dict:
     tokens = ("vector_input", "vector_output", "vector_total", "vector_cache_read")
     texts = ("price_source", "price_version", "priced_model", "priced_provider")
-    return dict.fromkeys(tokens, count) | dict.fromkeys(texts, text)
+    scopes = ("user_id", "job_id", "batch_id", "environment", "developer", "repository")
+    return dict.fromkeys(tokens, count) | dict.fromkeys((*texts, *scopes), text) | {"tags": [text]}
 
 
 def fill_ours(store: Store, project_id: int, count: int = 12) -> None:
     insert(store, _ours(project_id, count))
     store.insert("calls", [our_call(project_id, number + 1) for number in range(4)])
+    store.insert("usage_days", [kept_day(project_id, "1")])
 
 
 def fill_theirs(store: Store, project_id: int, count: int = 12) -> None:
     insert(store, [their_row(project_id, number) for number in range(count)])
     store.insert("calls", [their_call(project_id, number) for number in range(4)])
+    store.insert("usage_days", [kept_day(project_id, MARKER)])
+
+
+def kept_day(project_id: int, text: str) -> dict:
+    """A row of `usage_days`, which no query may read."""
+    return {"project_id": project_id, "kind": "user", "day": "2025-07-01", "mark": text}
 
 
 def fill_side_by_side(

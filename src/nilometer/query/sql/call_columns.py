@@ -52,3 +52,16 @@ COST: tuple[tuple[str, str, str], ...] = (
     ("priced_model", _WORD, "The model whose price was used."),
     ("priced_provider", _WORD, "Its provider."),
 )  # fmt: skip
+
+SCOPES: tuple[tuple[str, str, str], ...] = (
+    ("operation_name", _WORD, "What was asked for: completion, embedding, place_details …"),
+    ("api_calls", "UInt64", "Requests that the row stands for."),
+    ("user_id", _WORD, "The user as usage counts it: `$ai_user_id`, else `distinct_id`."),
+    ("job_id", _WORD, "The job that the call was for; this and the next are empty for none."),
+    ("batch_id", _WORD, "The batch."),
+    ("environment", _WORD, "Such as production."),
+    ("developer", _WORD, "Who ran it."),
+    ("repository", _WORD, "The code that it is of."),
+    ("tags", "Array(String)", "Its tags, sorted."),
+)
+"""Whom and what a call was for."""

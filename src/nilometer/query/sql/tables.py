@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from nilometer.conventions.ai_properties import PROPERTIES
 from nilometer.query.sql import quoting
-from nilometer.query.sql.call_columns import COST, MONEY, USAGE
+from nilometer.query.sql.call_columns import COST, MONEY, SCOPES, USAGE
 from nilometer.query.trace_sql import BEST, CALL_TOTALS, ERRORS, MOMENT, best_calls, first
 
 MICROS = "DateTime64(6, 'UTC')"
@@ -133,7 +133,7 @@ def filters(project_id: int) -> str:
 
 
 # Every table with a project_id in the schema.
-STORED = ("events", "event_ids", "calls")
+STORED = ("events", "event_ids", "calls", "usage_days")
 
 _TYPES = {
     "text": "Nullable(String)",
@@ -188,6 +188,9 @@ _IDENTITY = (
 _PROPERTIES = Column(
     "properties", "String", "All properties, as the JSON text that was sent; `properties.name`."
 )
+_REDACTED = Column(
+    "redacted", "String", "What was redacted before it was kept: counts by rule, a JSON object."
+)
 _NO_TIME = "toDateTime64(0, 6, 'UTC')"
 _NO_UUID = "toUUID('00000000-0000-0000-0000-000000000000')"
 _EVENT_KEYS = {"timestamp": _NO_TIME, "uuid": _NO_UUID, "accepted_at": _NO_TIME}
@@ -196,7 +199,7 @@ _EVENTS = VirtualTable(
     "events",
     "Every event, one row each.",
     "events",
-    (*_IDENTITY, _PROPERTIES, *_TYPED),
+    (*_IDENTITY, _PROPERTIES, *_TYPED, _REDACTED),
     keys=_EVENT_KEYS,
     apart=(
         _OTHER,
@@ -226,6 +229,7 @@ _AI_EVENTS = VirtualTable(
                _LIGHT),
         *_TYPED,
         *_HEAVY,
+        _REDACTED,
     ),
     where="startsWith(events.event, '$ai_')",
     keys=_EVENT_KEYS,
@@ -260,6 +264,7 @@ _CALLS = VirtualTable(
             for column in _TYPED
             if column.name.endswith("_cost_usd")
         ),
+        *(Column(*each) for each in SCOPES),
     ),
     # In the order of the stored table, its first column being fixed: no sort, 3 times as fast.
     tail=BEST,
