@@ -18,7 +18,7 @@ import boto3
 import pytest
 from typer.testing import CliRunner
 
-from nilometer import BudgetExceeded, ClientConfig, ClientManager
+from nilometer import BudgetExceeded, ClientConfig, ClientManager, usage_context
 from nilometer.budgets import dynamodb_alerts, dynamodb_items, environment_channels, lambda_handler
 from nilometer.budgets.budget import Budget, BudgetScope, ScopeKind
 from nilometer.budgets.dynamodb_spend import DynamoSpend
@@ -232,16 +232,15 @@ def test_the_client_library_stops_by_what_the_function_wrote(on_local: Lambda, k
         budget_check=f"dynamodb://{on_local.table.name}?region=us-east-1&endpoint_url={endpoint}",
     )
     with ClientManager(config) as manager:
-        manager.set_tracking_context(user_id="ada")
-        with pytest.raises(BudgetExceeded, match="team"):
+        with usage_context(user_id="ada"), pytest.raises(BudgetExceeded, match="team"):
             manager.tracker.admit("openai", "gpt-4o-mini")
-        manager.set_tracking_context(user_id="bob")
-        manager.tracker.admit("openai", "gpt-4o-mini")
+        with usage_context(user_id="bob"):
+            manager.tracker.admit("openai", "gpt-4o-mini")
         on_local.set()
         on_local.run()  # the budget is gone, and with it how it stood
         assert manager.refresh_budgets()
-        manager.set_tracking_context(user_id="ada")
-        manager.tracker.admit("openai", "gpt-4o-mini")
+        with usage_context(user_id="ada"):
+            manager.tracker.admit("openai", "gpt-4o-mini")
         on_local.set(BUDGET)
         on_local.run()
         on_local.now += dynamodb_items.STALE + timedelta(seconds=1)

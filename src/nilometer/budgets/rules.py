@@ -128,7 +128,7 @@ class AlertRules:
     def days(self, project_id: int, limit: int = MAX_DAYS) -> list[UnusualDay]:
         """The unusual days that were told of, newest first."""
         query = select(UnusualDayRow).where(UnusualDayRow.project_id == project_id)
-        order = (UnusualDayRow.fired_at.desc(), UnusualDayRow.id)
+        order = (UnusualDayRow.fired_at.desc(), UnusualDayRow.day.desc(), UnusualDayRow.id)
         with self._database.read(self._authority.rows) as session:
             live_project(session, self._authority, project_id)
             return [_day(row) for row in session.scalars(query.order_by(*order).limit(limit))]
