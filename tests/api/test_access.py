@@ -112,7 +112,7 @@ BODIES = [(r"discard$", {"reason": "r"}), (r"^PATCH ", {"name": "n"})]
 ALLOWED = [
     (r"/blobs$|/discard$|/query|^POST .*/(keys|projects|price_overrides|rewrites|budgets)$", 400),
     (r"^POST .*/(notification_channels|alert_rules)$", 400),
-    (r"^DELETE .*rule_id\}$", 204),
+    (r"^DELETE .*rule_id\}$", 404),
     (r"channel_id\}/test$", 202),
     (r"channel_id\}/rotate$|^(DELETE|PATCH) .*channel_id\}$", 404),
     (r"letter_id\}/replay$|/deletion$", 404),

@@ -126,8 +126,8 @@ def test_a_day_is_told_once_whoever_looks_and_again_for_the_next(
     spent.on(1, "70", user_id="bob")  # late, of yesterday
     assert watch(database, spent).run_once() == 1
     assert watch(database, spent).run_once() == 0
-    newest, first = AlertRules(database).days(project_id)
-    assert (newest.day, newest.value, newest.spent) == ("2026-11-20", "bob", 71)
+    first, late = AlertRules(database).days(project_id)
+    assert (late.day, late.value, late.spent) == ("2026-11-20", "bob", 71)
     assert (first.day, first.value, first.spent) == ("2026-11-21", "ada", 60)
 
 
