@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -56,16 +57,20 @@ def local_client(dynamodb_local: DynamoDBService) -> Any:
 @pytest.fixture(params=["local", "moto"])
 def made(request: pytest.FixtureRequest) -> Iterator[Table]:
     """An empty table, on each."""
-    yield from _made(request.getfixturevalue(f"{request.param}_client"))
+    with new_table(request.getfixturevalue(f"{request.param}_client")) as made:
+        yield made
 
 
 @pytest.fixture
 def local(local_client: Any) -> Iterator[Table]:
     """An empty table on DynamoDB Local alone."""
-    yield from _made(local_client)
+    with new_table(local_client) as made:
+        yield made
 
 
-def _made(client: Any) -> Iterator[Table]:
+@contextmanager
+def new_table(client: Any) -> Iterator[Table]:
+    """An empty table, deleted after."""
     name = f"test-{uuid4().hex}"
     table.create(client, name, sleep=lambda _: None)
     yield Table(client, name)
