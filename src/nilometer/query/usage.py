@@ -84,7 +84,7 @@ class Usage:
             cells = self._days.cells(project_id, marks, sorted(set(kinds.values())))
             if cells is None:
                 return None
-            for kind, names in _by_kind(plan, kinds).items():
+            for kind, names in _together(plan, kinds):
                 self._add_levels(groups, project_id, query, names, cells[kind])
             if plan.combined is not None:
                 self._add_combined(groups, project_id, query, cells[kinds[plan.combined]])
@@ -122,12 +122,13 @@ def _kind(source: Source) -> str:
     return "" if source.scope or source.kind == "single" else source.kind
 
 
-def _by_kind(plan: Plan, kinds: Mapping[Source, str]) -> dict[str, list[str]]:
-    """The levels of each kind; the summary is of the first one."""
-    found: dict[str, list[str]] = {kinds[plan.summary]: []}
+def _together(plan: Plan, kinds: Mapping[Source, str]) -> list[tuple[str, list[str]]]:
+    """The levels that are read at once, by their kind: those of everything, with the summary,
+    first. Cells of many days become few where the day does not matter, so it is read apart."""
+    found: dict[tuple[str, bool], list[str]] = {(kinds[plan.summary], False): []}
     for name, source in plan.levels.items():
-        found.setdefault(kinds[source], []).append(name)
-    return found
+        found.setdefault((kinds[source], name == "day"), []).append(name)
+    return [(kind, names) for (kind, _), names in found.items()]
 
 
 def _size(groups: Groups) -> int:

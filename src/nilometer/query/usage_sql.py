@@ -83,6 +83,9 @@ _CELL_LATENCY = (
     "sum(arraySum(latency_counts))",
     f"quantilesExactWeightedArray({_LEVELS})(latencies, latency_counts)",
 )
+# Of many levels: each distribution is read once, and those of few cells go into every level.
+_STATE = f"quantilesExactWeightedArrayState({_LEVELS})(latencies, latency_counts)"
+_MERGED_LATENCY = ("sum(measured)", f"quantilesExactWeightedArrayMerge({_LEVELS})(distribution)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,11 @@ class Cells:
     builds: tuple[UUID, ...]
 
     sums = tuple(f"sum({name})" for name in CELL_SUMS)
-    latency = _CELL_LATENCY
+
+    @property
+    def latency(self) -> tuple[str, str]:
+        """Of cells, or of what `_merged` makes of them."""
+        return _MERGED_LATENCY if self.has_all else _CELL_LATENCY
 
     @property
     def has_latency(self) -> bool:
@@ -158,15 +165,24 @@ class Cells:
             {"builds": self.builds, "count": len(self.builds)},
         )
         within = [*more, Condition("calls > 0")]
+        told = sorted({"value" if name in SCOPES else name for name in names})
         return Select(
-            ", ".join(("day", *arrays)),
+            _merged(told) if self.has_all else ", ".join(("day", *arrays)),
             "usage_days",
             [equal("kind", "kind", self.kind), builds],
+            f"GROUP BY {', '.join(told)}" if self.has_all and told else "",
             parameters=_parameters(within),
             around=[(shown, f"WHERE {_sql(within)} {tail}")],
             every_copy=True,
             join=f"ARRAY JOIN {', '.join(arrays)}",
         )
+
+
+def _merged(told: Sequence[str]) -> str:
+    """Cells that are told apart by these alone."""
+    sums = [f"sum({name}) AS {name}" for name in CELL_SUMS]
+    measured = f"sum(arraySum(latency_counts)) AS measured, {_STATE} AS distribution"
+    return ", ".join([*told, *sums, measured])
 
 
 Rows = Calls | Cells
