@@ -99,7 +99,12 @@ def test_what_could_not_be_sent_at_the_end_the_next_process_sends(folder: Folder
 
 
 def test_sigterm_sends_everything_and_still_ends_the_process(folder: Folder):
-    code = "record(make(), 25); print('ready', flush=True); time.sleep(60)"
+    # `make coverage` has a handler of its own in each process, which would decide.
+    code = """
+        import signal
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        record(make(), 25); print('ready', flush=True); time.sleep(60)
+    """
     process = folder.run(code)
     assert process.stdout.readline() == "ready\n"
     process.terminate()
