@@ -16,7 +16,7 @@ run: setup ## Start Nilometer with sample traffic, and print where to look
 
 test: setup ## Run everything, every real part included
 	@scripts/setup-clients
-	@scripts/services run -- $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
+	@scripts/services run -- $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 # `make services status`: the second word is no target of its own.
 ifeq (services,$(firstword $(MAKECMDGOALS)))
@@ -67,13 +67,17 @@ soak: setup ## Load, kill -9 and restart, counted: embedded 20 times, distribute
 fuzz: setup ## Fuzz the parsers for a minute each (FUZZ_SECONDS=60)
 	scripts/fuzz
 
-coverage: setup ## Lines and branches that the tests run
+USAGE := sdk integrations usage budgets dynamodb pricing
+coverage: setup ## Lines and branches of usage tracking that its tests run: 95% or it fails
 	@mkdir -p .build/coverage
 	$(BIN)/coverage erase
-	scripts/services run -- $(BIN)/coverage run -m pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
+	scripts/services run -- $(BIN)/coverage run -m pytest -n $(WORKERS) --maxprocesses 4 \
+		$(or $(TESTS),$(wildcard $(addprefix tests/,$(USAGE)))) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage xml -q -o coverage.xml
-	$(BIN)/coverage report
+	$(BIN)/coverage json -q -o .build/coverage/coverage.json
+	@$(BIN)/coverage report --include "$$(printf 'src/nilometer/%s/*,' $(USAGE))"
+	@$(BIN)/python scripts/check_coverage.py .build/coverage/coverage.json
 
 lock: setup ## Pin the newest versions that pyproject.toml allows
 	scripts/lock --upgrade
