@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, cast
+from uuid import uuid4
 
 from nilometer.errors import ConfigurationError
 
@@ -48,14 +53,48 @@ def connect(*, region: str | None, endpoint_url: str | None, connections: int = 
         parameter_validation=False,
     )
     try:
-        # A session of its own: the default one is not for several threads.
-        return boto3.session.Session(region_name=region).client(
+        # A session of its own: the default one is not for several threads. botocore itself knows
+        # AWS_DEFAULT_REGION alone.
+        region = region or os.environ.get("AWS_REGION")
+        made = boto3.session.Session(region_name=region).client(
             "dynamodb", endpoint_url=endpoint_url, config=options
         )
     except exceptions.NoRegionError:
         raise ConfigurationError(
             "DynamoDB needs a region: set AWS_REGION, or ?region= in the sink"
         ) from None
+    _write_bodies(made)
+    return made
+
+
+_OPERATION = "dynamodb.TransactWriteItems"
+_BODY = "nilometer_body"
+
+
+def _write_bodies(dynamodb: Any) -> None:
+    """Have the bodies of transactions written by `json`, in botocore's place: its serializer walks
+    every attribute of every item through the service's model, most of the time of a write. It gets
+    a request of the same table without items, which what it makes is then put into."""
+    events = dynamodb.meta.events
+    events.register(f"provide-client-params.{_OPERATION}", _take_body)
+    events.register(f"before-call.{_OPERATION}", _put_body)
+
+
+def _take_body(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
+    # The token makes botocore's own second attempt, after a lost answer, one with the first.
+    whole = {"ClientRequestToken": str(uuid4()), **params}
+    context[_BODY] = json.dumps(whole, separators=(",", ":"), default=_base64).encode()
+    table = next(iter(params["TransactItems"][0].values()))["TableName"]
+    return {"TransactItems": [{"Put": {"TableName": table, "Item": {}}}]}
+
+
+def _put_body(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    params["body"] = context.pop(_BODY)
+
+
+def _base64(value: bytes) -> str:
+    """What JSON has in place of bytes, by DynamoDB's protocol."""
+    return base64.b64encode(value).decode()
 
 
 def code(error: Exception) -> str:

@@ -19,6 +19,8 @@ from nilometer.sdk.sinks.port import Failed
 TTL_DAYS = 400
 """How long an item is kept, from the later of its time and its writing. Rollups stay."""
 _RETRY_AFTER = 1.0
+_ALONE = 50
+"""So many metrics one writer stores alone."""
 _DAY = 86_400
 
 
@@ -28,7 +30,7 @@ class DynamoSink:
     `ttl_days` is None to keep items for ever. `dynamodb` is a client in place of one of its own.
     """
 
-    batch_size = 200
+    batch_size = 500
     wants_prices = True
     local = False
 
@@ -62,7 +64,7 @@ class DynamoSink:
                 refused.append(refused_at_once(metric, error))
             else:
                 entries.setdefault((each.item["PK"]["S"], each.item["SK"]["S"]), each)
-        refused += self._write(list(entries.values()))
+        refused += self._write(sorted(entries.values(), key=_neighbours))
         return [
             Failed(each.metric, each.reason, each.permanent, 0 if each.permanent else _RETRY_AFTER)
             for each in refused
@@ -75,7 +77,7 @@ class DynamoSink:
 
     def _write(self, entries: list[Entry]) -> list[Refused]:
         """By several writers where there are many: each takes neighbours, whose rollups are few."""
-        if len(entries) <= self.batch_size // len(self._writers):
+        if len(entries) <= _ALONE:
             return self._writers[0].write(entries) if entries else []
         share = -(-len(entries) // len(self._writers))
         parts = [entries[start : start + share] for start in range(0, len(entries), share)]
@@ -95,3 +97,10 @@ class DynamoSink:
         if self._ttl_days is None:
             return None
         return int(max(metric.timestamp.timestamp(), now)) + self._ttl_days * _DAY
+
+
+def _neighbours(each: Entry) -> tuple[str, ...]:
+    """Metrics of one day, user and job next to each other: they are of the same rollups, each of
+    which a transaction replaces once."""
+    found = each.row.dimensions
+    return tuple(found[name] for name in ("day", "user", "job", "batch", "service", "model"))

@@ -13,6 +13,7 @@ from nilometer.sdk.tracker import Tracker
 _LOG = logging.getLogger(__name__)
 
 UNKNOWN_MODEL = "unknown"
+_NONE: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class Call:
 
     def hear(self, data: Any) -> None:
         """Take note of the answer, or of an event of it."""
-        if self.ended or not isinstance(data, Mapping):
+        # Nearly always a dict, for which the exact type is the cheaper question; so below.
+        if self.ended or (type(data) is not dict and not isinstance(data, Mapping)):
             return
         self.heard = True
         try:
@@ -155,7 +157,11 @@ class Call:
 def member(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """An object in an answer, an empty one where there is none."""
     found = data.get(name)
-    return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else {}
+    if found is None:
+        return _NONE
+    if type(found) is dict or isinstance(found, Mapping):
+        return cast("Mapping[str, Any]", found)
+    return _NONE
 
 
 def _told(thing: Any, name: str) -> Any:

@@ -25,6 +25,7 @@ C = TypeVar("C")
 _LOG = logging.getLogger(__name__)
 _STATE = "_nilometer"
 _CALL = "nilometer.call"
+_REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id")
 _SEAM = ("request", "_process_response", "_process_response_data", "copy")
 _CURRENT: ContextVar[Call | None] = ContextVar("nilometer_call", default=None)
 
@@ -46,6 +47,8 @@ class Seam:
 
     def admit(self, options: Any) -> None:
         """Raises BudgetExceeded where a hard stop keeps this request from being made."""
+        if not self.tracker.guarded:
+            return
         try:
             path = options.url.partition("?")[0] if options.method.lower() == "post" else ""
             models = _models(options) if path in self.paths else None
@@ -216,9 +219,12 @@ def _finish(call: Call, response: Any) -> None:
 
 
 def _request_id(headers: Any) -> str | None:
-    return (
-        headers.get("x-request-id") or headers.get("request-id") or headers.get("apim-request-id")
-    )
+    """The first of the names that the answer has. One pass over the raw headers: a look-up by name
+    is one too, and most answers lack some of these."""
+    found = {name: value for name, value in headers.raw if name.lower() in _REQUEST_IDS}
+    if len(found) == 1:
+        return next(iter(found.values())).decode("latin-1")
+    return next((headers[name.decode()] for name in _REQUEST_IDS if name.decode() in headers), None)
 
 
 def _model(options: Any) -> str | None:

@@ -31,6 +31,11 @@ class Tracker(Protocol):
         """The context of here and now, for `record(context=…)` when a stream ends elsewhere."""
         ...
 
+    @property
+    def guarded(self) -> bool:
+        """Whether `admit` has anything to say."""
+        ...
+
     def admit(self, service: str, *models: str | None) -> None:
         """A call is about to be made; see `AIUsageTracker.admit`."""
         ...
@@ -51,6 +56,11 @@ class AIUsageTracker:
     def snapshot(self) -> Scopes:
         """The context of here and now."""
         return context.current()
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a hard stop is on."""
+        return self._guard is not None
 
     def admit(self, service: str, *models: str | None) -> None:
         """Ask whether a call may be made here and now: to be asked before it. `models` are the

@@ -33,7 +33,7 @@ class Limits:
 
     queue_size: int = 20_000
     queue_bytes: int = 64 * 1024 * 1024
-    batch_size: int = 100
+    batch_size: int = 500
     flush_interval: float = 1.0
     linger: float = 0.05
     max_attempts: int = 3
