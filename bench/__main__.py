@@ -25,6 +25,7 @@ from bench import (
     report,
     sql,
     tracker,
+    tracker_store,
     usage_query,
     worker,
 )
@@ -56,6 +57,7 @@ def main() -> None:
             *((20_000, 30_000) if options.quick else (50_000, 600_000))
         ),
         "tracker": tracker.measure,
+        "tracker_store": lambda: tracker_store.measure(3_000 if options.quick else 10_000),
         "usage": lambda: usage_query.measure(5_000 if options.quick else 20_000),
     }
     chosen = {*options.names, *filter(None, [options.only])} or {*runs}

@@ -24,6 +24,7 @@ def tables(results: dict[str, Any]) -> str:
             ("kafka", scale.kafka),
             ("worker", scale.worker),
             ("tracker", _tracker),
+            ("tracker_store", _tracker_store),
             ("usage", _usage),
         )
         if name in results
@@ -175,6 +176,27 @@ def _tracker(result: dict[str, Any]) -> str:
         times = (row[f"{name}_us"] for name in ("median", "p99", "client_median", "client_p99"))
         shown = " | ".join(f"{each:.0f} µs" for each in times)
         lines.append(f"| store {scenario} | {shown} | {row['grown_bytes'] / 1e6:.1f} MB |")
+    return "\n".join(lines)
+
+
+def _tracker_store(result: dict[str, Any]) -> str:
+    lines = [
+        "| into DynamoDB Local, one process | calls a second | a call, amortised | a write, mean "
+        "| p99 |",
+        "|---|---|---|---|---|",
+    ]
+    for name, text in (("burst", "all at once"), ("steady", "a steady 1,000 a second")):
+        row = result[name]
+        lines.append(
+            f"| {row['calls']:,} calls, {text} | {row['per_second']:,.0f} "
+            f"| {row['amortised_ms']:.1f} ms | {row['request_mean_ms']:.0f} ms "
+            f"| {row['request_p99_ms']:.0f} ms |"
+        )
+    bare = result["bare"]
+    lines.append(
+        f"| the limit: bare boto3, the same items by 25 | {bare['per_second']:,.0f} "
+        f"| {1000 / bare['per_second']:.1f} ms | {bare['request_mean_ms']:.0f} ms | |"
+    )
     return "\n".join(lines)
 
 

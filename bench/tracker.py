@@ -164,7 +164,8 @@ def _client_overhead(manager: ClientManager, pairs: int) -> dict[str, float]:
         ],
         "usage": USAGE,
     }
-    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer))
+    headers = {"x-request-id": "req_0123456789abcdef", "openai-processing-ms": "800"}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer, headers=headers))
 
     def client() -> openai.OpenAI:
         return openai.OpenAI(

@@ -6,7 +6,6 @@ within minutes."""
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import ClassVar
 
 import httpx
@@ -32,7 +31,7 @@ class DynamoDBServer(Server):
         (self.folder / "data").mkdir(exist_ok=True)
 
     def launch(self) -> None:
-        self.process.launch(_command(self.folder / "data", self.port))
+        self.process.launch(_command(self.port, "-dbPath", str(self.folder / "data")))
 
     def healthy(self) -> bool:
         """An unsigned request is answered, with an error."""
@@ -42,7 +41,14 @@ class DynamoDBServer(Server):
             return False
 
 
-def _command(data: Path, port: int) -> list[str]:
+class DynamoDBInMemory(DynamoDBServer):
+    """One that forgets everything when it ends."""
+
+    def launch(self) -> None:
+        self.process.launch(_command(self.port, "-inMemory"))
+
+
+def _command(port: int, *place: str) -> list[str]:
     java = shutil.which("java")
     if java is None or not any(_LIBRARIES.glob("DynamoDBLocal-*.jar")):
         raise ServerError(
@@ -57,7 +63,7 @@ def _command(data: Path, port: int) -> list[str]:
         f"{_LIBRARIES}/*",
         "com.amazonaws.services.dynamodbv2.local.main.ServerRunner",
         *("-port", str(port)),
-        *("-dbPath", str(data)),
+        *place,
         "-sharedDb",
         "-disableTelemetry",
     ]
