@@ -92,9 +92,9 @@ class Project:
                     {"project": self.id, "call": row["call_id"], "event": row["event_uuid"]},
                 )
 
-    def keep(self) -> None:
+    def keep(self, first: date = FIRST, last: date = LAST) -> None:
         days = UsageDays(self.store)
-        days.refresh(self.id, days.marks(self.id, FIRST, LAST))
+        days.refresh(self.id, days.marks(self.id, first, last))
 
     def kept(self, kind: str = "days") -> list[Any]:
         return self.store.query(
@@ -216,3 +216,18 @@ def test_upkeep_makes_the_days_of_projects_that_changed(store):
     assert day == now.date()
     assert upkeep.once() >= 1
     assert len(project.kept()) == 1
+
+
+def test_the_first_and_the_last_day_that_can_be_asked_for_are_answered(store):
+    project = Project(store)
+    days = (date(1970, 1, 1), date(2299, 12, 31))
+    rows = [
+        _plain(n) | {"timestamp": datetime(day.year, day.month, day.day, 12, tzinfo=UTC)}
+        for n, day in enumerate(days)
+    ]
+    project.change("add", rows)
+    for day in days:
+        project.keep(day, day)
+        query = UsageQuery(day, day, {}, ("day",))
+        assert list(_of_days(project, query)["aggregations"]["by_day"]) == [str(day)]
+        assert _of_days(project, query) == _of_calls(project, query)

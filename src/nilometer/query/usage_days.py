@@ -53,8 +53,9 @@ ROWS_AT_ONCE = 300_000
 """Of `calls`, about: the days of so many are made by one statement."""
 
 _ONE_DAY = timedelta(days=1)
+_LAST = date(2299, 12, 31)  # of the engine's calendar
 # As the projection of the table has it, or else every row is read.
-_DAY = "toDate(timestamp, 'UTC')"
+_DAY = "toDate32(timestamp, 'UTC')"
 _MARK = (
     f"{_DAY} AS day, count() AS calls, min(accepted_at) AS oldest, max(accepted_at) AS newest, "
     "sum(cityHash64(call_id, event_uuid, revision, ifNull(toString(cost_total), ''))) AS hash"
@@ -136,8 +137,8 @@ class UsageDays:
         """What differs when a row that matters to one of these days came, went or was priced
         again. Raises the store's errors."""
         condition = Condition(
-            f"{_DAY} BETWEEN {{first:Date}} AND {{last:Date}}",
-            {"first": str(start - _ONE_DAY), "last": str(end + _ONE_DAY)},
+            f"{_DAY} BETWEEN {{first:Date32}} AND {{last:Date32}}",
+            {"first": str(start - _ONE_DAY), "last": str(min(end, _LAST - _ONE_DAY) + _ONE_DAY)},
         )
         select = Select(_MARK, "calls", [condition], f"GROUP BY {_DAY}", every_copy=True)
         found = {row["day"]: row for row in self._reader.rows(project_id, select)}
@@ -182,7 +183,7 @@ class UsageDays:
         if not marks.used:
             return {}
         days = Condition(
-            "day BETWEEN {first:Date} AND {last:Date}",
+            "day BETWEEN {first:Date32} AND {last:Date32}",
             {"first": str(marks.used[0]), "last": str(marks.used[-1])},
         )
         select = Select("kind, day, mark, build, whole", "usage_days", [days], every_copy=True)
@@ -257,10 +258,10 @@ def _making(days: Sequence[date], marks: Marks) -> Select:
     ]
     scopes = ", ".join(f"'{name}'" for name in SCOPES)
     within = (
-        f"WHERE {_DAY} IN {{days:Array(Date)}} GROUP BY GROUPING SETS ({sets}) "  # noqa: S608
+        f"WHERE {_DAY} IN {{days:Array(Date32)}} GROUP BY GROUPING SETS ({sets}) "  # noqa: S608
         f"HAVING kind NOT IN ({scopes}) OR key_value != '' UNION ALL SELECT {_NO_CALLS} "
         f"FROM (SELECT arrayJoin([{kinds}]) AS kind, "
-        "arrayJoin({days:Array(Date)}) AS made_day)"
+        "arrayJoin({days:Array(Date32)}) AS made_day)"
     )
     kept = [
         "{project_id:Int64} AS project_id",
@@ -268,7 +269,7 @@ def _making(days: Sequence[date], marks: Marks) -> Select:
         "made_day AS day",
         "generateUUIDv4() AS build",
         "now64(6, 'UTC') AS built_at",
-        "{marks:Array(String)}[indexOf({days:Array(Date)}, made_day)] AS mark",
+        "{marks:Array(String)}[indexOf({days:Array(Date32)}, made_day)] AS mark",
         f"count() <= {MAX_CELLS} AS whole",
         "toUInt32(if(whole, count(), 0)) AS cells",
     ]

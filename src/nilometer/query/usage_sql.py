@@ -21,7 +21,7 @@ SKEW = timedelta(days=1)
 """Two sources of one call give it times that differ by less."""
 
 DIMENSIONS = {
-    "day": "toString(toDate(timestamp, 'UTC'))",
+    "day": "toString(toDate32(timestamp, 'UTC'))",
     "hour": "leftPad(toString(toHour(timestamp, 'UTC')), 2, '0')",
     "service": "lower(ifNull(provider, ''))",
     "model": "ifNull(model, '')",

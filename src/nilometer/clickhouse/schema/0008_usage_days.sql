@@ -9,9 +9,9 @@ ALTER TABLE calls MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild',
     lightweight_mutation_projection_mode = 'rebuild';
 ALTER TABLE calls ADD PROJECTION IF NOT EXISTS changes
 (
-    SELECT project_id, toDate(timestamp, 'UTC'), count(), min(accepted_at),
+    SELECT project_id, toDate32(timestamp, 'UTC'), count(), min(accepted_at),
         max(accepted_at), sum(cityHash64(call_id, event_uuid, revision, ifNull(toString(cost_total), '')))
-    GROUP BY project_id, toDate(timestamp, 'UTC')
+    GROUP BY project_id, toDate32(timestamp, 'UTC')
 );
 
 -- What the calls of a day add up to: nothing that is not in `calls`, and may be emptied at any time. A
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS usage_days
 (
     project_id Int64,
     kind LowCardinality(String),
-    day Date,
+    day Date32,
     build UUID COMMENT 'of this row alone',
     built_at DateTime64(6, 'UTC'),
     mark String,
