@@ -76,6 +76,9 @@ def test_a_report_is_made_of_a_piped_form_too(file):
     document = json.loads(shown("report", "--source", f"jsonl://{file}", "--format", "json",
                                 "--group-by", "user,model", "--compare", "none"))  # fmt: skip
     assert [table["levels"] for table in document["tables"]] == [["user", "model"]]
+    assert document["savings"]["batch"]["calls"] == 0
+    unasked = shown("report", "--source", f"jsonl://{file}", "--format", "json", "--no-savings")
+    assert json.loads(unasked)["savings"] is None
     assert document["previous"] is None
 
 

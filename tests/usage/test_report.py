@@ -25,7 +25,7 @@ from nilometer.cli.usage_source import ServerSource
 from nilometer.domain.usage import TokenVector
 from nilometer.dynamodb import table
 from nilometer.dynamodb.sink import DynamoSink
-from nilometer.errors import InvalidInput, NotFound
+from nilometer.errors import InvalidInput, NotFound, Unavailable
 from nilometer.sdk.sinks.jsonl import JsonlSink
 from nilometer.usage.report import making, rows, sources
 from nilometer.usage.report.document import document
@@ -319,3 +319,17 @@ def test_many_groups_come_in_pages(tmp_path, monkeypatch):
     with pytest.raises(InvalidInput) as refused:
         sources.pages(source, asked, limit=10)
     assert refused.value.code == "too_many_groups"
+
+
+def test_a_report_goes_without_savings_that_cannot_be_had(tmp_path, monkeypatch):
+    source = of_file(tmp_path, [call()])
+
+    def busy(_parameters):
+        raise Unavailable("the store is busy")
+
+    for savings, said in ((busy, "the store is busy"), (lambda _: None, "too many calls")):
+        monkeypatch.setattr(source, "savings", savings)
+        made = make(source, Wanted(PERIOD))
+        assert made.savings is None
+        assert any(said in note for note in made.notes)
+        assert b"Savings</h2>" not in to_html(made, 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -71,6 +72,13 @@ def report(
     top: Annotated[
         int, typer.Option(min=1, max=10_000, help="Lines of a table; the others are summed up.")
     ] = 20,
+    savings: Annotated[
+        bool,
+        typer.Option(
+            "--savings/--no-savings",
+            help="Say what caches and batches saved: DynamoDB is then read call by call.",
+        ),
+    ] = True,
     source: SourceUrl = None,
     prices_file: PricesFile = None,
     url: Url = DEFAULT_URL,
@@ -80,7 +88,7 @@ def report(
     """Report what was spent: by any levels, trend, movers, savings, unpriced and failed calls."""
     from nilometer.usage.report import making
 
-    wanted = _wanted(start, end, group_by, where, compare)
+    wanted = replace(_wanted(start, end, group_by, where, compare), savings=savings)
     since = making.earliest(wanted)
     with opened(source, url, key, project, since=since, prices_file=prices_file) as found:
         made = making.make(found, wanted)

@@ -60,7 +60,8 @@ def _scale(most: float) -> tuple[list[Decimal], float]:
 
 def _grid(scale: Sequence[Decimal], top: float) -> str:
     found: list[str] = []
-    places = max(0, -min(int(value.normalize().as_tuple().exponent) for value in scale))
+    finest = max(0, -min(int(value.normalize().as_tuple().exponent) for value in scale))
+    places = 2 if finest == 1 else finest
     for value in scale:
         y = _y(float(value), top)
         text = f"${value:,.{places}f}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 from nilometer.domain import clock
-from nilometer.errors import InvalidInput
+from nilometer.errors import InvalidInput, Unavailable
 from nilometer.usage.dimensions import DIMENSIONS
 from nilometer.usage.query import MAX_COMBINED, MAX_DAYS
 from nilometer.usage.report.report import NOTHING, Figures, Json, Line, Period, Report, Table
@@ -25,12 +25,14 @@ _FEW = frozenset({"day", "hour", "service", "operation", "environment", "status"
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be reported: days, both included; filters; a table for each combination of
-    levels; whether to compare with as many days before."""
+    levels; whether to compare with as many days before; whether to say what was saved, for which
+    some sources read every call."""
 
     period: Period
     tables: tuple[Levels, ...] = DEFAULT_TABLES
     filters: Mapping[str, str] = field(default_factory=dict[str, str])
     compare: bool = True
+    savings: bool = True
 
 
 def levels_of(text: str) -> Levels:
@@ -66,7 +68,7 @@ def make(source: Source, wanted: Wanted) -> Report:
     before_read = _Read(source, before, wanted) if before else None
     total = Line((), now_read.total(), before_read.total() if before_read else None)
     step = _step(wanted.period.days)
-    saved = source.savings(_parameters(wanted.period, wanted.filters))
+    saved, untold = _savings(source, wanted) if wanted.savings else (None, [])
     report = Report(
         source=source.name,
         made_at=clock.now(),
@@ -79,13 +81,25 @@ def make(source: Source, wanted: Wanted) -> Report:
         tables=tuple(_table(levels, now_read, before_read) for levels in wanted.tables),
         savings=saved,
     )
-    return _with_notes(report, source.notes())
+    notes = [*_notes(report), *untold, *_saving_notes(saved), *source.notes()]
+    return replace(report, notes=tuple(notes))
 
 
 def spend(source: Source, wanted: Wanted) -> tuple[Figures, tuple[Table, ...]]:
     """The total and the tables alone, as fast as the source has them."""
     read = _Read(source, wanted.period, wanted)
     return read.total(), tuple(_table(levels, read, None) for levels in wanted.tables)
+
+
+def _savings(source: Source, wanted: Wanted) -> tuple[Json | None, list[str]]:
+    """What was saved, or why that is not told: a report is worth having without it."""
+    try:
+        saved = source.savings(_parameters(wanted.period, wanted.filters))
+    except Unavailable as error:
+        return None, [f"What caches and batches saved is not known: {error.detail}."]
+    if saved is None:
+        return None, ["What caches and batches saved is not known: there are too many calls."]
+    return saved, []
 
 
 def _parameters(period: Period, filters: Mapping[str, str]) -> dict[str, str]:
@@ -204,13 +218,6 @@ def _steps(step: str, read: _Read) -> dict[Levels, Figures]:
     return weeks
 
 
-def _with_notes(report: Report, told: Iterable[str]) -> Report:
-    return Report(
-        **{name: getattr(report, name) for name in report.__slots__ if name != "notes"},
-        notes=(*_notes(report), *told),
-    )
-
-
 def _notes(report: Report) -> Iterable[str]:
     now, before = report.total.now, report.total.before
     yield "Amounts are US dollars, exact, by the price of each call; days are UTC."
@@ -223,12 +230,10 @@ def _notes(report: Report) -> Iterable[str]:
         yield f"In the period before, {before.unpriced:,} of {before.calls:,} calls are unpriced."
     if report.period.end >= report.made_at.date():
         yield "The period is not over: its last day is counted as far as it has come."
-    yield from _saving_notes(report.savings)
 
 
 def _saving_notes(savings: Json | None) -> Iterable[str]:
     if savings is None:
-        yield "What caches and batches saved is not known: this source has too many calls to read."
         return
     cache, batch = savings["cache"], savings["batch"]
     if cache["read_unknown_count"]:

@@ -133,7 +133,7 @@ class Table:
 class Report:
     """A period, compared with the one before it or with none. `trend` has a line for each `step`
     (`hour`, `day` or `week`: the day that it begins on). `savings` is None where the source cannot
-    tell."""
+    tell, or was not asked."""
 
     source: str
     made_at: datetime
