@@ -66,6 +66,13 @@ def test_a_month_in_a_zone_begins_there_and_not_in_utc():
     assert (found.name, found.end) == ("2026-10", utc(2026, 11, 1, 4))
 
 
+def test_a_day_that_has_begun_does_not_end_when_the_clocks_show_the_day_before_again():
+    # St. John's went from 00:01 of the 29th back to 23:01 of the 28th.
+    place = zone("America/St_Johns")
+    for minute, hour in ((30, 2), (0, 3), (29, 3)):
+        assert bounds(Period.DAY, place, utc(2006, 10, 29, hour, minute)).name == "2006-10-29"
+
+
 @pytest.mark.parametrize(
     "name", ["", "Nowhere/City", "../UTC", "/etc/passwd", "Europe", "localtime", "x" * 65, "a\0b"]
 )

@@ -42,6 +42,7 @@ _SUBJECT = (
     ScopeKind.JOB,
     ScopeKind.ENVIRONMENT,
 )
+_ALLOWED, _STOPPED, _UNKNOWN = map(metrics.BUDGET_CHECKS.labels, ("allowed", "stopped", "unknown"))
 _DOLLARS = 'US dollars as text: "99.50".'
 
 
@@ -135,7 +136,13 @@ async def add_budget(request: Request, caller: ProjectAdmin, ctx: Ctx) -> Respon
     return json_answer(_json(added), 201)
 
 
-@route(router, "POST", f"{_PATH}/check", openapi_extra=documented(CheckBody, required=False))
+@route(
+    router,
+    "POST",
+    f"{_PATH}/check",
+    openapi_extra=documented(CheckBody, required=False),
+    dependencies=[NO_PARAMETERS],
+)
 async def check_budgets(request: Request, caller: Capturer, ctx: Ctx) -> Response:
     """Whether a call may be made, for gateways and the client library to ask before it. Takes a
     project key, or a personal key with the scope `capture`."""
@@ -144,10 +151,10 @@ async def check_budgets(request: Request, caller: Capturer, ctx: Ctx) -> Respons
     try:
         known = await ctx.budget_checks.standing(caller.project_id)
     except NilometerError:
-        metrics.BUDGET_CHECKS.labels("unknown").inc()
+        _UNKNOWN.inc()
         raise
     said = check.verdict(known, subject)
-    metrics.BUDGET_CHECKS.labels("allowed" if said.allowed else "stopped").inc()
+    (_ALLOWED if said.allowed else _STOPPED).inc()
     return json_answer(
         {
             "allowed": said.allowed,
