@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
@@ -13,7 +14,7 @@ from nilometer.notifications.claims import LEASE, PROJECT_PLACES, Claims
 from nilometer.notifications.deliverer import Deliverer
 from nilometer.notifications.failures import TemporaryFailure
 from nilometer.notifications.outbox import check_channels, enqueue
-from nilometer.notifications.tables import State
+from nilometer.notifications.tables import DeliveryRow, State
 from tests.notifications.receivers import receiving
 from tests.notifications.telling import LOOPBACK, told
 from tests.running import wait_until
@@ -36,7 +37,7 @@ def test_a_notification_is_there_when_its_transaction_is_and_not_otherwise(outbo
     assert receiver.ids == [kept.id]
     delivery = outbox.only()
     assert (delivery.state, delivery.attempts, delivery.error) == (State.DELIVERED, 1, None)
-    assert delivery.notification == kept
+    assert delivery.notification == kept.to_json()
     assert outbox.deliverer.run_once() == 0
 
 
@@ -59,10 +60,9 @@ def test_that_a_channel_is_no_more_is_not_lost(outbox, receiver):
     outbox.tell(gone)
     outbox.tell(theirs)  # of another project: as if there were none
     assert outbox.deliverer.run_once() == 0
-    assert {(each.state, each.error_code) for each in outbox.listed()} == {
-        (State.FAILED, "no_channel")
-    }
-    assert waiting.id in {each.notification.id for each in outbox.listed()}
+    told = [(each.state, each.error_code) for each in outbox.listed()]
+    assert told == [(State.FAILED, "no_channel")] * 3
+    assert waiting.id in {each.notification["id"] for each in outbox.listed()}
     with outbox.database.read(EVERY_ROW) as session:
         for unknown in (gone.id, theirs.id, "x"):
             with pytest.raises(InvalidInput):
@@ -137,6 +137,21 @@ def test_a_worker_that_dies_loses_its_lease_and_nothing_else(outbox, receiver):
     assert outbox.only().state is State.DELIVERED
 
 
+def test_a_clock_that_was_weeks_ahead_keeps_nothing_for_weeks(sqlite_outbox, receiver):
+    outbox = sqlite_outbox
+    outbox.channel(receiver.url)
+    sent = [outbox.tell(), outbox.tell()]
+    outbox.later(weeks=3)
+    outbox.claims.claim(1, outbox.now)  # and gone
+    outbox.later(weeks=-3)
+    assert outbox.deliverer.run_once() == 1
+    with outbox.database.session(EVERY_ROW) as session:
+        for row in session.scalars(select(DeliveryRow).where(DeliveryRow.attempts == 0)):
+            row.due_at += timedelta(weeks=3)
+    assert outbox.deliverer.run_once() == 1
+    assert sorted(receiver.ids) == sorted(each.id for each in sent)
+
+
 def test_two_workers_never_send_the_same(outbox, receiver):
     for name in "abcd":
         outbox.channel(receiver.url, name)
@@ -183,6 +198,17 @@ def test_a_receiver_that_hangs_keeps_nobody_else_waiting(outbox):
             deliverer.stop()
 
 
+def test_a_channel_has_one_attempt_at_a_time(outbox, receiver):
+    outbox.channel(receiver.url)
+    for _ in range(3):
+        outbox.tell()
+    [claim] = outbox.claims.claim(8, outbox.now)
+    assert outbox.claims.claim(8, outbox.now) == []
+    assert not outbox.claims.due(outbox.now - timedelta(days=1))
+    assert outbox.claims.delivered(claim, outbox.now)
+    assert len(outbox.claims.claim(8, outbox.now)) == 1
+
+
 def test_places_go_to_every_project_before_any_has_a_second(sqlite_outbox, receiver):
     outbox = sqlite_outbox
     for number in range(3):
@@ -212,6 +238,8 @@ def test_a_notification_that_cannot_be_read_waits_alone(sqlite_outbox, receiver)
         )
     assert outbox.deliverer.run_once() == 2
     assert len(receiver.received) == 1
+    told = {each.channel_name: (each.state, each.error_code) for each in outbox.listed()}
+    assert told == {"a": (State.WAITING, "defect"), "b": (State.DELIVERED, None)}
 
 
 def test_a_wake_sends_without_waiting_for_the_next_look(sqlite_outbox, receiver):

@@ -196,7 +196,8 @@ def test_no_more_of_an_answer_is_read_than_says_what_became_of_it():
 @pytest.mark.parametrize(
     "answer", [b"", b"\r\n\r\n", b"SSH-2.0-x\r\n", b"HTTP/1.1 999999 x\r\n\r\n"]
 )
-def test_what_is_no_http_is_a_temporary_failure(answer):
+def test_what_is_no_http_is_a_temporary_failure(answer, monkeypatch):
+    monkeypatch.setattr(http_post, "ATTEMPT_SECONDS", 0.3)
     with speaking(answer or b"x") as url, pytest.raises(TemporaryFailure):
         webhook(url).send(told())
 

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, delete, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, literal_column, not_, or_, select
 from sqlalchemy.orm import Session
 
 from nilometer.database.engine import Database
@@ -34,7 +34,12 @@ KEEP_DELIVERED = timedelta(days=30)
 KEEP_FAILED = timedelta(days=90)
 
 _CANDIDATES = 200
-_WAITING = DeliveryRow.state == State.WAITING
+# As a literal, or no database would use the index of what waits.
+_WAITING = DeliveryRow.state == literal_column(f"'{State.WAITING}'")
+# Beyond these no clock that is right can have put a time. A worker whose clock was weeks ahead must
+# not keep a delivery for weeks.
+_LONGEST_LEASE = LEASE + timedelta(minutes=5)
+_LONGEST_WAIT = timedelta(hours=26)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +137,17 @@ class Claims:
 
 
 def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
-    free = or_(DeliveryRow.leased_until.is_(None), DeliveryRow.leased_until <= now)
-    return _WAITING, DeliveryRow.due_at <= now, free
+    due = or_(DeliveryRow.due_at <= now, DeliveryRow.due_at > now + _LONGEST_WAIT)
+    free = or_(DeliveryRow.leased_until.is_(None), not_(_held(now)))
+    return _WAITING, due, free
+
+
+def _held(now: datetime) -> ColumnElement[bool]:
+    return (DeliveryRow.leased_until > now) & (DeliveryRow.leased_until <= now + _LONGEST_LEASE)
 
 
 def _leased(column: Any, now: datetime) -> Any:
-    return select(column).where(_WAITING, DeliveryRow.leased_until > now)
+    return select(column).where(_WAITING, _held(now))
 
 
 def _channels(session: Session, under_way: Counter[int], places: int, now: datetime) -> list[str]:

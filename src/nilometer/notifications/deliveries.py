@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import literal, select, tuple_
 from sqlalchemy.orm import Session
@@ -15,7 +17,6 @@ from nilometer.database.engine import Database
 from nilometer.domain import clock
 from nilometer.domain.identity import canonical_uuid
 from nilometer.errors import InvalidInput, NotFound
-from nilometer.notifications.notification import Notification
 from nilometer.notifications.outbox import GIVE_UP_AFTER
 from nilometer.notifications.tables import ChannelRow, DeliveryRow, State
 from nilometer.query import paging
@@ -24,7 +25,8 @@ from nilometer.query.paging import Listing, Page
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One notification to one channel.
+    """One notification to one channel. It is as it is kept (`Notification.to_json`), and may be of
+    a newer release.
 
     `attempts` are those since it was enqueued or replayed. While it waits, `due_at` is when it is
     tried next and `give_up_at` when for the last time. `error` is a sentence, of the last attempt.
@@ -34,7 +36,7 @@ class Delivery:
     project_id: int
     channel_id: str
     channel_name: str
-    notification: Notification
+    notification: Mapping[str, Any]
     state: State
     attempts: int
     created_at: datetime
@@ -136,7 +138,7 @@ def _delivery(row: DeliveryRow) -> Delivery:
         project_id=row.project_id,
         channel_id=row.channel_id,
         channel_name=row.channel_name,
-        notification=Notification.from_json(row.notification),
+        notification=row.notification,
         state=row.state,
         attempts=row.attempts,
         created_at=row.created_at,

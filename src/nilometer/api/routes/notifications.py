@@ -232,5 +232,5 @@ def _delivery_json(delivery: Delivery) -> shapes.Json:
         "due_at": shapes.moment(delivery.due_at),
         "give_up_at": shapes.moment(delivery.give_up_at),
         "finished_at": shapes.moment(delivery.finished_at),
-        "notification": delivery.notification.to_json(),
+        "notification": dict(delivery.notification),
     }
