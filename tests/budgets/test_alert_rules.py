@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -16,7 +19,7 @@ from nilometer.budgets.rule_watch import RuleWatch
 from nilometer.budgets.rules import AlertRules, StoredRule
 from nilometer.budgets.unusual import MAX_VALUES, AlertRule, Finding, unusual
 from nilometer.clickhouse.store import StoreUnavailable
-from nilometer.database.engine import Database
+from nilometer.database.engine import Database, DatabaseUnavailable
 from nilometer.database.fence import EVERY_ROW
 from nilometer.domain import clock
 from nilometer.domain.usage_metric import AIUsageMetric
@@ -140,6 +143,38 @@ def test_a_rule_that_cannot_be_looked_at_waits_and_tells_later(
     assert watch(database, spent).run_once() == 0
     spent.down = False
     assert watch(database, spent).run_once() == 1
+
+
+def test_the_thread_looks_when_it_is_its_turn_and_outlives_what_fails(
+    database: Database, project_id: int, spent: Spent
+) -> None:
+    AlertRules(database).add(project_id, rule())
+    spent.on(0, "600")
+    turns: list[str] = []
+    told = threading.Event()
+
+    @contextmanager
+    def alone() -> Iterator[bool]:
+        turns.append("asked")
+        if len(turns) == 1:
+            raise DatabaseUnavailable("away")
+        if len(turns) == 2:
+            raise RuntimeError("a defect")
+        yield len(turns) > 3
+
+    looks = RuleWatch(
+        AlertRules(database),
+        lambda _, query: spent(query),
+        told=told.set,
+        alone=alone,
+        interval=0.01,
+        now=lambda: NOON,
+    )
+    looks.start()
+    assert told.wait(30)
+    looks.stop()
+    assert len(turns) > 3
+    assert looks.run_once() == 0  # it has been stopped
 
 
 def test_nothing_is_told_of_a_rule_that_is_gone_or_in_part(

@@ -136,6 +136,13 @@ def test_growth_is_no_anomaly_and_a_jump_is_told_until_it_is_usual() -> None:
     assert 1 <= told <= 5
 
 
+def test_a_spike_of_yesterday_hides_none_of_today() -> None:
+    history = [Decimal(95 + day % 10) for day in range(41)] + [Decimal(2000)]
+    found = detect(history, Decimal(250))
+    assert found is not None
+    assert 90 < found.expected < 110
+
+
 def test_what_can_be_no_sensitivity_is_refused() -> None:
     for wrong in ({"score": Decimal("NaN")}, {"min_amount": Decimal(-1)}, {"min_history": 2}):
         with pytest.raises(InvalidInput) as error:

@@ -16,20 +16,33 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import anthropic
+import httpx
 import httpx2
 import openai
 import pytest
 
 from nilometer import BudgetExceeded, ClientConfig, ClientManager, usage_context
-from nilometer.errors import ConfigurationError
+from nilometer.errors import ConfigurationError, InvalidInput, Unavailable
 from nilometer.sdk.assembly import Assembler
 from nilometer.sdk.budget_guard import STALE_SECONDS, UNKNOWN, BudgetGuard
+from nilometer.sdk.budget_sources import ServerStandings
 from nilometer.sdk.budget_standing import Standing
 from nilometer.sdk.observation import Observation
 from nilometer.sdk.scopes import NOTHING, Scopes
 from tests.integrations import upstream
 from tests.running import wait_until
 
+SENT: dict[str, Any] = {
+    "id": "b",
+    "name": "team",
+    "scope": "user",
+    "value": "ada",
+    "hard_stop": True,
+    "spent_usd": "1.50",
+    "limit_usd": "10",
+    "period_start": "2026-11-01T00:00:00Z",
+    "period_end": "2026-12-01T00:00:00Z",
+}
 START = datetime(2026, 11, 1, tzinfo=UTC)
 END = datetime(2026, 12, 1, tzinfo=UTC)
 NOW = datetime(2026, 11, 21, tzinfo=UTC).timestamp()
@@ -192,6 +205,29 @@ def test_where_nobody_answers_calls_are_made_unless_it_fails_closed() -> None:
     with pytest.raises(BudgetExceeded) as unknown:
         strict.admit("openai", [], NOTHING)
     assert unknown.value.code == UNKNOWN
+
+
+def test_what_ends_asks_no_more() -> None:
+    told = Told(standing("10"))
+    made = guard(told)
+    made.close()
+    assert told.closed
+    assert not made.refresh()
+    assert stopped(made)
+
+
+def test_a_call_without_a_price_or_that_is_none_counts_nothing() -> None:
+    made = guard(Told(standing("9.99")))
+    made.count(Observation({**CALL}, NOTHING, NOW))  # type: ignore[typeddict-item]
+    with pytest.raises(InvalidInput):
+        made.count(Observation({**CALL, "moon": 1}, NOTHING, NOW))  # type: ignore[typeddict-unknown-key]
+    spend(made, "5", user_id="bob")
+    assert stopped(made)
+    other = guard(Told(standing("9.99", kind="user", value="ada")))
+    spend(other, "5", user_id="bob")
+    assert not stopped(other, "openai", [], Scopes(user_id="ada"))
+    spend(other, "5", user_id="ada")
+    assert stopped(other, "openai", [], Scopes(user_id="ada"))
 
 
 def test_an_answer_in_no_known_shape_harms_nobody() -> None:
@@ -389,6 +425,35 @@ def test_the_stop_begins_and_ends_with_what_the_server_says(desk: Desk) -> None:
         client.chat.completions.create(**ASK)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{",
+        "[]",
+        '{"budgets": 1}',
+        '{"budgets": [{"hard_stop": true}]}',
+        json.dumps({"budgets": [SENT | {"period_end": "2026-12-01T00:00:00"}]}),
+        json.dumps({"budgets": [SENT | {"spent_usd": "much"}]}),
+        json.dumps({"budgets": [SENT], "more": "x" * 5_000_000}),
+    ],
+)
+def test_an_answer_that_is_none_is_no_answer(body: str) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=body))
+    asked = ServerStandings("http://h", "k", transport=transport)
+    with pytest.raises(Unavailable):
+        asked.ask()
+    asked.close()
+
+
+def test_a_budget_without_a_hard_stop_is_left_out() -> None:
+    told = {"budgets": [SENT, SENT | {"id": "soft", "hard_stop": False}]}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=told))
+    asked = ServerStandings("http://h/", "k", transport=transport)
+    [found] = asked.ask()
+    assert (found.id, found.spent, found.period_end) == ("b", Decimal("1.50"), END)
+    asked.close()
+
+
 def test_a_call_waits_for_no_server_that_hangs_or_fails(desk: Desk) -> None:
     desk.status = 503
     with managed(desk) as manager:
@@ -441,6 +506,9 @@ def test_a_hard_stop_needs_somebody_to_ask() -> None:
     )
     with pytest.raises(ConfigurationError, match="knows no budgets"):
         ClientManager(config)
+    keyless = ClientConfig(sink="memory://", spool=False, hard_stop=True, budget_check="http://h")
+    with pytest.raises(ConfigurationError, match="needs api_key"):
+        ClientManager(keyless)
 
 
 def test_without_a_hard_stop_nothing_is_asked(desk: Desk) -> None:
