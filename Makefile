@@ -72,7 +72,7 @@ coverage: setup ## Lines and branches of usage tracking that its tests run: 95% 
 	@mkdir -p .build/coverage
 	$(BIN)/coverage erase
 	scripts/services run -- $(BIN)/coverage run -m pytest -n $(WORKERS) --maxprocesses 4 \
-		$(or $(TESTS),$(wildcard $(addprefix tests/,$(USAGE)))) $(ARGS)
+		$(or $(TESTS),$(wildcard $(addprefix tests/,$(USAGE) api cli))) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage xml -q -o coverage.xml
 	$(BIN)/coverage json -q -o .build/coverage/coverage.json
