@@ -16,6 +16,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
 from nilometer import BudgetExceeded, ClientConfig, ClientManager, usage_context
@@ -27,7 +28,7 @@ from nilometer.budgets.spend import Span
 from nilometer.cli.app import SERVER_MODULES, app
 from nilometer.domain import clock
 from nilometer.domain.usage_metric import AIUsageMetric
-from nilometer.errors import ConfigurationError, InvalidInput
+from nilometer.errors import ConfigurationError, InvalidInput, Unavailable
 from nilometer.notifications import signature
 from nilometer.notifications.notification import Notification
 from tests.budgets.making import Ledger, budget, utc
@@ -380,6 +381,64 @@ def test_the_function_needs_none_of_the_server() -> None:
     assert done.returncode == 0, done.stderr
 
 
+class Away:
+    """A table that does not answer."""
+
+    def __init__(self, code: str = "ThrottlingException") -> None:
+        self.error = ClientError({"Error": {"Code": code, "Message": "busy"}}, "Query")
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: Any, **__: Any) -> Any:
+            raise self.error
+
+        return fail
+
+
+def test_a_table_that_does_not_answer_is_told_and_nothing_is_decided(on_local: Lambda) -> None:
+    with pytest.raises(Unavailable, match="busy"):
+        DynamoSpend(Away()).of([Span(BudgetScope(ScopeKind.PROJECT), *SPANS[0])])  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        dynamodb_items.TableStandings(Away(), "t").ask()
+    on_local.set(BUDGET)
+    on_local.spend("1")
+    [found] = assess(
+        Ledger((utc(2025, 7, 1), "1")), [budget(hard_stop=True, amount=Decimal(1))], utc(2025, 7, 2)
+    )
+    told = lambda_handler.notification("x", found.current, 100)
+    alert = dynamodb_alerts.Alert("x", "1", told, ("ops",))
+    with pytest.raises(ClientError):
+        dynamodb_alerts.Alerts(Away(), "t", {}).fire(alert, on_local.now)
+    on_local.fails = RuntimeError("killed")
+    with pytest.raises(RuntimeError):
+        on_local.run()
+    on_local.now += dynamodb_alerts.LEASE
+    on_local.fails = None
+    assert on_local.run()["sent"] >= 1
+
+
+def test_many_items_are_read_to_the_last_page() -> None:
+    pages = [
+        {"Items": [{"n": {"N": "1"}}], "LastEvaluatedKey": {"PK": {"S": "k"}}},
+        {"Items": [{"n": {"N": "2"}}]},
+    ]
+    asked: list[Any] = []
+
+    class Paged:
+        def query(self, **given: Any) -> Any:
+            asked.append(given.get("ExclusiveStartKey"))
+            return pages[len(asked) - 1]
+
+    assert len(list(dynamodb_items.query(Paged(), "t", "ALERT#"))) == 2
+    assert asked == [None, {"PK": {"S": "k"}}]
+
+
+def test_a_function_without_a_table_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(lambda_handler.TABLE, raising=False)
+    with pytest.raises(ConfigurationError, match=lambda_handler.TABLE):
+        lambda_handler.handler({})
+    assert lambda_handler.concerns_usage({"Records": [{"eventSource": "aws:sqs"}]})
+
+
 def test_channels_are_made_of_the_environment() -> None:
     variables = {
         environment_channels.TOPIC: "arn:aws:sns:eu-west-1:123456789012:spend",
@@ -440,6 +499,9 @@ def test_an_alert_reaches_a_topic_and_a_webhook(
         monkeypatch.setattr(clock, "now", lambda: later)
         assert lambda_handler.handler({})["sent"] == 1
         assert lambda_handler.handler({})["sent"] == 0
+        connection, reader = lambda_handler._connections.pop(table.name)
+        reader.close()
+        connection.close()
     [message] = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
     heard = json.loads(json.loads(message["Body"])["Message"])
     [(identity, body)] = receiver.taken
