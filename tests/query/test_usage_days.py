@@ -158,6 +158,15 @@ def test_a_better_source_of_the_next_day_takes_a_call_out_of_its_day(store):
     assert _of_days(project, query)["summary"]["call_count"] == 1
 
 
+def test_what_is_kept_is_answered_without_the_calls(store, monkeypatch):
+    project = Project(store)
+    project.change("add", [_plain(n) for n in range(4)])
+    project.keep()
+    right = [_of_calls(project, query) for query in QUESTIONS[:4]]
+    monkeypatch.delattr(Usage, "of_calls")
+    assert [_of_days(project, query) for query in QUESTIONS[:4]] == right
+
+
 def test_only_days_that_changed_are_made_again(store):
     project = Project(store)
     project.change("add", [_plain(0), _plain(2) | {"timestamp": datetime(2025, 3, 20, tzinfo=UTC)}])

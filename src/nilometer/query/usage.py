@@ -20,7 +20,7 @@ from nilometer.clickhouse.store import Store, StoreRejected
 from nilometer.query import usage_sql
 from nilometer.query.reader import Reader
 from nilometer.query.usage_days import Marks, UsageDays
-from nilometer.query.usage_sql import CELL_SUMS, Calls, Rows, key
+from nilometer.query.usage_sql import CELL_SUMS, GONE, Calls, Rows, key
 from nilometer.usage.dimensions import NAMED_IN
 from nilometer.usage.groups import Group, Groups, atto
 from nilometer.usage.plan import Plan, Source
@@ -88,7 +88,11 @@ class Usage:
                 self._add_levels(groups, project_id, query, names, cells[kind])
             if plan.combined is not None:
                 self._add_combined(groups, project_id, query, cells[kinds[plan.combined]])
-        except (StoreRejected, StatementTooCostly):
+        except StatementTooCostly:
+            return None
+        except StoreRejected as refused:
+            if refused.engine_name != GONE:
+                raise
             return None
         return groups
 

@@ -17,6 +17,9 @@ from nilometer.usage.latency import DIGITS, MAX_MICROS, PERCENTILES
 from nilometer.usage.plan import SCOPES
 from nilometer.usage.query import UsageQuery
 
+GONE = "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO"
+"""The engine's name of the error of a read of cells that are there no more."""
+
 SKEW = timedelta(days=1)
 """Two sources of one call give it times that differ by less."""
 
@@ -167,12 +170,14 @@ class Cells:
         within = [*more, Condition("calls > 0")]
         told = sorted({"value" if name in SCOPES else name for name in names})
         return Select(
-            _merged(told) if self.has_all else ", ".join(("day", *arrays)),
+            ", ".join(("day", *arrays)),
             "usage_days",
             [equal("kind", "kind", self.kind), builds],
-            f"GROUP BY {', '.join(told)}" if self.has_all and told else "",
             parameters=_parameters(within),
-            around=[(shown, f"WHERE {_sql(within)} {tail}")],
+            around=[
+                *([(_merged(told), f"GROUP BY {', '.join(told)}" if told else "")] * self.has_all),
+                (shown, f"WHERE {_sql(within)} {tail}"),
+            ],
             every_copy=True,
             join=f"ARRAY JOIN {', '.join(arrays)}",
         )
@@ -180,7 +185,7 @@ class Cells:
 
 def _merged(told: Sequence[str]) -> str:
     """Cells that are told apart by these alone."""
-    sums = [f"sum({name}) AS {name}" for name in CELL_SUMS]
+    sums = [f"sum(best.{name}) AS {name}" for name in CELL_SUMS]
     measured = f"sum(arraySum(latency_counts)) AS measured, {_STATE} AS distribution"
     return ", ".join([*told, *sums, measured])
 

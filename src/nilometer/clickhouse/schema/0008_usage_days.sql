@@ -1,18 +1,4 @@
--- Every statement here may run again after a crash between two of them: ADD … IF NOT EXISTS.
-
--- What the calls of a day are, in few numbers that differ when a row came, went or was priced again:
--- by them a reader knows whether what was added up of a day still holds. A part has them of its own
--- rows, written with them and made anew by every merge and deletion, so that they cannot go another way
--- than the rows. The engine reads them where a query asks for just these sums, and the rows themselves
--- in parts of before.
-ALTER TABLE calls MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild',
-    lightweight_mutation_projection_mode = 'rebuild';
-ALTER TABLE calls ADD PROJECTION IF NOT EXISTS changes
-(
-    SELECT project_id, toDate32(timestamp, 'UTC'), count(), min(accepted_at),
-        max(accepted_at), sum(cityHash64(call_id, event_uuid, revision, ifNull(toString(cost_total), '')))
-    GROUP BY project_id, toDate32(timestamp, 'UTC')
-);
+-- Every statement here may run again after a crash between two of them: CREATE … IF NOT EXISTS.
 
 -- What the calls of a day add up to: nothing that is not in `calls`, and may be emptied at any time. A
 -- row is one kind of sums of one day, made by one statement: its cells stand side by side in arrays of
