@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from nilometer.dynamodb import schema, table
+from nilometer.dynamodb import kept, schema, table
 from nilometer.dynamodb.reader import Reader
 from nilometer.errors import ConfigurationError
 from nilometer.usage.answers import answer
@@ -223,8 +223,8 @@ def test_a_kept_day_is_made_anew_when_a_metric_is_added(made):
             groups = answer(query, reader.groups(query))
         assert answer(query, made.reader(keeps=False).groups(query)) == groups
     assert groups == expected(query, metrics)
-    kept = [item for item in made.items() if item["TYPE"]["S"] == "AIUsageKeptDay"]
-    assert {item["SK"]["S"] for item in kept} == {f"DAY#2025-07-0{n}" for n in range(1, 6)}
+    days = [item for item in made.items() if item["TYPE"]["S"] == kept.TYPE]
+    assert {item["SK"]["S"] for item in days} == {f"DAY#2025-07-0{n}" for n in range(1, 6)}
 
 
 def test_who_may_not_write_is_answered_all_the_same(local):
@@ -241,3 +241,11 @@ def test_who_may_not_write_is_answered_all_the_same(local):
     assert answer(query, reader.groups(query)) == expected(query, many())
     assert {item["TYPE"]["S"] for item in local.items()}.isdisjoint({"AIUsageKeptDay"})
     reader.close()
+
+
+def test_a_day_whose_counts_are_too_large_is_answered_and_not_kept(local, monkeypatch):
+    monkeypatch.setattr(kept, "MOST", 0)
+    query = asked(aggregation=LEVELS)
+    assert local.sink().store(many()) == []
+    assert answer(query, local.reader().groups(query)) == expected(query, many())
+    assert kept.partition("") not in {item["PK"]["S"] for item in local.items()}

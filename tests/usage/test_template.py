@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import yaml
@@ -11,8 +12,9 @@ from nilometer.budgets import environment_channels
 from nilometer.budgets import lambda_handler as budgets
 from nilometer.budgets.dynamodb_alerts import LEASE
 from nilometer.budgets.dynamodb_items import PARTITION
-from nilometer.dynamodb import schema, table
+from nilometer.dynamodb import kept, schema, table
 from nilometer.usage import lambda_handler
+from nilometer.usage.plan import SCOPES
 from tests.usage.metrics import metric
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "lambda"
@@ -53,6 +55,14 @@ def test_the_function_is_there_and_its_variables_are_read():
     assert callable(getattr(lambda_handler, name))
     read = {lambda_handler.TABLE, lambda_handler.KEY_HASHES, lambda_handler.ORIGIN}
     assert set(function["Environment"]["Variables"]) == read
+
+
+def test_the_function_of_usage_may_write_what_it_keeps_alone():
+    reads, writes = resources()["Usage"]["Properties"]["Policies"][0]["Statement"]
+    assert (reads["Action"], writes["Action"]) == ("dynamodb:Query", "dynamodb:PutItem")
+    [own] = writes["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+    assert all(fnmatch(kept.partition(scope), own) for scope in ("", *SCOPES))
+    assert not fnmatch(schema.key(metric())["PK"]["S"], own)
 
 
 def test_the_function_of_budgets_is_there_and_may_write_its_own_items_alone():

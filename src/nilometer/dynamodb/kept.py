@@ -9,16 +9,17 @@ says, and the next reader makes it anew. Whoever may not write reads the rollups
 from __future__ import annotations
 
 import json
+import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nilometer.dynamodb.schema import Item
-from nilometer.usage import fold
+from nilometer.usage import fold, latency
 from nilometer.usage.dimensions import NAMED_IN
 from nilometer.usage.fold import Row
-from nilometer.usage.groups import Group, Groups
+from nilometer.usage.groups import FIELDS, Group, Groups
 from nilometer.usage.plan import BASE
 
 TYPE = "AIUsageKeptDay"
@@ -26,6 +27,14 @@ MAX_BYTES = 380_000
 """Packed. A day with more is not kept."""
 FORM = 1
 """Of a document. Of another form, a day is made anew."""
+
+MOST = 2**23
+"""Calls of one bucket of a kept day: a year of them is still one digit."""
+
+_DIGIT = 4
+"""Bytes of a count."""
+_NONE: Mapping[int, int] = {}
+_NOTHING = [0] * len(FIELDS)
 
 ALL_LEVELS = ("day", "hour", *BASE)
 """The levels of a day of everything; a day of a scope has its own."""
@@ -80,47 +89,91 @@ def made(days: Iterable[Row], hours: Iterable[Row], scope: str) -> Groups:
     return groups
 
 
-def pack(groups: Groups) -> bytes:
-    """The document of a day's groups."""
-    document = [
-        _packed("", groups.summary),
-        {
-            name: [_packed(key, group) for key, group in found.items()]
-            for name, found in groups.levels.items()
-        },
-    ]
-    return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
+def pack(groups: Groups) -> bytes | None:
+    """The document of a day's groups; None where a count is too large for it."""
+    blob = bytearray()
+    try:
+        head = [
+            _packed("", groups.summary, blob),
+            {
+                name: [_packed(key, group, blob) for key, group in found.items()]
+                for name, found in groups.levels.items()
+            },
+        ]
+    except OverflowError:
+        return None
+    text = json.dumps(head, separators=(",", ":")).encode()
+    return zlib.compress(len(text).to_bytes(4, "little") + text + blob, 1)
 
 
-def add(groups: Groups, document: bytes, names: Iterable[str], *, summary: bool) -> None:
-    """Add a document's groups of these levels, and its summary."""
-    whole, levels = json.loads(zlib.decompress(document))
+def add(groups: Groups, documents: Iterable[bytes], names: Sequence[str], *, summary: bool) -> None:
+    """Add the groups of these levels of each document, and its summary."""
+    sums = _Sums()
+    for document in documents:
+        plain = memoryview(zlib.decompress(document))
+        start = 4 + int.from_bytes(plain[:4], "little")
+        whole, levels = json.loads(bytes(plain[4:start]))
+        if summary:
+            sums.add(groups.summary, whole, plain[start:])
+        for name in names:
+            found = groups.levels.setdefault(name, {})
+            for each in levels[name]:
+                group = found.get(each[0])
+                if group is None:
+                    group = found[each[0]] = Group(names={n: set() for n in NAMED_IN.get(name, ())})
+                sums.add(group, each, plain[start:])
+    sums.finish()
+
+
+def merge(groups: Groups, day: Groups, names: Iterable[str], *, summary: bool) -> None:
+    """As `add`, of what was just made."""
     if summary:
-        _add(groups.summary, whole)
+        groups.summary.add(day.summary.values, day.summary.latencies)
     for name in names:
         found = groups.levels.setdefault(name, {})
-        for each in levels[name]:
-            group = found.get(each[0])
-            if group is None:
-                group = found[each[0]] = Group(names={n: set() for n in NAMED_IN.get(name, ())})
-            _add(group, each)
+        for key, made in day.levels[name].items():
+            group = found.setdefault(key, Group(names={n: set() for n in made.names}))
+            group.add(made.values, made.latencies)
+            for each, values in made.names.items():
+                group.names[each] |= values
 
 
-def _packed(key: str, group: Group) -> list[Any]:
-    flat = [each for pair in group.latencies.items() for each in pair]
-    return [key, group.values, flat, {name: sorted(found) for name, found in group.names.items()}]
+class _Sums:
+    """Distributions added up: each is one number, whose digits are the counts of the buckets, so
+    that adding two is one addition (a month of 200 users in a tenth of the time)."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[Group, int]] = {}
+
+    def add(self, group: Group, packed: Sequence[Any], blob: memoryview) -> None:
+        """Add a packed group to another one."""
+        _, values, first, start, size, names = packed
+        group.add(values, _NONE)
+        for name, found in names.items():
+            group.names[name].update(found)
+        if size:
+            number = int.from_bytes(blob[start : start + size], "little") << 8 * _DIGIT * first
+            self._found[id(group)] = group, number + self._found.get(id(group), (group, 0))[1]
+
+    def finish(self) -> None:
+        """Give each group what was added up for it."""
+        for group, number in self._found.values():
+            digits = number.to_bytes(_DIGIT * (latency.place(latency.MAX_MICROS) + 2), "little")
+            counts = enumerate(memoryview(digits).cast("I"))
+            group.add(_NOTHING, {latency.at(place): count for place, count in counts if count})
 
 
-def _add(group: Group, packed: Sequence[Any]) -> None:
-    _, values, flat, names = packed
-    group.add(values, dict(_pairs(flat)))
-    for name, found in names.items():
-        group.names[name].update(found)
-
-
-def _pairs(flat: Sequence[int]) -> Iterator[tuple[int, int]]:
-    each = iter(flat)
-    return zip(each, each, strict=True)
+def _packed(key: str, group: Group, blob: bytearray) -> list[Any]:
+    """A group; its distribution goes into the blob, from its first bucket to its last."""
+    counts = {latency.place(least): count for least, count in group.latencies.items()}
+    first, start = min(counts, default=0), len(blob)
+    if max(counts.values(), default=0) > MOST:
+        raise OverflowError
+    if counts:
+        digits = [counts.get(place, 0) for place in range(first, max(counts) + 1)]
+        blob += struct.pack(f"<{len(digits)}I", *digits)
+    names = {name: sorted(found) for name, found in group.names.items()}
+    return [key, group.values, first, start, len(blob) - start, names]
 
 
 def kept_of(item: Item, marks: Mapping[str, str]) -> tuple[str, bytes] | None:

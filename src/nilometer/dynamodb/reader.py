@@ -87,30 +87,32 @@ class Reader:
         for (scope, levels), items in zip(wanted.items(), found, strict=True):
             days = dict(each for item in items if (each := kept.kept_of(item, marks)))
             stale = {day: mark for day, mark in marks.items() if day not in days}
-            for document in [*days.values(), *self._made(scope, stale)]:
-                kept.add(groups, document, levels, summary=not scope)
+            kept.add(groups, days.values(), levels, summary=not scope)
+            for day, made in self._made(scope, stale):
+                kept.merge(groups, made, levels, summary=not scope)
+                self._keep(scope, day, stale[day], made)
 
-    def _made(self, scope: str, marks: Mapping[str, str]) -> Iterator[bytes]:
-        """The documents of these days, which are kept with these marks."""
-        if not marks:
+    def _made(self, scope: str, days: Iterable[str]) -> Iterator[tuple[str, Groups]]:
+        """What each of these days adds up to, by its rollups."""
+        documents: dict[str, list[tuple[str, Cells]]] = {day: [] for day in days}
+        if not documents:
             return
         partitions = rollups.directories(scope) if scope else rollups.wholes()
-        documents: dict[str, list[tuple[str, Cells]]] = {day: [] for day in marks}
-        for day, cells in self._documents(partitions, min(marks), max(marks)):
+        for day, cells in self._documents(partitions, min(documents), max(documents)):
             if day in documents:
                 documents[day].append((day, cells))
         for day, found in documents.items():
             rows = _listed(scope, found) if scope else _days(found, {})
-            document = kept.pack(kept.made(rows, [] if scope else _hours(found, {}), scope))
-            self._keep(KeptDay(scope, day, marks[day], document))
-            yield document
+            yield day, kept.made(rows, [] if scope else _hours(found, {}), scope)
 
-    def _keep(self, day: KeptDay) -> None:
+    def _keep(self, scope: str, day: str, mark: str, made: Groups) -> None:
         """Best effort: who may not write reads the rollups again."""
-        if not self._keeps or len(day.document) > kept.MAX_BYTES:
+        document = kept.pack(made) if self._keeps else None
+        if document is None or len(document) > kept.MAX_BYTES:
             return
+        item = KeptDay(scope, day, mark, document).item()
         try:
-            self._dynamodb.put_item(TableName=self._table, Item=day.item())
+            self._dynamodb.put_item(TableName=self._table, Item=item)
         except Exception as error:
             if not client.is_botocore(error):
                 raise

@@ -42,6 +42,9 @@ class Group:
         for place, value in enumerate(values):
             mine[place] += value
         counts = self.latencies
+        if not counts:
+            counts.update(latencies)
+            return
         for least, count in latencies.items():
             counts[least] = counts.get(least, 0) + count
 

@@ -22,6 +22,18 @@ def bucket(seconds: float) -> int:
     return micros >> dropped << dropped
 
 
+def place(least: int) -> int:
+    """The place of the bucket that begins here among all, from 0."""
+    dropped = max(least.bit_length() - DIGITS, 0)
+    return (dropped << DIGITS - 1) + (least >> dropped)
+
+
+def at(place: int) -> int:
+    """The least microseconds of the bucket at this place."""
+    dropped = max((place >> DIGITS - 1) - 1, 0)
+    return place - (dropped << DIGITS - 1) << dropped
+
+
 def middle(least: int) -> float:
     """The middle of the bucket that begins here, in seconds."""
     dropped = max(least.bit_length() - DIGITS, 0)
