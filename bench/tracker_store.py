@@ -6,7 +6,9 @@ Through the queue, the spool and the sink of production, from the first `record`
 stored: a burst of all at once, then as many at a steady 1,000 a second. `request` is the time of
 one write, as the sink's thread sees it; `amortised` is the burst's time by the call. Beside it, the
 limit that DynamoDB Local itself sets: the same items, written by bare boto3 in BatchWriteItem
-requests of 25 from as many threads, without rollups, conditions, spool or tracker.
+requests of 25 from as many threads, without rollups, conditions, spool or tracker, and in
+transactions of 100 with the sink's condition (DynamoDB Local does one at a time). `instant` is the
+process' own limit: the burst again, whose requests are made, signed and then answered at once.
 
 DynamoDB Local is a private one that keeps its tables in memory (`-inMemory`), on the same machine.
 """
@@ -24,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
+from botocore.awsrequest import AWSResponse
+
 from nilometer import ClientConfig, ClientManager, usage_context
 from nilometer.dynamodb import client, schema, table
 from nilometer.dynamodb.sink import DynamoSink
@@ -34,6 +38,8 @@ from tests.services import DynamoDBService
 CALLS = 10_000
 RATE = 1_000
 THREADS = 2
+MAX_BATCH = 25
+"""Items of a BatchWriteItem, a limit of DynamoDB's."""
 LEAST_PER_SECOND, MOST_MS = 1_000, 10.0
 CALL: dict[str, Any] = {
     "service": "openai",
@@ -74,14 +80,26 @@ def measure(calls: int = CALLS) -> dict[str, Any]:
         _through(local, calls // 5, pause=0)  # the Java machine warms up
         burst = _through(local, calls, pause=0)
         steady = _through(local, min(calls, 5 * RATE), pause=1 / RATE)
-        bare = _bare(local, calls)
-    return {"burst": burst, "steady": steady, "bare": bare}
+        instant = _through(local, calls, pause=0, instant=True)
+        bare, transactions = _bare(local, calls, 25), _bare(local, calls, 100)
+    return {
+        "burst": burst,
+        "steady": steady,
+        "instant": instant,
+        "bare": bare,
+        "bare_transactions": transactions,
+    }
 
 
-def _through(local: DynamoDBService, calls: int, pause: float) -> dict[str, Any]:
+def _through(
+    local: DynamoDBService, calls: int, pause: float, *, instant: bool = False
+) -> dict[str, Any]:
     admin, name = local.client(), f"bench-{uuid4().hex}"
     table.create(admin, name, sleep=lambda _: None)
-    timed = Timed(_production(local))
+    production = _production(local)
+    if instant:
+        production.meta.events.register("before-send.dynamodb", _answered)
+    timed = Timed(production)
     with tempfile.TemporaryDirectory() as folder:
         sink = DynamoSink(name, dynamodb=timed)
         manager = ClientManager(ClientConfig(sink=sink, spool_dir=folder))
@@ -111,13 +129,28 @@ def _through(local: DynamoDBService, calls: int, pause: float) -> dict[str, Any]
     }
 
 
-def _bare(local: DynamoDBService, calls: int) -> dict[str, float]:
+class _Body:
+    def stream(self) -> list[bytes]:
+        return [b'{"Items": []}']
+
+
+def _answered(request: Any, **_: Any) -> AWSResponse:
+    """In place of the network: done, and nothing found."""
+    return AWSResponse(request.url, 200, {"content-type": "application/x-amz-json-1.0"}, _Body())
+
+
+def _bare(local: DynamoDBService, calls: int, of_each: int) -> dict[str, float]:
     admin, name = local.client(), f"bench-{uuid4().hex}"
     table.create(admin, name, sleep=lambda _: None)
     writer = _production(local)
-    requests = _items(calls)
+    items = _items(calls)
+    requests = [items[start : start + of_each] for start in range(0, len(items), of_each)]
 
     def write(items: list[Any]) -> None:
+        if of_each > MAX_BATCH:
+            put = {"TableName": name, "ConditionExpression": "attribute_not_exists(PK)"}
+            writer.transact_write_items(TransactItems=[{"Put": put | {"Item": i}} for i in items])
+            return
         puts = [{"PutRequest": {"Item": item}} for item in items]
         assert not writer.batch_write_item(RequestItems={name: puts})["UnprocessedItems"]
 
@@ -129,8 +162,8 @@ def _bare(local: DynamoDBService, calls: int) -> dict[str, float]:
     return {"per_second": calls / taken, "request_mean_ms": taken * THREADS / len(requests) * 1e3}
 
 
-def _items(calls: int) -> list[list[Any]]:
-    """The items of such calls, by 25."""
+def _items(calls: int) -> list[Any]:
+    """The items of such calls."""
     with tempfile.TemporaryDirectory() as folder:
         manager = ClientManager(ClientConfig(sink="memory://", spool_dir=folder))
         for number in range(calls):
@@ -139,7 +172,7 @@ def _items(calls: int) -> list[list[Any]]:
         assert manager.flush(60)
         items = [schema.item(each, expires_at=2_000_000_000) for each in manager.sinks[0].metrics]  # pyright: ignore
         manager.close()
-    return [items[start : start + 25] for start in range(0, len(items), 25)]
+    return items
 
 
 def _production(local: DynamoDBService) -> Any:
