@@ -160,6 +160,11 @@ def test_unpriced_calls_are_told_and_are_no_zero(tmp_path):
     assert document(made)["tables"][0]["lines"][0]["cost_usd"] is None
     assert ">unknown<" in to_html(made, 9).decode()
     assert "| j | unknown |" in to_markdown(made, 9).decode()
+    # Nor where lines are added up: by the week, and what a short form leaves out.
+    weekly = report_of(tmp_path, [], period=Period(date(2026, 8, 22), date(2026, 11, 20)))
+    assert [line.now.cost for line in weekly.trend if line.now.calls] == [None]
+    _, others = made.tables[0].split(0)
+    assert others.now.cost is None
 
 
 class TestFiles:

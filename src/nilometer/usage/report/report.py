@@ -47,9 +47,9 @@ class Figures:
     p95: float | None = None
 
     def plus(self, other: Figures) -> Figures:
-        """Both together; percentiles do not add up."""
+        """Both together, as `minus` has them; percentiles do not add up."""
         known = [each for each in (self.cost, other.cost) if each is not None]
-        return Figures(
+        return _counted(
             _EXACT.add(*known) if len(known) == 2 else next(iter(known), None),
             self.calls + other.calls,
             self.requests + other.requests,
@@ -61,17 +61,23 @@ class Figures:
     def minus(self, other: Figures) -> Figures:
         """What is left of these without some of them: nothing known, where all that is left did
         not fail and is unpriced."""
-        calls, errors = self.calls - other.calls, self.errors - other.errors
-        unpriced = self.unpriced - other.unpriced
         cost = None if self.cost is None else _EXACT.subtract(self.cost, other.cost or Decimal(0))
-        return Figures(
-            None if unpriced and not cost and unpriced + errors == calls else cost,
-            calls,
+        return _counted(
+            cost,
+            self.calls - other.calls,
             self.requests - other.requests,
-            errors,
-            unpriced,
+            self.errors - other.errors,
+            self.unpriced - other.unpriced,
             self.tokens - other.tokens,
         )
+
+
+def _counted(
+    cost: Decimal | None, calls: int, requests: int, errors: int, unpriced: int, tokens: int
+) -> Figures:
+    """Figures whose cost is not known where none of the calls that did not fail has one."""
+    unknown = unpriced and not cost and unpriced + errors == calls
+    return Figures(None if unknown else cost, calls, requests, errors, unpriced, tokens)
 
 
 NOTHING = Figures()
