@@ -175,11 +175,7 @@ def require_capture_in_project() -> Callable[..., Awaitable[Caller]]:
         principal = await authenticate(request, ctx)
         if Scope.CAPTURE not in principal.scopes:
             raise PermissionDenied(f"API key missing required scope '{Scope.CAPTURE.value}'.")
-        named = request.path_params["project_id"]
-        own = principal.project.project_id
-        if principal.kind is KeyKind.PROJECT and named_project(named, principal) != own:
-            raise no_project()
-        project_id = await _project(named, principal, ctx)
+        project_id = await _project(request.path_params["project_id"], principal, ctx)
         return Caller(principal, _address(request, ctx), project_id)
 
     return capturing
