@@ -247,7 +247,13 @@ def test_slack_can_be_told_nothing_that_mentions_or_links():
     texts = json.dumps(body["blocks"][1:3])
     assert "<" not in texts
     assert body["text"] == "⚠️ &lt;!channel&gt;"
-    assert "&lt;https://evil|here&gt; &amp; &lt;@U1&gt;" in texts
+    assert "&lt;https://evil|here&gt; &amp; &lt;@" in texts
+    body = message(told(text="@channel https://evil.example", facts={"user": "ada@example.org"}))
+    sections = [block for block in body["blocks"] if block["type"] == "section"]
+    shown = [sections[0]["text"], *sections[1]["fields"]]
+    assert all(each["verbatim"] for each in shown)  # or Slack makes links of what looks like one
+    assert "@channel" not in shown[0]["text"]  # which others that take the format would do
+    assert shown[1]["text"] == "*user*\nada@example.org"
 
 
 def test_slacks_limits_are_kept_and_no_escape_is_cut_in_two():

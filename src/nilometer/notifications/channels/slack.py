@@ -20,6 +20,7 @@ _HEADER, _SECTION, _FIELDS, _FIELD = 150, 3000, 10, 2000
 _SIGNS = {Severity.INFO: "ℹ️", Severity.WARNING: "⚠️", Severity.CRITICAL: "🚨"}
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _SPECIAL = re.compile("[&<>]")
+_MENTION = re.compile(r"(?<!\w)@(?=\w)")
 
 Block = dict[str, object]
 
@@ -65,15 +66,21 @@ def _blocks(title: str, notification: Notification) -> list[Block]:
 def _context(notification: Notification) -> str:
     told = f"{notification.occurred_at:%Y-%m-%d %H:%M} UTC · {_escaped(notification.kind)}"
     link = notification.link
-    return f"{told} · <{_escaped(link)}|Open in Nilometer>" if link else told
+    return f"{told} · <{_special(link)}|Open in Nilometer>" if link else told
 
 
 def _markdown(text: str, limit: int) -> Block:
-    return {"type": "mrkdwn", "text": _cut(text, limit)}
+    # Without `verbatim` Slack makes links of what looks like one, and of names.
+    return {"type": "mrkdwn", "text": _cut(text, limit), "verbatim": True}
 
 
 def _escaped(text: str) -> str:
-    """So that no name can mention a channel or be a link."""
+    """So that no name can mention a channel or be a link; what only takes Slack's format mentions
+    whom a plain `@` names, so a space of no width follows it."""
+    return _MENTION.sub("@\u200b", _special(text))
+
+
+def _special(text: str) -> str:
     return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], text)
 
 
