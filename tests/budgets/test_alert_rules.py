@@ -12,6 +12,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import func, select
 
+from nilometer.access.accounts import Accounts
 from nilometer.access.types import Scope
 from nilometer.budgets.anomalies import Anomaly, Sensitivity
 from nilometer.budgets.rule_tables import UnusualDayRow
@@ -143,6 +144,25 @@ def test_a_rule_that_cannot_be_looked_at_waits_and_tells_later(
     assert watch(database, spent).run_once() == 0
     spent.down = False
     assert watch(database, spent).run_once() == 1
+
+
+def test_a_rule_that_fails_for_a_reason_of_its_own_does_not_keep_the_others(
+    database: Database, project_id: int, spent: Spent
+) -> None:
+    other = Accounts(database).create_project("other").project_id
+    for project in (project_id, other):
+        AlertRules(database).add(project, rule())
+    spent.on(0, "600")
+
+    def of(broken: int) -> RuleWatch:
+        def usage(project: int, query: UsageQuery) -> Groups:
+            if project == broken:
+                raise OverflowError
+            return spent(query)
+
+        return RuleWatch(AlertRules(database), usage, now=lambda: NOON)
+
+    assert [of(project_id).run_once(), of(other).run_once()] == [1, 1]
 
 
 def test_the_thread_looks_when_it_is_its_turn_and_outlives_what_fails(

@@ -16,6 +16,7 @@ from nilometer.budgets.rules import AlertRules, StoredRule
 from nilometer.budgets.unusual import unusual
 from nilometer.domain import clock
 from nilometer.errors import NilometerError
+from nilometer.pipeline.batch import located
 from nilometer.usage.groups import Groups
 from nilometer.usage.query import UsageQuery
 
@@ -70,6 +71,8 @@ class RuleWatch:
                 fired += self._look(stored)
             except NilometerError as error:
                 _log.warning("alert rule %s waits: %s", stored.rule.id, error.detail)
+            except Exception as error:  # noqa: BLE001  (what is wrong with one is no other's)
+                _log.error("alert rule %s cannot be looked at: %s", stored.rule.id, located(error))
         if fired:
             self._told()
         return fired

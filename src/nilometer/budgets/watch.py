@@ -15,17 +15,19 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+
+from sqlalchemy.exc import IntegrityError
 
 from nilometer.budgets.evaluation import Evaluation, assess
 from nilometer.budgets.firing import fire, is_due
 from nilometer.budgets.spend import Spend
 from nilometer.budgets.store import Budgets, StoredBudget
 from nilometer.clickhouse.store import StoreUnavailable
-from nilometer.database.engine import Database
+from nilometer.database.engine import Database, DatabaseUnavailable
 from nilometer.domain import clock
 from nilometer.errors import NilometerError
 from nilometer.observability import metrics
+from nilometer.pipeline.batch import located
 
 _log = logging.getLogger(__name__)
 
@@ -38,16 +40,18 @@ _LONGEST_WAIT = 30.0
 SpendOf = Callable[[int, Sequence[int]], Spend]
 """The spend of a project, given the projects whose calls a global budget of it counts."""
 
-_Key = tuple[str, datetime, Decimal]
+_Key = tuple[str, datetime, datetime]
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a round did."""
+    """What a round did. `failed` are projects whose calls could not be asked for now, `broken`
+    those whose budgets cannot be evaluated for a reason of their own; the next sweep tries."""
 
     evaluated: int = 0
     fired: int = 0
     failed: int = 0
+    broken: int = 0
 
 
 class BudgetWatch:
@@ -77,7 +81,8 @@ class BudgetWatch:
         self._now = now
         self._arriving = threading.Lock()
         self._arrived: set[int] = set()
-        # Thresholds that are known to have fired, by budget, period and amount.
+        # Thresholds that are known to have fired, by budget, period and the budget's version: of
+        # one that was changed and changed back, alerts may have lapsed meanwhile.
         self._fired: dict[_Key, frozenset[int]] = {}
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -117,8 +122,10 @@ class BudgetWatch:
     def sweep(self) -> Outcome:
         """Evaluate every budget, in this thread. Raises DatabaseUnavailable."""
         found = self._budgets.everything()
-        present = {each.budget.id for each in found}
-        self._fired = {key: fired for key, fired in self._fired.items() if key[0] in present}
+        present = {(each.budget.id, each.updated_at) for each in found}
+        self._fired = {
+            key: fired for key, fired in self._fired.items() if (key[0], key[2]) in present
+        }
         return self._evaluate_all(found)
 
     def _run(self) -> None:
@@ -170,6 +177,14 @@ class BudgetWatch:
             metrics.BUDGET_EVALUATIONS.labels("failed").inc()
             self.stored([project_id])
             _log.warning("budgets of project %d wait: %s", project_id, error.detail)
+        except DatabaseUnavailable:
+            raise
+        except IntegrityError:  # another worker was faster: look at what it left
+            self.stored([project_id])
+        except Exception as error:  # noqa: BLE001  (what is wrong in one project is no other's)
+            outcome.broken += 1
+            metrics.BUDGET_EVALUATIONS.labels("failed").inc()
+            _log.error("budgets of project %d cannot be evaluated: %s", project_id, located(error))
         else:
             metrics.BUDGET_EVALUATIONS.labels("ok").inc()
 
@@ -191,7 +206,7 @@ class BudgetWatch:
     ) -> int:
         """Fire what is due; how many thresholds did. That nothing is due is remembered, so that it
         is not looked up for every call."""
-        key = (stored.budget.id, evaluation.bounds.start, evaluation.amount)
+        key = (stored.budget.id, evaluation.bounds.start, stored.updated_at)
         known = self._fired.get(key)
         if known is not None and known >= set(evaluation.crossed):
             return 0
