@@ -46,13 +46,15 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """What is to be told yet, as it is stored; `due_at` in seconds."""
+    """What is to be told yet, as it is stored; `due_at` in seconds. `failed` is the last channel
+    that was given up, "" for none."""
 
     identity: str
     due_at: int
     attempts: int
     give_up_at: int
     channels: list[str]
+    failed: str
     notification: Notification
 
 
@@ -121,22 +123,20 @@ class Alerts:
     def _send(self, pending: _Pending, now: datetime) -> tuple[int, list[str]]:
         """Tell every channel that has not heard; how many took it, and which are left."""
         sent, left, pause = 0, list(pending.channels), 0.0
-        failed = ""
+        failed = pending.failed
         for name in pending.channels:
             try:
                 self._tell(name, pending.notification)
                 sent += 1
-            except TemporaryFailure as error:
-                pause = max(pause, error.retry_after or 0.0)
-                if now.timestamp() < pending.give_up_at:
-                    _log.warning("channel %s: %s", name, error.detail)
-                    continue
-                failed = f"{name}: {error.code}"
             except DeliveryFailure as error:
+                if isinstance(error, TemporaryFailure):
+                    pause = max(pause, error.retry_after or 0.0)
+                    if now.timestamp() < pending.give_up_at:
+                        _log.warning("channel %s: %s", name, error.detail)
+                        continue
                 failed = f"{name}: {error.code}"
-            left.remove(name)
-            if failed:
                 _log.error("a budget's alert was not taken by the channel %s", failed)
+            left.remove(name)
             self._progress(pending, left, failed)
         if left:
             self._put_off(pending, now, pause)
@@ -189,8 +189,11 @@ class Alerts:
             "Update": {
                 **where,
                 "Key": item,
-                "UpdateExpression": "SET channels = :left",
-                "ExpressionAttributeValues": {":left": {"S": json.dumps(left)}},
+                "UpdateExpression": "SET channels = :left, failed = :failed",
+                "ExpressionAttributeValues": {
+                    ":left": {"S": json.dumps(left)},
+                    ":failed": {"S": failed},
+                },
             }
         }
         gone = {"Delete": {**where, "Key": item}}
@@ -238,6 +241,7 @@ def _pending(item: Item) -> _Pending:
         attempts=int(item["attempts"]["N"]),
         give_up_at=int(item["give_up_at"]["N"]),
         channels=json.loads(item["channels"]["S"]),
+        failed=item["failed"]["S"] if "failed" in item else "",
         notification=Notification.from_json(json.loads(item["notification"]["S"])),
     )
 

@@ -85,7 +85,7 @@ def parse(sent: Any) -> Budget:
         time_zone=_text(given, "time_zone", "UTC"),
         thresholds=tuple(_list(thresholds, int, "thresholds")),
         rollover_cap=None if cap is None else usd("rollover_cap", str(cap)),
-        hard_stop=given.get("hard_stop", False) is True,
+        hard_stop=_flag(given, "hard_stop"),
         channels=None if channels is None else tuple(_list(channels, str, "channels")),
     )
 
@@ -201,6 +201,13 @@ def _text(given: Mapping[str, Any], name: str, default: str | None = None) -> st
     value = given.get(name, default)
     if not isinstance(value, str):
         raise InvalidInput(f"{name} is a text", attr=name)
+    return value
+
+
+def _flag(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} is true or false", attr=name)
     return value
 
 

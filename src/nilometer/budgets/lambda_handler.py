@@ -28,7 +28,7 @@ from nilometer.notifications.notification import Notification, Severity
 TABLE = "DYNAMODB_TABLE_NAME"
 BUDGETS = "NILOMETER_BUDGETS"
 
-FULL = 100
+MOST, FULL = 80, 100
 _NAMESPACE = UUID("5d3f8a9e-0a53-5c1b-8a51-2f1f6f0f4f11")
 
 logger = logging.getLogger(__name__)
@@ -118,9 +118,15 @@ def notification(name: str, evaluation: Evaluation, threshold: int) -> Notificat
         project_id=None,
         title=f"Budget {budget.name}: {threshold}% reached",
         text=text,
-        severity=Severity.CRITICAL if threshold >= FULL else Severity.WARNING,
+        severity=_severity(threshold),
         facts=facts,
     )
+
+
+def _severity(threshold: int) -> Severity:
+    if threshold >= FULL:
+        return Severity.CRITICAL
+    return Severity.WARNING if threshold >= MOST else Severity.INFO
 
 
 def _budgets(dynamodb: Any, table: str) -> list[Budget]:
