@@ -13,7 +13,7 @@ import pytest
 
 from nilometer import usage_context
 from nilometer.conventions.ai_properties import BY_NAME
-from nilometer.domain.identity import canonical_uuid
+from nilometer.domain.identity import canonical_uuid, distinct_id_fault
 from nilometer.domain.usage import TokenVector, Usage
 from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.errors import Unavailable
@@ -166,6 +166,19 @@ def test_embeddings_and_strangers():
     assert (found["event"], found["properties"]["$ai_user_id"]) == ("$ai_embedding", None)
 
 
+ODD = ["tab\there", "two\nlines", "\x1b[31mred", "nul\0", "é" * 1024, "a" * 1001, "\x9b"]
+"""Users that a metric may have and a distinct id may not."""
+
+
+@pytest.mark.parametrize("user", ODD)
+def test_a_user_that_is_no_distinct_id_is_told_beside_it(user: str):
+    first, again = event(metric(user_id=user), "1"), event(metric(user_id=user), "1")
+    assert distinct_id_fault(user)
+    assert not distinct_id_fault(first["distinct_id"])
+    assert first["distinct_id"] == again["distinct_id"] != event(metric(), "1")["distinct_id"]
+    assert first["properties"]["$ai_user_id"] == user
+
+
 def test_a_metric_is_always_the_same_event():
     ours = metric()
     assert event_uuid(ours.request_id) == ours.request_id
@@ -211,6 +224,22 @@ def test_a_real_server_has_each_metric_once(server: Server, make_manager: MakeMa
     rows = events_of(server)
     assert sum("repeated" in str(row) for row in rows) == 1
     assert sum("nightly" in str(row) for row in rows) == 30
+
+
+def test_a_real_server_counts_the_calls_of_every_user(server: Server, make_manager: MakeManager):
+    manager = make_manager(server.url, api_key=KEY)
+    for user in ODD:
+        manager.tracker.record(**CALL, user_id=user, job_id="odd")
+    assert manager.flush(20), manager.stats()
+    assert manager.stats().stored == len(ODD)
+
+    def users() -> set[str]:
+        with server.client() as client:
+            answer = client.get("/ai_usage", params={"job": "odd", "aggregation": "user"})
+        return set(answer.json()["aggregations"]["by_user"])
+
+    wait_until(lambda: len(users()) == len(ODD))
+    assert users() == set(ODD)
 
 
 def test_a_wrong_key_keeps_everything_on_disk(server: Server, make_manager: MakeManager):

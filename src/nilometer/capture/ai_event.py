@@ -5,7 +5,6 @@ Step 13 of section 2; then the JSON Schema of the event type, so that the contra
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,7 +14,7 @@ from nilometer.capture import schema
 from nilometer.capture.ai_form import AiForm, JsonObject
 from nilometer.capture.blob_parts import BLOB_PREFIX, shown
 from nilometer.capture.refusals import ParsingFault
-from nilometer.domain.identity import canonical_uuid
+from nilometer.domain.identity import canonical_uuid, distinct_id_fault
 
 EVENT_NAMES = (
     "$ai_generation",
@@ -25,8 +24,6 @@ EVENT_NAMES = (
     "$ai_metric",
     "$ai_feedback",
 )
-MAX_DISTINCT_ID_BYTES = 1000
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +92,8 @@ def _name(event: JsonObject) -> str:
 
 def check_distinct_id(distinct_id: str) -> None:
     """Not empty, at most 1,000 bytes, without control characters. Raises ParsingFault."""
-    if not distinct_id:
-        raise _fault("distinct_id cannot be empty", "invalid_distinct_id", "distinct_id")
-    if _CONTROL.search(distinct_id):
-        raise _fault(
-            "distinct_id cannot contain control characters", "invalid_distinct_id", "distinct_id"
-        )
-    if len(distinct_id.encode()) > MAX_DISTINCT_ID_BYTES:
-        raise _fault(
-            f"distinct_id cannot be longer than {MAX_DISTINCT_ID_BYTES} bytes",
-            "invalid_distinct_id",
-            "distinct_id",
-        )
+    if fault := distinct_id_fault(distinct_id):
+        raise _fault(f"distinct_id {fault}", "invalid_distinct_id", "distinct_id")
 
 
 def check_ai_name(name: str) -> None:

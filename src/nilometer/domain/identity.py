@@ -11,6 +11,20 @@ _FORMS = re.compile(
     rf"(?:urn:uuid:)?({_HYPHENATED})|\{{({_HYPHENATED})\}}|({_HEX}{{32}})", re.ASCII
 )
 
+MAX_DISTINCT_ID_BYTES = 1000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def distinct_id_fault(text: str) -> str:
+    """What is wrong with a distinct id, as the end of a sentence about it; empty for nothing."""
+    if not text:
+        return "cannot be empty"
+    if _CONTROL.search(text):
+        return "cannot contain control characters"
+    if len(text.encode()) > MAX_DISTINCT_ID_BYTES:
+        return f"cannot be longer than {MAX_DISTINCT_ID_BYTES} bytes"
+    return ""
+
 
 def canonical_uuid(text: str) -> str:
     """The lowercase hyphenated form of a UUID.

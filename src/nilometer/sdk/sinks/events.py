@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from nilometer.domain.identity import canonical_uuid
+from nilometer.domain.identity import canonical_uuid, distinct_id_fault
 from nilometer.domain.usage_metric import AIUsageMetric
 
 NOBODY = "nilometer-sdk"
@@ -58,7 +58,7 @@ def event(metric: AIUsageMetric, version: str) -> dict[str, Any]:
     return {
         "uuid": event_uuid(metric.request_id),
         "event": "$ai_embedding" if metric.operation.startswith("embed") else "$ai_generation",
-        "distinct_id": metric.user_id or NOBODY,
+        "distinct_id": _distinct_id(metric.user_id or NOBODY),
         "timestamp": metric.timestamp.isoformat(),
         "properties": _properties(metric) | {"$ai_lib": "nilometer", "$ai_lib_version": version},
     }
@@ -70,6 +70,12 @@ def event_uuid(request_id: str) -> str:
         return canonical_uuid(request_id)
     except ValueError:
         return str(uuid.uuid5(_NAMESPACE, request_id))
+
+
+def _distinct_id(user: str) -> str:
+    """Whom the event is about: the user, or what follows from one that no distinct id can be. The
+    server counts the call for the user of the properties, whoever that is."""
+    return str(uuid.uuid5(_NAMESPACE, user)) if distinct_id_fault(user) else user
 
 
 def _properties(metric: AIUsageMetric) -> dict[str, Any]:
