@@ -24,7 +24,7 @@ def decode(text: str, subject: list[Any], parts: int) -> tuple[str, ...]:
     """The key of a cursor of the same query, of so many parts. Raises InvalidInput."""
     fields = _fields(text)
     version, digest, *key = fields if len(fields) >= 2 else ("", "")
-    typed = all(isinstance(part, str) for part in key)
+    typed = all(isinstance(part, str) and _is_unicode(part) for part in key)
     if version != _VERSION or not typed:
         raise _refused("is not one that this API gave")
     if digest != _digest(subject) or len(key) != parts or not parts:
@@ -40,6 +40,11 @@ def _fields(text: str) -> list[Any]:
     except (binascii.Error, ValueError, RecursionError):
         return []
     return cast("list[Any]", fields) if isinstance(fields, list) else []
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON can write half of a surrogate pair, which no key has and no store takes."""
+    return not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def _digest(subject: list[Any]) -> str:
