@@ -25,7 +25,7 @@ from nilometer.usage.plan import BASE
 TYPE = "AIUsageKeptDay"
 MAX_BYTES = 380_000
 """Packed. A day with more is not kept."""
-FORM = 1
+FORM = 2
 """Of a document. Of another form, a day is made anew."""
 
 MOST = 2**23
