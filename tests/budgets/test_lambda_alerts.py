@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from nilometer.budgets import dynamodb_items, lambda_handler
 from nilometer.budgets.dynamodb_alerts import Alert, Alerts
-from nilometer.budgets.evaluation import evaluate
+from nilometer.budgets.evaluation import Assessment, evaluate
 from nilometer.budgets.periods import Period, bounds, zone
 from nilometer.budgets.spend import Spent
+from nilometer.domain import clock
 from nilometer.errors import InvalidInput
 from nilometer.notifications.failures import PermanentFailure, TemporaryFailure
 from nilometer.notifications.notification import Notification, Severity
@@ -34,6 +36,17 @@ class Channel:
         del notification
         if self.fails:
             raise self.fails
+
+
+class Kept(Channel):
+    """Keeps what it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Notification] = []
+
+    def send(self, notification: Notification) -> None:
+        self.told.append(notification)
 
 
 def told(threshold: int) -> Notification:
@@ -59,6 +72,21 @@ def test_a_channel_that_was_given_up_stays_named_when_a_later_one_is_told(local:
 )
 def test_the_severity_is_that_of_a_servers_alert(threshold: int, severity: Severity) -> None:
     assert told(threshold).severity is severity
+
+
+def test_an_alert_that_fires_again_is_another_to_its_receivers(
+    local: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts = Alerts(local.dynamodb, local.name, {"ops": (ops := Kept())})
+    monkeypatch.setattr(clock, "now", lambda: at)
+    month, spent = bounds(Period.MONTH, zone("UTC"), NOW), Spent(cost=Decimal(100), calls=1)
+    for day, amount in enumerate((100, 1000, 100)):
+        at = NOW + timedelta(days=day)
+        evaluation = evaluate(budget(id="one", amount=Decimal(amount)), month, spent)
+        lambda_handler._fire(alerts, [Assessment(evaluation, None)])
+        alerts.deliver(at)
+    hundred = [each.id for each in ops.told if each.facts["threshold"] == "100%"]
+    assert len(hundred) == len(set(hundred)) == 2
 
 
 @pytest.mark.parametrize("sent", ["true", 1, None])

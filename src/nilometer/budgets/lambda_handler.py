@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -78,15 +79,17 @@ def _fire(alerts: Alerts, assessments: list[Assessment]) -> list[str]:
     now = clock.now()
     for each in (one for assessment in assessments for one in assessment.evaluations):
         for threshold in sorted(set(each.crossed) - alerts.standing(each)):
-            alert = _alert(alerts, each, threshold)
+            alert = _alert(alerts, each, threshold, now)
             if alerts.fire(alert, now):
                 fired.append(alert.identity)
     return fired
 
 
-def _alert(alerts: Alerts, evaluation: Evaluation, threshold: int) -> Alert:
+def _alert(alerts: Alerts, evaluation: Evaluation, threshold: int, now: datetime) -> Alert:
+    """One that may be put; its id is kept with it. An alert that was forgotten and fires again is
+    another, which a receiver must not take for the first."""
     name, amount = identity(evaluation, threshold), plain(evaluation.amount)
-    told = notification(f"{name}#{amount}", evaluation, threshold)
+    told = notification(f"{name}#{amount}#{now.isoformat()}", evaluation, threshold)
     return Alert(name, amount, told, alerts.chosen(evaluation.budget))
 
 
