@@ -62,7 +62,6 @@ class HttpSink:
     def _post(self, metrics: Sequence[AIUsageMetric]) -> httpx.Response:
         body = {
             "api_key": self._key,
-            "sent_at": datetime.now(UTC).isoformat(),
             "batch": [event(metric, __version__) for metric in metrics],
         }
         return self._client.post(
