@@ -25,6 +25,9 @@ def test_three_alerts_under_fifty_callers_and_a_kill_and_only_calls_in_flight_pa
             first = _spend(server, most=60)
             assert first == 60
             wait_until(lambda: _thresholds(receiver) == ["50"], what="told of the first threshold")
+            # Killed before that is noted, it would be sent again when its lease of a minute ends.
+            with server.client() as client:
+                wait_until(lambda: _delivered(client) == 1, what="noted")
             server.kill()
         with running(tmp_path, **NETWORKS) as server:
             second = _spend(server, most=1000)
@@ -119,6 +122,11 @@ def _call(client: httpx.Client) -> str:
 
 def _thresholds(receiver: Receiver) -> list[str]:
     return [json.loads(each.body)["data"]["facts"]["threshold"] for each in receiver.received]
+
+
+def _delivered(client: httpx.Client) -> int:
+    deliveries = client.get(f"{PROJECT}/notification_deliveries/").json()["results"]
+    return [each["state"] for each in deliveries].count("delivered")
 
 
 def _evaluations(client: httpx.Client) -> float:
