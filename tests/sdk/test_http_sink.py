@@ -196,7 +196,7 @@ def server(tmp_path_factory: pytest.TempPathFactory):
 def events_of(server: Server) -> list[dict[str, Any]]:
     query = (
         "SELECT uuid, event, properties.$ai_job_id, properties.$ai_model, timestamp FROM events"
-        " ORDER BY timestamp"
+        " WHERE properties.$ai_job_id IN ('nightly', 'repeated') ORDER BY timestamp"
     )
     with server.client() as client:
         answer = client.post("/api/projects/1/query/", json={"query": {"query": query}})
