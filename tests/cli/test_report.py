@@ -126,7 +126,8 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (40, 120))
         environment = os.environ | {"TERM": "xterm", "NO_COLOR": "1"}
-        command = [sys.executable, "-m", "nilometer", *arguments]
+        # What starts the tests may ignore Ctrl-C, and programs inherit that; a terminal's do not.
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "nilometer", *arguments]
         self.process = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
             start_new_session=True,
