@@ -22,7 +22,7 @@ THEIRS = "!((SECRETB"
 _TEXTS = (
     *("trace_id", "session_id", "parent_id", "span_id", "generation_id", "experiment_id", "model"),
     *("provider", "framework", "span_type", "span_name", "trace_name", "prompt_name", "error"),
-    *("error_type", "error_normalized", "stop_reason", "base_url"),
+    *("error_type", "error_normalized", "stop_reason", "base_url", "redacted"),
 )
 _TEXTS_OF_CALLS = (
     *("usage_convention", "usage_reason", "usage_units", "service_tier", "price_source"),
