@@ -25,9 +25,9 @@ settings.load_profile("suite")
 
 # Where tests wait for other processes: brokers, databases, servers, clients.
 _OF_SEVERAL_PROCESSES = frozenset(
-    {"acceptance", "clients", "clickhouse_server", "database", "deploy", "doctor", "faults"}
-    | {"integration", "live_blobs", "log", "migrate_data", "serve", "servers", "soak"}
-    | {"test_servers.py"}
+    {"acceptance", "budgets", "clients", "clickhouse_server", "database", "deploy", "doctor"}
+    | {"dynamodb", "faults", "integration", "live_blobs", "log", "migrate_data", "notifications"}
+    | {"sdk", "serve", "servers", "soak", "test_servers.py", "usage"}
 )
 
 
