@@ -75,8 +75,8 @@ class KafkaOnASmallDisk(KafkaServer):
 
 
 class ClickHouseOnASmallDisk(ClickHouseServer):
-    """The fixture of ClickHouse, its data on the disk: with room for what a slow machine sends until
-    the disk is filled, 2 MB a second with the parts that merges leave behind."""
+    """The fixture of ClickHouse, its data on the disk: with room for what a slow machine sends
+    until the disk is filled, 2 MB a second with the parts that merges leave behind."""
 
     def __init__(self, folder: Path, port: int | None = None, owner: int | None = None) -> None:
         self.disk = SmallDisk(folder / "disk", "512m")
