@@ -44,6 +44,9 @@ from nilometer.notifications.channels import ChannelKind
 from nilometer.notifications.configuration import Egress
 from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
 from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
+from nilometer.workflows.enqueueing import enqueue
+from nilometer.workflows.outbox import Notice, publish
+from nilometer.workflows.task import NewTask
 from tests.database import servers
 from tests.database.reaching import away, url_of
 from tests.private_servers import PostgresServer, private
@@ -85,6 +88,7 @@ def two_tenants(database):
         )
         add_fired_budget(database, issued.project_id)
         add_unusual_day(database, issued.project_id)
+        add_task_and_notice(database, issued.project_id)
         DeadLetters(database).add([letter(issued.project_id)])
         channels = Channels(database, Egress())
         webhook = {"url": "https://receiver.example/"}
@@ -114,6 +118,13 @@ def add_unusual_day(database: Database, project_id: int) -> None:
     stored = rules.add(project_id, AlertRule("", "r"))
     anomaly = Anomaly("m", Decimal(9), Decimal(1), Decimal(8), 20)
     assert rules.fire(stored, [Finding(now.date(), "", anomaly)], now) == 1
+
+
+def add_task_and_notice(database: Database, project_id: int) -> None:
+    now = clock.now()
+    with database.session(rows_of_project(project_id)) as session:
+        enqueue(session, [NewTask(project_id, "queue", "lane", 1, "kind")], now)
+        publish(session, [Notice(project_id, "lane", 1, "event", now, b"{}")])
 
 
 def letter(project_id: int) -> NewDeadLetter:

@@ -13,6 +13,7 @@ from nilometer.migrate_data import claim
 from nilometer.notifications import tables as notification_tables
 from nilometer.pipeline import dead_letters
 from nilometer.pipeline.rewriting import jobs
+from nilometer.workflows import tables as workflow_tables
 
 # Every module that declares tables.
 TABLES = (
@@ -22,6 +23,7 @@ TABLES = (
     budget_tables,
     rule_tables,
     notification_tables,
+    workflow_tables,
     compatibility,
     claim,
 )

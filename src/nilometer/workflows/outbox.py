@@ -1,0 +1,78 @@
+"""What is to be told to the log, kept in the transaction that it tells of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
+
+from sqlalchemy import Table, delete, func, select
+from sqlalchemy.orm import Session
+
+from nilometer.workflows.tables import OutboxRow
+
+_OUTBOX = cast("Table", OutboxRow.__table__)
+_INSERT = _OUTBOX.insert()
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A record for the log: `record` is what its readers get, `event_id` (UUID text) its identity.
+
+    Those of one lane reach the log in the order of their sequences, which must be that of their
+    transactions' commits.
+    """
+
+    project_id: int
+    lane: str
+    sequence: int
+    event_id: str
+    occurred_at: datetime
+    record: bytes = field(repr=False)
+    trace_context: str | None = None
+
+
+def publish(session: Session, notices: Sequence[Notice]) -> None:
+    """Have these told to the log once the caller's transaction is committed, in this order."""
+    if notices:
+        session.execute(_INSERT, [_row(each) for each in notices])
+
+
+def oldest(session: Session, limit: int) -> list[tuple[int, Notice]]:
+    """What waits, the first first, each with its number for `forget`."""
+    columns = (
+        _OUTBOX.c.id,
+        _OUTBOX.c.project_id,
+        _OUTBOX.c.lane,
+        _OUTBOX.c.sequence,
+        _OUTBOX.c.event_id,
+        _OUTBOX.c.occurred_at,
+        _OUTBOX.c.record,
+        _OUTBOX.c.trace_context,
+    )
+    rows = session.execute(select(*columns).order_by(_OUTBOX.c.id).limit(limit))
+    return [(number, Notice(*rest)) for number, *rest in rows]
+
+
+def forget(session: Session, numbers: Sequence[int]) -> None:
+    """The log has these."""
+    session.execute(delete(_OUTBOX).where(_OUTBOX.c.id.in_(numbers)))
+
+
+def waiting(session: Session) -> tuple[int, datetime | None]:
+    """How many wait, and since when the oldest does."""
+    count, since = session.execute(select(func.count(), func.min(_OUTBOX.c.occurred_at))).one()
+    return count, since
+
+
+def _row(notice: Notice) -> dict[str, object]:
+    return {
+        "project_id": notice.project_id,
+        "lane": notice.lane,
+        "sequence": notice.sequence,
+        "event_id": notice.event_id,
+        "occurred_at": notice.occurred_at,
+        "trace_context": notice.trace_context,
+        "record": notice.record,
+    }
