@@ -135,7 +135,7 @@ async def _admitted(token: str, request: Request, ctx: Context) -> Principal:
     """Raises UnknownKey; what can be no key is not counted as a guess at one."""
     if len(token) > tokens.MAX_LENGTH or not token.isascii():
         raise UnknownKey("This can be no key.")
-    return await ctx.services.keyring.admit(token, _address(request, ctx))
+    return await ctx.services.keyring.admit(token, address_of(request, ctx))
 
 
 def require(scope: Scope) -> Callable[[Request, Context], Awaitable[Principal]]:
@@ -162,7 +162,7 @@ def require_in_project(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     async def in_project(request: Request, ctx: Ctx) -> Caller:
         principal = await permitted(request, ctx)
         project_id = await _project(request.path_params["project_id"], principal, ctx)
-        return Caller(principal, _address(request, ctx), project_id)
+        return Caller(principal, address_of(request, ctx), project_id)
 
     return in_project
 
@@ -176,7 +176,7 @@ def require_capture_in_project() -> Callable[..., Awaitable[Caller]]:
         if Scope.CAPTURE not in principal.scopes:
             raise PermissionDenied(f"API key missing required scope '{Scope.CAPTURE.value}'.")
         project_id = await _project(request.path_params["project_id"], principal, ctx)
-        return Caller(principal, _address(request, ctx), project_id)
+        return Caller(principal, address_of(request, ctx), project_id)
 
     return capturing
 
@@ -191,7 +191,7 @@ def require_in_organization(scope: Scope) -> Callable[..., Awaitable[Member]]:
         named = request.path_params.get("organization_id", CURRENT).lower()
         if named not in (CURRENT, principal.organization_id):
             raise NotFound("Organization not found.", attr="organization_id")
-        return Member(principal, _address(request, ctx))
+        return Member(principal, address_of(request, ctx))
 
     return in_organization
 
@@ -208,12 +208,13 @@ def require_first(scope: Scope) -> Callable[..., Awaitable[Member]]:
             raise PermissionDenied(
                 "Only a key of this deployment's first organization may operate all of it."
             )
-        return Member(principal, _address(request, ctx))
+        return Member(principal, address_of(request, ctx))
 
     return operator
 
 
-def _address(request: Request, ctx: Context) -> str:
+def address_of(request: Request, ctx: Context) -> str:
+    """Where a request comes from, as far as trusted proxies tell."""
     proxies = ctx.services.settings.trusted_proxies
     forwarded = [
         value for name, value in request.scope["headers"] if name == b"x-forwarded-for" and proxies
