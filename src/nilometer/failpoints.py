@@ -36,6 +36,13 @@ POINTS = frozenset(
         "rewrite_planned",
         "rewrite_written",
         "notification_sent",
+        "incident_accepted",
+        "stage_worked",
+        "stage_settled",
+        "tool_begun",
+        "tool_performed",
+        "tool_recorded",
+        "outbox_appended",
     }
 )
 

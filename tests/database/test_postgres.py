@@ -197,7 +197,7 @@ def test_every_transaction_of_the_product_names_its_rows():
         for call in ast.walk(ast.parse(path.read_text()))
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
-        and call.func.attr in ("session", "read")
+        and call.func.attr in ("session", "concurrent", "read")
         and "database" in ast.unparse(call.func.value)
         and not call.args
     ]

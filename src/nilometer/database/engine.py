@@ -60,6 +60,7 @@ class Database:
         self.engine: Engine = self.backend.make_engine(parsed)
         self.url = parsed
         self._readers = self.engine.execution_options(transaction=Transaction.READ)
+        self._beside = self.engine.execution_options(transaction=Transaction.CONCURRENT)
 
     @property
     def path(self) -> Path | None:
@@ -74,7 +75,20 @@ class Database:
         commits. Waits up to `BUSY_SECONDS` for another writer, then DatabaseUnavailable.
         Objects stay readable after the block.
         """
-        engine = self.engine.execution_options(rows=rows.text)
+        with self._writing(self.engine, rows) as session:
+            yield session
+
+    @contextmanager
+    def concurrent(self, rows: RowScope) -> Generator[Session]:
+        """As `session`, but on a server beside others that write: what was read holds until the
+        commit only for rows that the block has locked or changed. For what must scale, and names
+        the rows that it must have to itself."""
+        with self._writing(self._beside, rows) as session:
+            yield session
+
+    @contextmanager
+    def _writing(self, engine: Engine, rows: RowScope) -> Generator[Session]:
+        engine = engine.execution_options(rows=rows.text)
         with (
             self.translated(),
             Session(engine, expire_on_commit=False) as session,

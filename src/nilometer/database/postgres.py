@@ -2,7 +2,7 @@
 
 Writers take one advisory lock each in turn, as on SQLite: what a transaction reads is still true
 when it commits, on any number of processes. Management is seldom; what must scale (tasks) asks for
-a transaction without it.
+a transaction without it (`Database.concurrent`).
 """
 
 from __future__ import annotations

@@ -26,9 +26,11 @@ from nilometer.errors import ConfigurationError
 # Said to the connection before it begins. A migration may rebuild a table that others refer to,
 # which foreign keys forbid; it checks them at its end instead.
 # https://www.sqlite.org/lang_altertable.html#otheralter
+_WRITING = {"query_only": 0, "foreign_keys": 1, "busy_timeout": BUSY_SECONDS * 1000}
 _PRAGMAS = {
     Transaction.READ: {"query_only": 1, "foreign_keys": 1, "busy_timeout": BUSY_SECONDS * 1000},
-    Transaction.WRITE: {"query_only": 0, "foreign_keys": 1, "busy_timeout": BUSY_SECONDS * 1000},
+    Transaction.WRITE: _WRITING,
+    Transaction.CONCURRENT: _WRITING,
     Transaction.MIGRATE: {
         "query_only": 0,
         "foreign_keys": 0,

@@ -10,6 +10,7 @@ class Transaction(StrEnum):
 
     READ = "read"
     WRITE = "write"
+    CONCURRENT = "concurrent"
     MIGRATE = "migrate"
 
 
