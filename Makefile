@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 WORKERS ?= auto
+# Where it is set, every process would compile Nilometer and its libraries again: a second each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test services phase broken lint format bench soak fuzz coverage lock clean
 
