@@ -12,7 +12,7 @@ import pytest
 
 from nilometer.domain import clock
 from nilometer.errors import InvalidInput
-from nilometer.notifications import signature
+from nilometer.notifications import exchange, signature
 from nilometer.notifications.channels import http_post
 from nilometer.notifications.channels.slack import Slack, message
 from nilometer.notifications.channels.webhook import Webhook
@@ -124,7 +124,7 @@ def trusting(monkeypatch):
     def trust(path):
         context = httpx.create_ssl_context()
         context.load_verify_locations(path)
-        monkeypatch.setattr(http_post, "_trusted", lambda: context)
+        monkeypatch.setattr(exchange, "_trusted", lambda: context)
 
     return trust
 

@@ -106,35 +106,27 @@ class Keys:
     def revoke(self, key_id: str, project_id: int | None = None) -> KeyInfo:
         """End a key for good; one already revoked keeps its time."""
         with self._database.session(self._authority.rows) as session:
-            key = self._find(session, key_id, project_id)
-            if key.revoked_at is None:
-                key.revoked_at = clock.now()
-                self._record(session, Action.KEY_REVOKE, key, {"name": key.name, "mask": key.mask})
-            return key_info(key)
+            return revoke(session, self._authority, key_id, project_id)
 
     def _find(self, session: Session, key_id: str, project_id: int | None) -> ApiKey:
-        query = within(select(ApiKey), ApiKey.organization_id, self._authority)
-        query = query.join(Project, Project.id == ApiKey.project_id)
-        query = query.where(ApiKey.id == _canonical(key_id), Project.tombstoned_at.is_(None))
-        if project_id is not None:
-            query = query.where(ApiKey.project_id == project_id)
-        key = session.scalar(query)
-        if key is None:
-            raise NotFound("there is no key with this id", attr="key_id")
-        return key
+        return _find(session, self._authority, key_id, project_id)
 
     def _record(
         self, session: Session, action: Action, key: ApiKey, detail: Mapping[str, object]
     ) -> None:
-        audit.record(
-            session,
-            self._authority,
-            action,
-            organization_id=key.organization_id,
-            subject=key.id,
-            project_id=key.project_id,
-            detail=detail,
-        )
+        _record(session, self._authority, action, key, detail)
+
+
+def revoke(
+    session: Session, authority: Authority, key_id: str, project_id: int | None = None
+) -> KeyInfo:
+    """As `Keys.revoke`, within the caller's transaction, which may write rows of the key's
+    project."""
+    key = _find(session, authority, key_id, project_id)
+    if key.revoked_at is None:
+        key.revoked_at = clock.now()
+        _record(session, authority, Action.KEY_REVOKE, key, {"name": key.name, "mask": key.mask})
+    return key_info(key)
 
 
 def issue(
@@ -200,6 +192,36 @@ def reissue(
             session, authority, Action.KEY_REVOKE, project, subject=key.id, detail=detail
         )
     return issue(session, authority, project, kind, name, scopes)
+
+
+def _find(session: Session, authority: Authority, key_id: str, project_id: int | None) -> ApiKey:
+    query = within(select(ApiKey), ApiKey.organization_id, authority)
+    query = query.join(Project, Project.id == ApiKey.project_id)
+    query = query.where(ApiKey.id == _canonical(key_id), Project.tombstoned_at.is_(None))
+    if project_id is not None:
+        query = query.where(ApiKey.project_id == project_id)
+    key = session.scalar(query)
+    if key is None:
+        raise NotFound("there is no key with this id", attr="key_id")
+    return key
+
+
+def _record(
+    session: Session,
+    authority: Authority,
+    action: Action,
+    key: ApiKey,
+    detail: Mapping[str, object],
+) -> None:
+    audit.record(
+        session,
+        authority,
+        action,
+        organization_id=key.organization_id,
+        subject=key.id,
+        project_id=key.project_id,
+        detail=detail,
+    )
 
 
 def _canonical(key_id: str) -> str:

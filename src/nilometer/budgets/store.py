@@ -160,17 +160,7 @@ class Budgets:
         """Change what is given. A new amount holds for the period at hand, from its start; what has
         fired in it fires again only if the new amount has it not reached. Raises InvalidInput."""
         with self._database.session(self._authority.rows) as session:
-            project = live_project(session, self._authority, project_id)
-            row = _row(session, project_id, budget_id)
-            before, told = _stored(row, project.organization_id), _told(row)
-            budget = _changed(before.budget, changes)
-            if budget != before.budget:
-                _write(session, row, budget)
-                row.updated_at = clock.now()
-                now = _told(row)
-                detail = {name: [told[name], now[name]] for name in told if told[name] != now[name]}
-                self._record(session, Action.BUDGET_CHANGE, project, row, detail)
-            return _stored(row, project.organization_id)
+            return change(session, self._authority, project_id, budget_id, changes)
 
     def remove(self, project_id: int, budget_id: str) -> StoredBudget:
         """Remove a budget and its alerts."""
@@ -250,6 +240,38 @@ class Budgets:
         audit.record_of_project(
             session, self._authority, action, project, subject=row.id, detail=detail
         )
+
+
+def change(
+    session: Session, authority: Authority, project_id: int, budget_id: str, changes: Changes
+) -> StoredBudget:
+    """As `Budgets.change`, within the caller's transaction, which may write rows of the project."""
+    project = live_project(session, authority, project_id)
+    row = _row(session, project_id, budget_id)
+    before, told = _stored(row, project.organization_id), _told(row)
+    budget = _changed(before.budget, changes)
+    if budget != before.budget:
+        _write(session, row, budget)
+        row.updated_at = clock.now()
+        now = _told(row)
+        detail = {name: [told[name], now[name]] for name in told if told[name] != now[name]}
+        audit.record_of_project(
+            session, authority, Action.BUDGET_CHANGE, project, subject=row.id, detail=detail
+        )
+    return _stored(row, project.organization_id)
+
+
+def named(session: Session, project_id: int, name: str) -> StoredBudget:
+    """A project's budget by its name or its id. Raises NotFound."""
+    query = select(BudgetRow, Project.organization_id).join(
+        Project, Project.id == BudgetRow.project_id
+    )
+    query = query.where(BudgetRow.project_id == project_id, BudgetRow.name == name)
+    found = session.execute(query).one_or_none()
+    if found is None:
+        row = _row(session, project_id, name)
+        return _stored(row, session.get_one(Project, project_id).organization_id)
+    return _stored(found[0], found[1])
 
 
 def _live(session: Session, *conditions: ColumnElement[bool]) -> list[StoredBudget]:

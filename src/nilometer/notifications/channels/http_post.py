@@ -1,26 +1,23 @@
-"""One POST to an address that somebody gave: bounded in time and size, and never led elsewhere.
+"""One POST to an address that somebody gave, and whether what was answered is a success.
 
-A redirect is not followed, the environment's proxies are not used, TLS is verified against the name
-that was given, and no more of the answer is read than says what became of it.
+No more of the answer is read than says what became of it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import cache
 
 import httpx
 
 from nilometer.domain import clock
 from nilometer.errors import InvalidInput
-from nilometer.notifications.channels.limits import ATTEMPT_SECONDS, CONNECT_SECONDS
+from nilometer.notifications import exchange
+from nilometer.notifications.channels.limits import ATTEMPT_SECONDS
 from nilometer.notifications.failures import PermanentFailure, TemporaryFailure
-from nilometer.notifications.reach import Place, Reach
+from nilometer.notifications.reach import Reach
 
 MAX_URL = 2000
 MAX_RETRY_AFTER = 24 * 3600.0
@@ -57,89 +54,15 @@ def post(url: str, body: bytes, headers: Mapping[str, str], reach: Reach) -> Ans
     Raises TemporaryFailure for what may pass: no answer, and the statuses 408, 425, 429 and 5xx.
     Raises PermanentFailure for any other answer, and for an address that may not be reached.
     """
-    parsed = checked_url(url)
-    port = parsed.port or (443 if parsed.scheme == "https" else 80)
-    places = reach.places(parsed.host, port)
-    if parsed.scheme == "http" and not all(place.named for place in places):
-        raise PermanentFailure(
-            "Without TLS nothing is sent but to networks that the operator named: give https.",
-            code="not_encrypted",
-        )
-    answer = asyncio.run(_sent(parsed, places, body, {**headers, "Host": parsed.netloc.decode()}))
+    request = exchange.Request("POST", checked_url(url), headers, body)
+    found = exchange.exchange(request, reach, seconds=ATTEMPT_SECONDS, most=_MAX_ANSWER)
+    answer = Answer(
+        found.status,
+        found.body.decode("utf-8", "replace"),
+        retry_after(found.headers.get("retry-after")),
+    )
     _check(answer)
     return answer
-
-
-async def _sent(
-    url: httpx.URL, places: list[Place], body: bytes, headers: Mapping[str, str]
-) -> Answer:
-    timeout = httpx.Timeout(ATTEMPT_SECONDS, connect=CONNECT_SECONDS)
-    try:
-        # The library bounds each read; a receiver that sends a byte at a time needs this as well.
-        async with (
-            asyncio.timeout(ATTEMPT_SECONDS),
-            httpx.AsyncClient(verify=_trusted(), trust_env=False, timeout=timeout) as client,
-        ):
-            return await _first_reached(client, url, places, body, headers)
-    except (TimeoutError, httpx.TimeoutException):
-        raise TemporaryFailure("The receiver did not answer in time.", code="timeout") from None
-    except httpx.HTTPError as error:
-        raise _unanswered(error) from None
-
-
-async def _first_reached(
-    client: httpx.AsyncClient,
-    url: httpx.URL,
-    places: list[Place],
-    body: bytes,
-    headers: Mapping[str, str],
-) -> Answer:
-    for place in places[:-1]:
-        try:
-            return await _ask(client, url, place, body, headers)
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            continue
-    return await _ask(client, url, places[-1], body, headers)
-
-
-async def _ask(
-    client: httpx.AsyncClient, url: httpx.URL, place: Place, body: bytes, headers: Mapping[str, str]
-) -> Answer:
-    """Ask at one address; its certificate must be the name's all the same."""
-    pinned = url.copy_with(host=place.address)
-    request = client.stream(
-        "POST", pinned, content=body, headers=headers, extensions={"sni_hostname": url.host}
-    )
-    async with request as answer:
-        start = b""
-        async for chunk in answer.aiter_raw(_MAX_ANSWER):
-            start += chunk
-            if len(start) >= _MAX_ANSWER:
-                break
-        return Answer(
-            answer.status_code,
-            start[:_MAX_ANSWER].decode("utf-8", "replace"),
-            retry_after(answer.headers.get("retry-after")),
-        )
-
-
-@cache
-def _trusted() -> ssl.SSLContext:
-    """Who is believed: certifi's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR."""
-    return httpx.create_ssl_context()
-
-
-def _unanswered(error: httpx.HTTPError) -> TemporaryFailure:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return TemporaryFailure(
-                "The receiver's certificate cannot be verified.", code="certificate_refused"
-            )
-        cause = cause.__cause__ or cause.__context__
-    return TemporaryFailure(
-        f"The receiver cannot be reached ({type(error).__name__}).", code="unreachable"
-    )
 
 
 def _check(answer: Answer) -> None:

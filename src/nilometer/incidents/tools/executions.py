@@ -1,0 +1,246 @@
+"""Executions: begun and recorded, each within a transaction of the caller's.
+
+An attempt is counted before anything is sent, and what came of it is kept in the same transaction
+as what follows from it. What is a change of the database itself is made in that transaction too, so
+that it happens exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import Table, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from nilometer.errors import InvalidInput, NotFound
+from nilometer.incidents.tools import breaker
+from nilometer.incidents.tools.breaker import Settled
+from nilometer.incidents.tools.call import (
+    Beginning,
+    Begun,
+    Deferred,
+    ErrorClass,
+    Failed,
+    Interrupted,
+    Outcome,
+    Over,
+    Pending,
+    Performed,
+    Succeeded,
+    ToolCall,
+)
+from nilometer.incidents.tools.execution import Execution, execution, kept_outcome, outcome_of
+from nilometer.incidents.tools.keeping import kept
+from nilometer.incidents.tools.own.carrying_out import carry_out
+from nilometer.incidents.tools.resolving import Resolved, resolve
+from nilometer.incidents.tools.tables import ExecutionRow, ExecutionState
+
+_REDACTION_WAIT = 60.0
+_TABLE = cast("Table", ExecutionRow.__table__)
+_UPDATE = update(_TABLE).where(
+    _TABLE.c.project_id == bindparam("of_project"), _TABLE.c.id == bindparam("of_id")
+)
+
+_Id = tuple[int, str]
+
+
+class Executions:
+    """Keeps what becomes of calls. Holds nothing; safe between threads.
+
+    Every method is part of the caller's transaction, which may touch the rows of all the projects
+    of its calls. Calls of many projects may come together: a method takes a few statements, however
+    many they are, and one more for each that is `Pending`.
+    """
+
+    def begin(self, session: Session, calls: Sequence[ToolCall], now: datetime) -> list[Beginning]:
+        """What to do about each of these calls, in their order; an attempt is counted of those that
+        are `Begun`. To be committed before anything is executed."""
+        rows = _locked(session, [_id(call) for call in calls])
+        tools = resolve(session, {(call.project_id, call.tool) for call in calls}, now)
+        judged = [
+            _judged(call, rows.get(_id(call)), tools[call.project_id, call.tool], now)
+            for call in calls
+        ]
+        found = _admitted(session, judged, now)
+        _count(session, found, rows, now)
+        return found
+
+    def record(
+        self, session: Session, performed: Sequence[tuple[ToolCall, Performed]], now: datetime
+    ) -> list[Outcome]:
+        """Keep what came of these calls, which are as `begin` gave them, and do what is `Pending`;
+        what came of each, in their order. One that has succeeded before stays as it is."""
+        rows = _locked(session, [_id(call) for call, _ in performed])
+        outcomes: list[Outcome] = []
+        settled: list[Settled] = []
+        changes: list[dict[str, Any]] = []
+        for call, result in performed:
+            row = rows.get(_id(call))
+            if row is None:
+                raise NotFound(f"execution {call.execution_id} was never begun")
+            if row.state is ExecutionState.SUCCEEDED:
+                outcomes.append(outcome_of(row))
+                continue
+            outcome = _carried_out(session, call, result)
+            outcomes.append(outcome)
+            changes.append(_of(call) | kept_outcome(outcome, now))
+            if not call.dry_run and call.resolved is not None:
+                settled.append(Settled(call.resolved.tool, call.execution_id, outcome))
+        _write(session, changes)
+        breaker.settle(session, settled, now)
+        return outcomes
+
+    def decide(
+        self,
+        session: Session,
+        project_id: int,
+        execution_id: str,
+        *,
+        succeeded: bool,
+        actor: str,
+        now: datetime,
+    ) -> Outcome:
+        """A person says what became of an execution that nobody knows: the outcome that it then
+        has. Raises NotFound, and InvalidInput for one of which it is known."""
+        row = _locked(session, [(project_id, execution_id)]).get((project_id, execution_id))
+        if row is None:
+            raise NotFound("There is no such execution.", attr="execution_id")
+        if row.state is not ExecutionState.UNKNOWN:
+            raise InvalidInput("what became of this execution is known", code="not_unknown")
+        outcome = Succeeded({}) if succeeded else _NOT_DONE
+        decided = {"of_project": project_id, "of_id": execution_id, "decided_by": actor[:200]}
+        _write(session, [decided | kept_outcome(outcome, now)])
+        return outcome
+
+    def of_incident(self, session: Session, project_id: int, incident_id: str) -> list[Execution]:
+        """The executions of an incident, oldest first."""
+        query = select(ExecutionRow).where(
+            ExecutionRow.project_id == project_id, ExecutionRow.incident_id == incident_id
+        )
+        order = (ExecutionRow.began_at, ExecutionRow.id)
+        return [execution(row) for row in session.scalars(query.order_by(*order))]
+
+    def forget(self, session: Session, project_id: int) -> None:
+        """Delete every execution of a project that is being deleted, and its breakers."""
+        session.execute(delete(ExecutionRow).where(ExecutionRow.project_id == project_id))
+        breaker.forget(session, project_id)
+
+
+_NOT_DONE = Failed("found_not_done", "A person found that it was not done.", ErrorClass.PERMANENT)
+
+
+def _id(call: ToolCall) -> _Id:
+    return call.project_id, call.execution_id
+
+
+def _of(call: ToolCall) -> dict[str, Any]:
+    return {"of_project": call.project_id, "of_id": call.execution_id}
+
+
+def _locked(session: Session, ids: Collection[_Id]) -> dict[_Id, ExecutionRow]:
+    """These executions, for as long as the transaction lasts nobody else's."""
+    place = tuple_(ExecutionRow.project_id, ExecutionRow.id)
+    query = select(ExecutionRow).where(place.in_(list(ids)))
+    ordered = query.order_by(ExecutionRow.project_id, ExecutionRow.id).with_for_update()
+    found = session.scalars(ordered.execution_options(populate_existing=True))
+    return {(row.project_id, row.id): row for row in found}
+
+
+def _judged(call: ToolCall, row: ExecutionRow | None, tool: Resolved, now: datetime) -> Beginning:
+    attempt, began_at = (row.attempts + 1, row.began_at) if row else (1, now)
+    resolved = replace(call, resolved=tool, attempt=attempt, began_at=began_at)
+    if row is not None and row.state is ExecutionState.SUCCEEDED:
+        return Over(replace(resolved, attempt=row.attempts), outcome_of(row))
+    if tool.rules is not None and not tool.rules.readable:
+        return Deferred(
+            "redaction_unavailable",
+            "The project's redaction rules cannot be read by this release.",
+            _REDACTION_WAIT,
+        )
+    if row is not None and row.state in (ExecutionState.RUNNING, ExecutionState.UNKNOWN):
+        return Interrupted(replace(resolved, attempt=row.attempts))
+    return Over(resolved, tool.refusal) if tool.refusal else Begun(resolved)
+
+
+def _admitted(session: Session, judged: list[Beginning], now: datetime) -> list[Beginning]:
+    asking = [
+        ((each.call.project_id, each.call.tool), each.call.execution_id)
+        for each in judged
+        if isinstance(each, Begun) and not each.call.dry_run
+    ]
+    refused = breaker.admit(session, asking, now)
+    return [
+        refused.get(_id(each.call), each) if isinstance(each, Begun) else each for each in judged
+    ]
+
+
+def _count(
+    session: Session,
+    found: Sequence[Beginning],
+    rows: Mapping[_Id, ExecutionRow],
+    now: datetime,
+) -> None:
+    """Keep that these attempts began, and what can come of no attempt."""
+    new: list[dict[str, Any]] = []
+    again: list[dict[str, Any]] = []
+    for each in found:
+        if isinstance(each, Deferred | Interrupted):
+            continue
+        row = rows.get(_id(each.call))
+        if row is None:
+            new.append(_first(each, now))
+        elif row.state is not ExecutionState.SUCCEEDED:
+            again.append(_of(each.call) | _attempt(each, now))
+    if new:
+        session.execute(insert(ExecutionRow), new)
+    _write(session, again)
+
+
+def _first(each: Begun | Over, now: datetime) -> dict[str, Any]:
+    call = each.call
+    assert call.resolved is not None, "it was judged"
+    return {
+        "project_id": call.project_id,
+        "id": call.execution_id,
+        "incident_id": call.incident_id,
+        "tool": call.tool,
+        "kind": call.resolved.tool.kind,
+        "dry_run": call.dry_run,
+        "input": kept(call.resolved, call.input),
+        "traceparent": call.traceparent,
+        "began_at": call.began_at,
+        **_attempt(each, now),
+    }
+
+
+def _attempt(each: Begun | Over, now: datetime) -> dict[str, Any]:
+    call = each.call
+    assert call.resolved is not None, "it was judged"
+    outcome = {
+        "state": ExecutionState.RUNNING,
+        "output": None,
+        "error_code": None,
+        "error": None,
+        "error_class": None,
+        "finished_at": None,
+    }
+    if isinstance(each, Over):
+        outcome = kept_outcome(each.outcome, now)
+    return {
+        "attempts": call.attempt,
+        "attempted_at": now,
+        "tool_version": call.resolved.tool.version,
+        **outcome,
+    }
+
+
+def _carried_out(session: Session, call: ToolCall, result: Performed) -> Outcome:
+    return carry_out(session, call, result.resolved) if isinstance(result, Pending) else result
+
+
+def _write(session: Session, changes: list[dict[str, Any]]) -> None:
+    if changes:
+        session.connection().execute(_UPDATE, changes)

@@ -1,0 +1,1 @@
+"""Nilometer's own actions: what a playbook can do without asking anybody outside."""
