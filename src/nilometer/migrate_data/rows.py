@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, func, inspect, select, text
+from sqlalchemy import Column, ColumnElement, Table, func, inspect, literal, select, text, tuple_
 from sqlalchemy.dialects import postgresql
 
 from nilometer import failpoints
@@ -24,12 +24,14 @@ from nilometer.budgets.tables import BudgetAlertRow, BudgetRow
 from nilometer.database.engine import Base, Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import ConfigurationError
+from nilometer.incidents.tables import AcceptanceRow, ApprovalRow, IncidentEventRow, IncidentRow
 from nilometer.migrate_data.claim import OWN_TABLES, rows_in
 from nilometer.migrate_data.records import Places
 from nilometer.migrate_data.report import Comparison, Progress, Tally
 from nilometer.notifications.tables import ChannelRow, DeliveryRow
 from nilometer.pipeline.dead_letters import DeadLetterRow
 from nilometer.pipeline.rewriting.jobs import RewriteRow
+from nilometer.workflows.tables import OutboxRow, TaskRow
 
 PART = "database"
 LEFT_BEHIND = -1
@@ -44,10 +46,13 @@ _LASTING = frozenset(
     each.__tablename__ for each in (Organization, Project, ProjectDeletion, ApiKey, AuditEntry)
 )
 """Tables whose rows stay, but for the keys of a project that was deleted."""
+_COUNTED = tuple(each.__tablename__ for each in (Project, AuditEntry, OutboxRow))
+"""Tables whose ids the database gives."""
 # What declares tables is imported; `require_known` finds what is not.
 _DECLARED = (
     *(Project, DeadLetterRow, RewriteRow, BudgetRow, BudgetAlertRow, ChannelRow, DeliveryRow),
-    *(AlertRuleRow, UnusualDayRow),
+    *(AlertRuleRow, UnusualDayRow, TaskRow, OutboxRow),
+    *(IncidentRow, IncidentEventRow, ApprovalRow, AcceptanceRow),
 )
 
 Row = dict[str, Any]
@@ -140,7 +145,7 @@ class Rows:
 
     def _continue_counting(self) -> None:
         """Ids go on where the source's were: one that a deleted row had is never another's."""
-        for table in (Project.__tablename__, AuditEntry.__tablename__):
+        for table in _COUNTED:
             with self._source.read(EVERY_ROW) as session:
                 query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
                 last = session.scalar(query, {"name": table})
@@ -173,18 +178,24 @@ def require_known(source: Database) -> None:
 
 def _rows(database: Database, table: Table) -> Iterator[Row]:
     """Every row in the order of its key, in transactions that are short whatever the table is."""
-    [key] = table.primary_key
-    query = select(table).order_by(key).limit(_PAGE_ROWS).execution_options(yield_per=_HELD_ROWS)
-    last: Any = None
+    key = tuple(table.primary_key)
+    query = select(table).order_by(*key).limit(_PAGE_ROWS).execution_options(yield_per=_HELD_ROWS)
+    last: tuple[Any, ...] | None = None
     while True:
         count = 0
         with database.read(EVERY_ROW) as session:
-            rest = query if last is None else query.where(key > last)
+            rest = query if last is None else query.where(_beyond(key, last))
             for row in session.execute(rest).mappings():
-                count, last = count + 1, row[key]
+                count, last = count + 1, tuple(row[column] for column in key)
                 yield dict(row)
         if count < _PAGE_ROWS:
             return
+
+
+def _beyond(key: Sequence[Column[Any]], last: Sequence[Any]) -> ColumnElement[bool]:
+    """Of a key beyond this one, in the order of its columns."""
+    ends = [literal(value, column.type) for column, value in zip(key, last, strict=True)]
+    return tuple_(*key) > tuple_(*ends) if len(key) > 1 else key[0] > ends[0]
 
 
 def _pages(rows: Iterator[Row]) -> Iterator[list[Row]]:

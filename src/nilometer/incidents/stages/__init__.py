@@ -1,0 +1,1 @@
+"""The stages of the chain: what is done with an incident, one module a queue."""
