@@ -53,7 +53,7 @@ def handler(event: Event, context: object = None) -> dict[str, Any]:
     assessments = assess(DynamoSpend(reader), budgets, now)
     dynamodb_items.put_standings(dynamodb, table, [each.current for each in assessments], now)
     fired = _fire(alerts, assessments)
-    sent, waiting = alerts.deliver(now)
+    sent, waiting = alerts.deliver(clock.now())  # of now: what has just fired is due
     logger.info("budgets: %d looked at, %d alerts fired, %d sent", len(budgets), len(fired), sent)
     return {"budgets": len(budgets), "fired": fired, "sent": sent, "waiting": waiting}
 
