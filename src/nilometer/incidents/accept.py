@@ -7,11 +7,10 @@ time; for something else, it is refused. Digests are kept, not what was sent.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import orjson
 from sqlalchemy import delete, select
@@ -21,21 +20,21 @@ from sqlalchemy.orm import Session
 from nilometer.access.tables import Project
 from nilometer.access.types import CaptureMode
 from nilometer.domain.redaction.reading import InvalidRules, read_rules
-from nilometer.domain.redaction.redactor import redactor_of
-from nilometer.domain.redaction.rules import UNREADABLE, Content, RedactionRules
+from nilometer.domain.redaction.rules import UNREADABLE, RedactionRules
 from nilometer.errors import InvalidInput, NilometerError, NotFound, Unavailable
 from nilometer.incidents.events import ExceptionIngested, moment
 from nilometer.incidents.history import History
 from nilometer.incidents.incident import (
     Accepted,
     Actor,
-    ActorKind,
     Deadline,
     Incident,
     NewException,
     Status,
 )
 from nilometer.incidents.lifecycle import Conflict
+from nilometer.incidents.normalisation import normalise
+from nilometer.incidents.packs.pack import Pack
 from nilometer.incidents.raising import Outcome, Raise
 from nilometer.incidents.tables import NAME_LENGTH, AcceptanceRow
 
@@ -43,7 +42,8 @@ KEEP_KEYS: Final = timedelta(days=7)
 """How long an idempotency key is known."""
 MAX_PAYLOAD_BYTES: Final = 256 * 1024
 
-_CONTENT = "rule:content"
+NO_PACK: Final = Pack(format=1, name="none")
+"""Judges an exception by what it says of itself, and has no playbook for it."""
 
 
 class ProjectPaused(Unavailable):
@@ -211,7 +211,7 @@ def _digest(exceptions: Sequence[NewException]) -> str:
 def _incident(
     history: History, asked: Raise, exception: NewException, rules: RedactionRules | None
 ) -> Incident:
-    payload, redacted = _redacted(exception, rules, asked.actor)
+    payload, redacted = _redacted(exception, rules, asked.project_id, history.now)
     return Incident(
         project_id=asked.project_id,
         id=history.new_id(),
@@ -242,10 +242,13 @@ def _incident(
         sla_next_at=None,
         sla_state=Deadline.NONE,
         confidence=None,
+        rules=[],
         reasons=[],
+        allowed_at=None,
         playbook=None,
         step=None,
         steps={},
+        waits_until=None,
         failures=0,
         owner=None,
         reason=None,
@@ -257,19 +260,14 @@ def _incident(
 
 
 def _redacted(
-    exception: NewException, rules: RedactionRules | None, actor: Actor
+    exception: NewException, rules: RedactionRules | None, project_id: int, now: datetime
 ) -> tuple[dict[str, Any], list[str]]:
-    """The payload as the project's rules let it be kept, and the rules that took something. Our own
-    alert rules send no content."""
-    payload = dict(exception.payload)
-    if rules is None or not payload:
-        return payload, []
-    redactor = redactor_of(rules)
-    if rules.content is Content.NONE and actor.kind is not ActorKind.RULE:
-        return {}, [_CONTENT]
-    counts = Counter[str]()
-    kept = orjson.loads(redactor.json(_json(payload).decode(), counts))
-    return cast("dict[str, Any]", kept), [f"rule:{rule}" for rule in sorted(counts)]
+    """The payload as the project's rules let it be kept, and the places where something was taken
+    out. What the pack keeps out as well is for intake, which knows the pack."""
+    if rules is None:
+        return dict(exception.payload), []
+    read = normalise(NO_PACK, exception, project_id=project_id, now=now, rules=rules)
+    return read.payload, list(read.redacted)
 
 
 def _json(payload: Mapping[str, Any]) -> bytes:

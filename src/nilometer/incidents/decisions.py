@@ -41,12 +41,14 @@ MAX_REASON: Final = 1000
 _BEGUN_AGAIN: Final[dict[str, Any]] = {
     "severity": None,
     "confidence": None,
+    "rules": [],
     "reasons": [],
     "fingerprint": None,
     "duplicate_of": None,
     "playbook": None,
     "step": None,
     "steps": {},
+    "waits_until": None,
     "failures": 0,
     "automatic": None,
     "closed_at": None,
@@ -113,7 +115,7 @@ def recalculate(
         raise Conflict("the exception was never judged: have it reprocessed", code="not_judged")
     approvals.void(session, incident, actor, now)
     cancel(session, [(project_id, incident.id)])
-    again = {name: _BEGUN_AGAIN[name] for name in ("playbook", "step", "steps", "closed_at")}
+    again = {name: _BEGUN_AGAIN[name] for name in ("playbook", "step", "steps", "waits_until")}
     history.change(
         incident,
         PlaybookRecalculationRequested(reason),
@@ -202,6 +204,7 @@ def complete_step(
         actor=actor,
         to=Status.IN_PROGRESS,
         steps={**incident.steps, step: done},
+        waits_until=None,
         touched=True,
         reason=None,
     )
@@ -268,6 +271,7 @@ def resolve(
         to=Status.RESOLVED,
         touched=True,
         automatic=False,
+        waits_until=None,
         reason=reason,
         closed_at=now,
         **sla.ended(incident, now),

@@ -113,9 +113,12 @@ class Incident:
     """An incident as its row has it, within one transaction; only `history` changes it.
 
     `version` counts its changes, `sequence` is that of its last event, `run` how often the chain
-    was begun for it. `payload` is redacted, and `redacted` tells where. `steps` has what each step
-    of the playbook came to, by name. `confidence` is from 0 to 1. `reason` says in a sentence why
-    the status is what it is. `automatic`: done, and no person had a part in it.
+    was begun for it. `payload` is redacted, and `redacted` tells where. `confidence` is from 0 to
+    1, `rules` are those of triage that matched. `allowed_at` is when a policy that counts allowed
+    it. `steps` has what each step of the playbook came to, by name; one that a person is to do is
+    waited for until `waits_until`. `failures` counts attempts of tasks. `reason` says in a sentence
+    why the status is what it is. `touched`: a person had a part in it; `automatic`: it was resolved
+    and nobody had.
     """
 
     project_id: int
@@ -147,10 +150,13 @@ class Incident:
     sla_next_at: datetime | None
     sla_state: Deadline
     confidence: float | None
+    rules: list[str]
     reasons: list[str]
+    allowed_at: datetime | None
     playbook: str | None
     step: str | None
     steps: dict[str, dict[str, Any]] = field(repr=False)
+    waits_until: datetime | None
     failures: int
     owner: str | None
     reason: str | None

@@ -25,6 +25,12 @@ ENTITY_LENGTH = 500
 ACTOR_LENGTH = 232
 
 
+def _present(column: str) -> dict[str, Any]:
+    """An index of the few rows that have a value here."""
+    condition = text(f"{column} IS NOT NULL")
+    return {"sqlite_where": condition, "postgresql_where": condition}
+
+
 class IncidentRow(Base):
     """An incident, as `incident.Incident` describes it."""
 
@@ -59,10 +65,13 @@ class IncidentRow(Base):
     sla_next_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     sla_state: Mapped[Deadline] = mapped_column(stored_as_text(Deadline))
     confidence: Mapped[float | None] = mapped_column(Float)
+    rules: Mapped[list[str]] = mapped_column(JSON)
     reasons: Mapped[list[str]] = mapped_column(JSON)
+    allowed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     playbook: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     step: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     steps: Mapped[dict[str, dict[str, Any]]] = mapped_column(JSON)
+    waits_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     failures: Mapped[int]
     owner: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     reason: Mapped[str | None] = mapped_column(Text)
@@ -75,15 +84,11 @@ class IncidentRow(Base):
         Index(
             "ix_incidents_fingerprint",
             *("project_id", "fingerprint", "received_at"),
-            sqlite_where=text("fingerprint IS NOT NULL"),
-            postgresql_where=text("fingerprint IS NOT NULL"),
+            **_present("fingerprint"),
         ),
-        Index(
-            "ix_incidents_sla",
-            "sla_next_at",
-            sqlite_where=text("sla_next_at IS NOT NULL"),
-            postgresql_where=text("sla_next_at IS NOT NULL"),
-        ),
+        Index("ix_incidents_sla", "sla_next_at", **_present("sla_next_at")),
+        Index("ix_incidents_waiting", "waits_until", **_present("waits_until")),
+        Index("ix_incidents_allowed", "project_id", "allowed_at", **_present("allowed_at")),
     )
 
 

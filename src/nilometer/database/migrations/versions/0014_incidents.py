@@ -67,10 +67,13 @@ def _add_incidents() -> None:
         sa.Column("sla_next_at", _MOMENT, nullable=True),
         sa.Column("sla_state", sa.String(32), nullable=False),
         sa.Column("confidence", sa.Float(), nullable=True),
+        sa.Column("rules", sa.JSON(), nullable=False),
         sa.Column("reasons", sa.JSON(), nullable=False),
+        sa.Column("allowed_at", _MOMENT, nullable=True),
         sa.Column("playbook", sa.String(200), nullable=True),
         sa.Column("step", sa.String(200), nullable=True),
         sa.Column("steps", sa.JSON(), nullable=False),
+        sa.Column("waits_until", _MOMENT, nullable=True),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("owner", sa.String(200), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
@@ -83,10 +86,12 @@ def _add_incidents() -> None:
             ["project_id"], ["projects.id"], name="fk_incidents_project_id_projects"
         ),
     )
-    # Both hold what is looked for again and again, and little else.
+    # They hold what is looked for again and again, and little else.
     for name, columns, present in (
         ("fingerprint", ["project_id", "fingerprint", "received_at"], "fingerprint"),
         ("sla", ["sla_next_at"], "sla_next_at"),
+        ("waiting", ["waits_until"], "waits_until"),
+        ("allowed", ["project_id", "allowed_at"], "allowed_at"),
     ):
         op.create_index(
             f"ix_incidents_{name}",
