@@ -228,3 +228,48 @@ BUDGET_CHECKS = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
+TASKS_CLAIMED = Counter(
+    "nilometer_tasks_claimed_total",
+    "Tasks that a worker took, by queue (the stage that works on it).",
+    ("queue",),
+    registry=REGISTRY,
+)
+TASKS_SETTLED = Counter(
+    "nilometer_tasks_settled_total",
+    "Tasks that a worker had, by queue and outcome (`done`, `retried`: tried again later, `dead`: "
+    "given up, `released`: handed back untried, or `lost`: the lease had ended, another has it).",
+    ("queue", "outcome"),
+    registry=REGISTRY,
+)
+TASK_WAIT_SECONDS = Histogram(
+    "nilometer_task_wait_seconds",
+    "From a task's creation to its first claim, by queue.",
+    ("queue",),
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+TASK_SECONDS = Histogram(
+    "nilometer_task_seconds",
+    "From the claim of a batch of tasks to its end, by queue.",
+    ("queue",),
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+TASKS = Gauge(
+    "nilometer_tasks",
+    "Tasks kept, by queue and state (`ready`: waits for its time, its turn or a worker, `leased`: "
+    "a worker has it, `dead`: a dead letter, or `discarded`).",
+    ("queue", "state"),
+    registry=REGISTRY,
+)
+OUTBOX_RECORDS = Gauge(
+    "nilometer_outbox_records",
+    "Events of incidents that the log does not have yet.",
+    registry=REGISTRY,
+)
+OUTBOX_SECONDS = Gauge("nilometer_outbox_seconds", "Age of the oldest of them.", registry=REGISTRY)
+OUTBOX_RELAYED = Counter(
+    "nilometer_outbox_relayed_total",
+    "Events of incidents that were handed to the log.",
+    registry=REGISTRY,
+)

@@ -1,0 +1,171 @@
+"""Which tasks of a queue could be claimed: the statements of `claims`, for either database.
+
+The queue is read by its index of what is due. Over projects it is skipped, not scanned: a project
+with a hundred thousand tasks costs as much as one with a single one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, cast
+
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    column,
+    exists,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+
+from nilometer.workflows.tables import TaskRow
+from nilometer.workflows.task import TaskState
+
+_TASKS = cast("Table", TaskRow.__table__)
+_BEFORE = _TASKS.alias("before")
+# As literals: the databases choose an index by what a statement says, not by what is bound.
+_LEASED = _TASKS.c.state == literal_column(f"'{TaskState.LEASED}'")
+_STANDS = _BEFORE.c.state != literal_column(f"'{TaskState.DISCARDED}'")
+
+_COLUMNS = tuple(
+    _TASKS.c[name]
+    for name in (
+        *("project_id", "lane", "sequence", "queue", "kind", "payload", "state", "attempts"),
+        *("losses", "limit_key", "key_limit", "causation_id", "trace_context", "created_at"),
+    )
+)
+_FIRST_OF_ITS_LANE = not_(
+    exists().where(
+        _BEFORE.c.project_id == _TASKS.c.project_id,
+        _BEFORE.c.lane == _TASKS.c.lane,
+        _BEFORE.c.sequence < _TASKS.c.sequence,
+        _STANDS,
+    )
+)
+_DUE = (_TASKS.c.queue == bindparam("queue"), _TASKS.c.due_at <= bindparam("now"))
+_SUSPECT = _LEASED & (_TASKS.c.losses > 0)
+
+_SKIP = """
+WITH RECURSIVE found(project_id) AS (
+    SELECT (SELECT min(project_id) FROM tasks
+            WHERE queue = :queue AND due_at IS NOT NULL AND project_id > :after)
+    UNION ALL
+    SELECT (SELECT min(tasks.project_id) FROM tasks
+            WHERE queue = :queue AND due_at IS NOT NULL AND tasks.project_id > found.project_id)
+    FROM found WHERE found.project_id IS NOT NULL
+)
+SELECT project_id FROM found WHERE project_id IS NOT NULL
+"""
+_PROJECTS = text(f"{_SKIP} LIMIT :most")
+_IS_DUE = text(
+    f"{_SKIP} AND EXISTS (SELECT 1 FROM tasks WHERE queue = :queue "  # noqa: S608
+    "AND tasks.project_id = found.project_id AND due_at <= :now) LIMIT 1"
+).bindparams(bindparam("now", type_=_TASKS.c.due_at.type))
+
+_COUNTED = tuple(_TASKS.c[name] for name in ("project_id", "limit_key", "key_limit"))
+_IN_HAND = select(*_COUNTED).where(
+    _TASKS.c.queue == bindparam("queue"),
+    _TASKS.c.lease.is_not(None),
+    _TASKS.c.due_at > bindparam("now"),
+)
+
+Full = Collection[tuple[int, str]]
+"""Keys, each of a project, of which no more may be claimed."""
+
+
+def is_due(session: Session, queue: str, now: datetime) -> bool:
+    """Whether any project has a task due in this queue, be it its turn or not."""
+    found = session.execute(_IS_DUE, {"queue": queue, "after": -1, "now": now})
+    return found.first() is not None
+
+
+class Candidates:
+    """The tasks of one queue that are due and the first of their lanes, locked for who asked: on a
+    server, what others have locked is passed over (`serves_many`)."""
+
+    def __init__(self, queue: str, *, serves_many: bool) -> None:
+        self._queue = queue
+        self._serves_many = serves_many
+
+    def projects(self, session: Session, after: int, most: int) -> list[int]:
+        """The projects with an id greater than `after` that have anything in the queue."""
+        bound = {"queue": self._queue, "after": after, "most": most}
+        return list(session.scalars(_PROJECTS, bound))
+
+    def in_hand(self, session: Session, now: datetime) -> Sequence[Row[Any]]:
+        """Project, key and limit of each task that somebody has."""
+        return session.execute(_IN_HAND, {"queue": self._queue, "now": now}).all()
+
+    def of(
+        self, session: Session, shares: Mapping[int, int], now: datetime, full: Full
+    ) -> list[Row[Any]]:
+        """Of each project at most so many, what has been due for longest first; none of a key that
+        is full. Without those that workers died with more than once."""
+        bound: dict[str, Any] = {"queue": self._queue, "now": now}
+        if full:
+            bound["full"] = list(full)
+        if self._serves_many:
+            bound |= {"projects": list(shares), "shares": list(shares.values())}
+            return list(session.execute(_of_many(bool(full)), bound))
+        statement = _of_one(bool(full))
+        found: list[Row[Any]] = []
+        for project, share in shares.items():
+            found += session.execute(statement, bound | {"project": project, "share": share})
+        return found
+
+    def suspect(self, session: Session, now: datetime) -> Row[Any] | None:
+        """One that workers died with more than once."""
+        return session.execute(_ONE_SUSPECT, {"queue": self._queue, "now": now}).first()
+
+
+_ONE_SUSPECT = (
+    select(*_COLUMNS)
+    .where(*_DUE, _TASKS.c.lease.is_not(None), _SUSPECT, _FIRST_OF_ITS_LANE)
+    .limit(1)
+    .with_for_update(skip_locked=True, of=_TASKS)
+)
+
+
+def _eligible(project: ColumnElement[Any], *, some_full: bool) -> Select[Any]:
+    query = select(*_COLUMNS).where(
+        *_DUE, _TASKS.c.project_id == project, not_(_SUSPECT), _FIRST_OF_ITS_LANE
+    )
+    if some_full:
+        keys = tuple_(_TASKS.c.project_id, _TASKS.c.limit_key)
+        not_full = keys.not_in(bindparam("full", type_=keys.type, expanding=True))
+        query = query.where(or_(_TASKS.c.limit_key.is_(None), not_full))
+    return query.order_by(_TASKS.c.due_at)
+
+
+@cache
+def _of_one(some_full: bool) -> Select[Any]:
+    """Of one project."""
+    return _eligible(bindparam("project"), some_full=some_full).limit(bindparam("share"))
+
+
+@cache
+def _of_many(some_full: bool) -> Select[Any]:
+    """Of several, in one round trip; of none more than its share."""
+    numbers = ARRAY(Integer)
+    asked = (
+        func.unnest(bindparam("projects", type_=numbers), bindparam("shares", type_=numbers))
+        .table_valued(column("project", Integer), column("share", Integer))
+        .render_derived("asked")
+    )
+    eligible = _eligible(asked.c.project, some_full=some_full).limit(asked.c.share)
+    found = eligible.with_for_update(skip_locked=True, of=_TASKS).lateral("found")
+    return select(found).select_from(asked.join(found, true()))

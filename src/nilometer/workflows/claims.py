@@ -1,0 +1,239 @@
+"""Who works on what: tasks are claimed in batches, under a lease, fairly over projects.
+
+A claim is one short transaction. Of each lane it takes the first task alone, and nothing while
+another of the lane is in somebody's hands, waits for its next attempt, or is dead. Projects take
+turns, a claim goes on where the one before it stopped, and each turn is worth the project's weight:
+one that floods a queue gets what the others leave.
+
+A worker that is heard of no more loses its lease, and the task goes to whoever claims it next; one
+that was only slow finds its lease gone and settles nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+from uuid import uuid4
+
+from sqlalchemy import Row, Table, bindparam, text
+from sqlalchemy.orm import Session
+
+from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
+from nilometer.workflows.candidates import Candidates, is_due
+from nilometer.workflows.tables import TaskRow
+from nilometer.workflows.task import Task, TaskState
+
+LEASE = timedelta(seconds=30)
+"""How long a worker may keep a task without a word. Longer than clocks of workers differ."""
+
+MOST_PROJECTS = 64
+"""How many projects one claim looks at."""
+
+_TASKS = cast("Table", TaskRow.__table__)
+_LEASE_TASK = (
+    _TASKS.update()
+    .where(
+        _TASKS.c.project_id == bindparam("of_project"),
+        _TASKS.c.lane == bindparam("of_lane"),
+        _TASKS.c.sequence == bindparam("of_sequence"),
+    )
+    .values(
+        state=TaskState.LEASED,
+        lease=bindparam("to_lease"),
+        due_at=bindparam("to_due_at"),
+        attempts=bindparam("to_attempts"),
+        losses=bindparam("to_losses"),
+    )
+)
+# Claims of a queue with caps count what others have: one at a time.
+_CLAIMS = 0x6E696C70
+_TURN = text("SELECT pg_advisory_xact_lock(:claims, hashtext(:queue))")
+
+
+def everybody_alike(project_id: int) -> int:  # noqa: ARG001
+    """The weight of a project unless something else is said."""
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How projects share a queue.
+
+    - `weight_of`: a project's share of a batch for which many wait, relative to the others'; at
+      least 1.
+    - `in_flight`: how many tasks of one project may be in workers' hands; None for any number.
+    - `keyed`: whether tasks of this queue have a `limit_key`.
+    """
+
+    weight_of: Callable[[int], int] = everybody_alike
+    in_flight: int | None = None
+    keyed: bool = False
+
+    @property
+    def capped(self) -> bool:
+        """Whether a claim has to know what others have in hand."""
+        return self.keyed or self.in_flight is not None
+
+
+class Claims:
+    """Claims the tasks of one queue. Blocks; for one thread at a time, beside any number of others
+    and other processes. Every method raises DatabaseUnavailable."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: str,
+        sharing: Sharing | None = None,
+        *,
+        lease: timedelta = LEASE,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._sharing = sharing or Sharing()
+        self._lease = lease
+        self._candidates = Candidates(queue, serves_many=database.path is None)
+        self._after = -1
+        self._suspects_next = True
+
+    def due(self, now: datetime) -> bool:
+        """Whether a claim could find something."""
+        with self._database.read(EVERY_ROW) as session:
+            return is_due(session, self._queue, now)
+
+    def claim(self, places: int, now: datetime) -> list[Task]:
+        """At most so many tasks, each of another lane, whose lease begins now.
+
+        One that a worker died with twice comes alone, every other time: should it be what kills
+        them, it takes no other along.
+        """
+        with self._database.concurrent(EVERY_ROW) as session:
+            if self._sharing.capped and self._database.path is None:
+                session.execute(_TURN, {"claims": _CLAIMS, "queue": self._queue})
+            self._suspects_next = not self._suspects_next
+            if self._suspects_next and (suspect := self._candidates.suspect(session, now)):
+                return self._take(session, [suspect], now)
+            return self._fair(session, places, now)
+
+    def _fair(self, session: Session, places: int, now: datetime) -> list[Task]:
+        projects = self._turns(session)
+        in_hand = self._in_hand(session, now)
+        taken: list[Task] = []
+        while projects and len(taken) < places:
+            shares = self._shares(projects, places - len(taken), in_hand)
+            found = self._candidates.of(session, shares, now, in_hand.full)
+            taken += self._take(session, [row for row in found if in_hand.admits(row)], now)
+            # Who has less than its share has no more. At a cap there may be more behind it.
+            counts = Counter(row.project_id for row in found)
+            projects = [each for each, share in shares.items() if counts[each] == share]
+        return taken
+
+    def _turns(self, session: Session) -> list[int]:
+        """Whose turn it is: each claim begins further on than the one before."""
+        projects = self._candidates.projects(session, self._after, MOST_PROJECTS)
+        if len(projects) < MOST_PROJECTS and self._after >= 0:
+            others = self._candidates.projects(session, -1, MOST_PROJECTS - len(projects))
+            projects += [each for each in others if each <= self._after]
+        whole = len(projects) < MOST_PROJECTS
+        self._after = -1 if not projects else projects[0] if whole else projects[-1]
+        return projects
+
+    def _shares(self, projects: Sequence[int], places: int, in_hand: _InHand) -> dict[int, int]:
+        """How many of the places each project gets, in this order until there are none left."""
+        weights = {each: max(1, self._sharing.weight_of(each)) for each in projects}
+        shares: dict[int, int] = {}
+        left, weight = places, sum(weights.values())
+        for project in projects:
+            if left <= 0:
+                break
+            share = max(1, left * weights[project] // weight)
+            left, weight = left - share, weight - weights[project]
+            if (allowed := min(share, in_hand.room_of(project))) > 0:
+                shares[project] = allowed
+        return shares
+
+    def _in_hand(self, session: Session, now: datetime) -> _InHand:
+        in_hand = _InHand(self._sharing.in_flight)
+        if self._sharing.capped:
+            for row in self._candidates.in_hand(session, now):
+                in_hand.add(row.project_id, row.limit_key, row.key_limit)
+        return in_hand
+
+    def _take(self, session: Session, rows: Sequence[Row[Any]], now: datetime) -> list[Task]:
+        if not rows:
+            return []
+        lease, until = str(uuid4()), now + self._lease
+        tasks = [_task(row, lease, until) for row in rows]
+        session.execute(_LEASE_TASK, [_leased(task) for task in tasks])
+        return tasks
+
+
+class _InHand:
+    """What workers have of a queue, as far as it is capped."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._projects: Counter[int] = Counter()
+        self._keys: Counter[tuple[int, str]] = Counter()
+        self.full: set[tuple[int, str]] = set()
+        """The keys, each of a project, of which no more may be claimed."""
+
+    def add(self, project_id: int, key: str | None, limit: int | None) -> None:
+        self._projects[project_id] += 1
+        if key is not None and limit is not None:
+            self._keys[project_id, key] += 1
+            if self._keys[project_id, key] >= limit:
+                self.full.add((project_id, key))
+
+    def room_of(self, project_id: int) -> int:
+        """How many more of a project may be claimed."""
+        return sys.maxsize if self._most is None else self._most - self._projects[project_id]
+
+    def admits(self, row: Row[Any]) -> bool:
+        """Whether this one may be claimed; then it is counted."""
+        key = row.project_id, row.limit_key
+        if key in self.full:
+            return False
+        if row.key_limit is not None and self._keys[key] >= row.key_limit:
+            self.full.add(key)
+            return False
+        self.add(row.project_id, row.limit_key, row.key_limit)
+        return True
+
+
+def _task(row: Row[Any], lease: str, until: datetime) -> Task:
+    """An attempt that a worker died in is not counted again: what came of it is not known."""
+    lost = row.state is TaskState.LEASED
+    return Task(
+        project_id=row.project_id,
+        queue=row.queue,
+        lane=row.lane,
+        sequence=row.sequence,
+        kind=row.kind,
+        payload=row.payload,
+        attempts=row.attempts + (not lost),
+        losses=row.losses + lost,
+        lease=lease,
+        due_at=until,
+        created_at=row.created_at,
+        limit_key=row.limit_key,
+        limit=row.key_limit,
+        causation_id=row.causation_id,
+        trace_context=row.trace_context,
+    )
+
+
+def _leased(task: Task) -> dict[str, Any]:
+    return {
+        "of_project": task.project_id,
+        "of_lane": task.lane,
+        "of_sequence": task.sequence,
+        "to_lease": task.lease,
+        "to_due_at": task.due_at,
+        "to_attempts": task.attempts,
+        "to_losses": task.losses,
+    }

@@ -1,0 +1,210 @@
+"""Runs a stage that acts on the world: begun in one transaction, performed outside of any, recorded
+in another."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic
+
+from nilometer import failpoints
+from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
+from nilometer.errors import NilometerError
+from nilometer.workflows import settling
+from nilometer.workflows.bisecting import Bisecting
+from nilometer.workflows.claims import Claims, Sharing
+from nilometer.workflows.enqueueing import enqueued_in
+from nilometer.workflows.located import located
+from nilometer.workflows.loop import Loop
+from nilometer.workflows.runner import Attempts, Running, check_survivable, failure_of
+from nilometer.workflows.stage import Begun, Effect, Outcome, Performed
+from nilometer.workflows.task import Task
+
+PLACES = 32
+"""How many effects one process performs at once."""
+
+_log = logging.getLogger(__name__)
+
+
+class EffectRunner(Generic[Begun, Outcome]):
+    """Claims and begins in one thread, performs in many, records in another, until `stop`.
+
+    Of one project at most half of the places are taken, so that one whose receivers hang leaves the
+    others room. A task that is performed keeps its lease for as long as this process lives.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        effect: Effect[Begun, Outcome],
+        running: Running | None = None,
+        *,
+        places: int = PLACES,
+        sharing: Sharing | None = None,
+    ) -> None:
+        self._database = database
+        self._effect = effect
+        self._running = running or Running()
+        self._places = places
+        shared = sharing or Sharing(in_flight=max(1, places // 2), keyed=True)
+        self._claims = Claims(database, effect.queue, shared, lease=self._running.lease)
+        self._attempts = Attempts(effect, effect.queue, self._running.policies)
+        self._lock = threading.Lock()
+        self._under_way: dict[str, tuple[Task, float]] = {}
+        self._extended_at = time.monotonic()
+        self._performed: deque[Performed[Begun, Outcome]] = deque()
+        self._beginning = Bisecting[Task](self._begin, self._failed)
+        self._recording = Bisecting[Performed[Begun, Outcome]](self._record, self._unrecorded)
+        self._pool = ThreadPoolExecutor(places, thread_name_prefix=f"effect-{effect.queue}")
+        interval = self._running.interval
+        self._loop = Loop(f"stage-{effect.queue}", self.look, interval)
+        self._recorder = Loop(f"record-{effect.queue}", self.record, interval)
+
+    @property
+    def queue(self) -> str:
+        """What it works on."""
+        return self._effect.queue
+
+    def start(self) -> None:
+        """Begin, in threads."""
+        self._recorder.start()
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Begin nothing more; end when what is under way is performed and recorded."""
+        self._loop.stop()
+        self._pool.shutdown()
+        self._recorder.stop()
+        try:
+            self.record()
+            self._release(self._beginning.parts)
+        except NilometerError as error:
+            _log.warning("%s: tasks come back when their lease ends: %s", self.queue, error.detail)
+
+    def wake(self) -> None:
+        """Look now: something was enqueued, and committed. Returns at once."""
+        self._loop.wake()
+
+    def turn(self, timeout: float) -> bool:
+        """See `Loop.turn`."""
+        return self._loop.turn(timeout)
+
+    def look(self) -> bool:
+        """Begin what is due, as far as there are places; whether there was any. Raises
+        DatabaseUnavailable; what is in hand is then begun by the next call."""
+        self._extend()
+        if self._beginning.parts:
+            self._beginning.drain()
+            return True
+        now = self._running.now()
+        free = min(self._places - len(self._under_way), self._running.batch)
+        if free <= 0 or not self._claims.due(now):
+            return False
+        claimed = self._claims.claim(free, now)
+        self._attempts.note_claim(claimed, now)
+        self._beginning.add(claimed)
+        self._beginning.drain()
+        return bool(claimed)
+
+    def record(self) -> bool:
+        """Record what has been performed; whether there was any. Raises DatabaseUnavailable; what
+        is in hand is then recorded by the next call."""
+        batch: list[Performed[Begun, Outcome]] = []
+        while self._performed and len(batch) < self._running.batch:
+            batch.append(self._performed.popleft())
+        self._recording.add(batch)
+        self._recording.drain()
+        return bool(batch)
+
+    def _begin(self, tasks: list[Task]) -> None:
+        for task in tasks:
+            check_survivable(task)
+        now = self._running.now()
+        with self._database.concurrent(EVERY_ROW) as session:
+            mine = settling.held(session, tasks)
+            begun = self._effect.begin(session, mine, now) if mine else []
+            done = [task for task, each in zip(mine, begun, strict=True) if each is None]
+            settling.finish(session, done)
+        failpoints.hit("tool_begun")
+        self._attempts.note("done", len(done))
+        self._attempts.note("lost", len(tasks) - len(mine))
+        self._running.wake(enqueued_in(session))
+        started = time.perf_counter()
+        for task, each in zip(mine, begun, strict=True):
+            if each is not None:
+                with self._lock:
+                    self._under_way[task.lease + task.id] = task, started
+                self._pool.submit(self._perform, task, each)
+
+    def _perform(self, task: Task, begun: Begun) -> None:
+        try:
+            outcome = self._effect.perform(begun)
+            failpoints.hit("tool_performed")
+        except Exception as error:  # noqa: BLE001  (of a thread of a pool nobody would hear)
+            # Nobody knows what came of it: as after a death, the next to claim it finds out.
+            _log.error("task %s: its outcome is unknown: %s", task.id, located(error))
+            self._forget(task)
+            return
+        self._performed.append(Performed(task, begun, outcome))
+        self._recorder.wake()
+
+    def _record(self, performed: list[Performed[Begun, Outcome]]) -> None:
+        now = self._running.now()
+        outcomes: list[str] = []
+        with self._database.concurrent(EVERY_ROW) as session:
+            keys = {task.key for task in settling.held(session, [each.task for each in performed])}
+            mine = [each for each in performed if each.task.key in keys]
+            failures = self._effect.record(session, mine, now) if mine else []
+            done: list[Task] = []
+            for each, failure in zip(mine, failures, strict=True):
+                if failure is None:
+                    done.append(each.task)
+                else:
+                    outcomes.append(self._attempts.fail(session, each.task, failure, now))
+            settling.finish(session, done)
+        failpoints.hit("tool_recorded")
+        self._attempts.note("done", len(done))
+        self._attempts.note("lost", len(performed) - len(mine))
+        for outcome in outcomes:
+            self._attempts.note(outcome)
+        for each in performed:
+            self._forget(each.task)
+        self._running.wake(enqueued_in(session))
+        self._loop.wake()
+
+    def _unrecorded(self, performed: Performed[Begun, Outcome], error: Exception) -> None:
+        task = performed.task
+        _log.error("task %s: its outcome cannot be recorded: %s", task.id, failure_of(error).detail)
+        self._forget(task)
+
+    def _failed(self, task: Task, error: Exception) -> None:
+        self._attempts.end(self._database, task, failure_of(error), self._running)
+
+    def _forget(self, task: Task) -> None:
+        """It is not under way any more."""
+        with self._lock:
+            _, started = self._under_way.pop(task.lease + task.id, (task, None))
+        if started is not None:
+            self._attempts.note_time(time.perf_counter() - started)
+
+    def _extend(self) -> None:
+        """Keep what is under way: a third of the lease has passed."""
+        if time.monotonic() - self._extended_at < self._running.lease.total_seconds() / 3:
+            return
+        with self._lock:
+            tasks = [task for task, _ in self._under_way.values()]
+        tasks += self._beginning.parts
+        if tasks:
+            with self._database.concurrent(EVERY_ROW) as session:
+                settling.extend(session, tasks, self._running.now() + self._running.lease)
+        self._extended_at = time.monotonic()
+
+    def _release(self, tasks: list[Task]) -> None:
+        if tasks:
+            with self._database.concurrent(EVERY_ROW) as session:
+                settling.release(session, settling.held(session, tasks), self._running.now())
+            self._attempts.note("released", len(tasks))

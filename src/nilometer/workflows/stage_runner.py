@@ -1,0 +1,113 @@
+"""Runs a stage that works in the database alone."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from nilometer import failpoints
+from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
+from nilometer.errors import NilometerError
+from nilometer.workflows import settling
+from nilometer.workflows.bisecting import Bisecting
+from nilometer.workflows.claims import Claims, Sharing
+from nilometer.workflows.enqueueing import enqueued_in
+from nilometer.workflows.loop import Loop
+from nilometer.workflows.runner import Attempts, Running, check_survivable, failure_of
+from nilometer.workflows.stage import Stage
+from nilometer.workflows.task import Task
+
+_log = logging.getLogger(__name__)
+
+
+class StageRunner:
+    """Claims, works and settles, in a thread of its own, until `stop`. Any number of processes may
+    run the same stage.
+
+    What it promises: each task's work takes effect once, with the end of the task, in one
+    transaction; or the task is a dead letter.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        stage: Stage,
+        running: Running | None = None,
+        sharing: Sharing | None = None,
+    ) -> None:
+        self._database = database
+        self._stage = stage
+        self._running = running or Running()
+        self._claims = Claims(database, stage.queue, sharing, lease=self._running.lease)
+        self._attempts = Attempts(stage, stage.queue, self._running.policies)
+        self._in_hand = Bisecting[Task](self._work, self._failed)
+        self._loop = Loop(f"stage-{stage.queue}", self.look, self._running.interval)
+
+    @property
+    def queue(self) -> str:
+        """What it works on."""
+        return self._stage.queue
+
+    def start(self) -> None:
+        """Begin, in a thread."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """End after the batch under way, and wait for it. What could not be done goes back."""
+        self._loop.stop()
+        try:
+            self._release(self._in_hand.parts)
+        except NilometerError as error:
+            _log.warning("%s: tasks come back when their lease ends: %s", self.queue, error.detail)
+
+    def wake(self) -> None:
+        """Look now: something was enqueued, and committed. Returns at once."""
+        self._loop.wake()
+
+    def turn(self, timeout: float) -> bool:
+        """See `Loop.turn`."""
+        return self._loop.turn(timeout)
+
+    def look(self) -> bool:
+        """Do a batch of what is due, in this thread; whether there was any. Raises
+        DatabaseUnavailable; what is in hand is then done by the next call."""
+        if self._in_hand.parts:
+            self._in_hand.drain()
+            return True
+        now = self._running.now()
+        if not self._claims.due(now):
+            return False
+        claimed = self._claims.claim(self._running.batch, now)
+        self._attempts.note_claim(claimed, now)
+        started = time.perf_counter()
+        self._in_hand.add(claimed)
+        self._in_hand.drain()
+        if claimed:
+            self._attempts.note_time(time.perf_counter() - started)
+        return bool(claimed)
+
+    def _work(self, tasks: list[Task]) -> None:
+        """The transaction that does tasks and ends them."""
+        for task in tasks:
+            check_survivable(task)
+        now = self._running.now()
+        with self._database.concurrent(EVERY_ROW) as session:
+            mine = settling.held(session, tasks)
+            if mine:
+                self._stage.work(session, mine, now)
+                settling.finish(session, mine)
+            failpoints.hit("stage_worked")
+        failpoints.hit("stage_settled")
+        self._attempts.note("done", len(mine))
+        self._attempts.note("lost", len(tasks) - len(mine))
+        self._running.wake(enqueued_in(session))
+
+    def _failed(self, task: Task, error: Exception) -> None:
+        self._attempts.end(self._database, task, failure_of(error), self._running)
+
+    def _release(self, tasks: list[Task]) -> None:
+        if tasks:
+            with self._database.concurrent(EVERY_ROW) as session:
+                settling.release(session, settling.held(session, tasks), self._running.now())
+            self._attempts.note("released", len(tasks))
