@@ -24,6 +24,7 @@ from nilometer.budgets.tables import BudgetAlertRow, BudgetRow
 from nilometer.database.engine import Base, Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import ConfigurationError
+from nilometer.incidents.packs.tables import PackRow
 from nilometer.incidents.tables import AcceptanceRow, ApprovalRow, IncidentEventRow, IncidentRow
 from nilometer.migrate_data.claim import OWN_TABLES, rows_in
 from nilometer.migrate_data.records import Places
@@ -53,6 +54,7 @@ _DECLARED = (
     *(Project, DeadLetterRow, RewriteRow, BudgetRow, BudgetAlertRow, ChannelRow, DeliveryRow),
     *(AlertRuleRow, UnusualDayRow, TaskRow, OutboxRow),
     *(IncidentRow, IncidentEventRow, ApprovalRow, AcceptanceRow),
+    PackRow,
 )
 
 Row = dict[str, Any]

@@ -9,6 +9,7 @@ from nilometer.budgets import tables as budget_tables
 from nilometer.database import compatibility
 from nilometer.database.engine import Base, Database
 from nilometer.database.migrate import create, migrating
+from nilometer.incidents.packs import tables as pack_tables
 from nilometer.migrate_data import claim
 from nilometer.notifications import tables as notification_tables
 from nilometer.pipeline import dead_letters
@@ -24,6 +25,7 @@ TABLES = (
     rule_tables,
     notification_tables,
     workflow_tables,
+    pack_tables,
     compatibility,
     claim,
 )

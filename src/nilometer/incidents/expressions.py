@@ -1,0 +1,201 @@
+"""The expression language of packs: CEL (Common Expression Language), compiled once and bounded.
+
+CEL has no loops, assignments or side effects, and its engine bounds depth and regular expressions
+(RE2). What the engine leaves open is bounded here, so that no pack and no payload can hold a worker
+up: the length of an expression, `+` and nested macros (which multiply text), patterns that come
+from a payload, and how much of a text or a list an expression sees (`view`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, cast
+
+from cel_expr_python import cel  # pyright: ignore[reportMissingTypeStubs]  # it has its types
+
+from nilometer.errors import InvalidInput, NilometerError
+from nilometer.incidents import lexing
+from nilometer.incidents.facts import MEMBERS, Facts
+
+MAX_TEXT = 8192
+"""So many characters of a text does an expression see."""
+MAX_MEMBERS = 500
+"""So many elements of a list, or members of an object, does it see."""
+MAX_DEPTH = 20
+"""What is nested deeper is null."""
+_MAX_TOLD = 200
+_MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
+
+_ENVIRONMENT: Final = cel.NewEnv(variables=dict.fromkeys(MEMBERS, cel.Type.DYN))
+_PROBLEM = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): ([^\n]*)")
+_BRACKETED = re.compile(r"\s*(\[[A-Z_]+\]|\(in container '[^']*'\))")
+_EXPECTED = re.compile(r" expecting \{.*\}")
+_CODE = re.compile(r"^[A-Z_]+: (Index error: )?")
+
+
+class InvalidExpression(InvalidInput):
+    """The text is no expression of this language, or asks for more than it may."""
+
+    code = "invalid_expression"
+
+
+class NotEvaluable(NilometerError):
+    """The expression has no value for these facts; the sentence says why."""
+
+    code = "not_evaluable"
+
+
+class View:
+    """Facts as expressions see them: made once, evaluated often. Not shared between threads."""
+
+    __slots__ = ("activation",)
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.activation: Any = _ENVIRONMENT.Activation(
+            {name: _seen(facts.get(name), 0) for name in MEMBERS}
+        )
+
+
+class Expression:
+    """A compiled expression. The same facts always give the same value; safe between threads."""
+
+    __slots__ = ("_program", "members", "text")
+
+    def __init__(self, text: str) -> None:
+        """Raises InvalidExpression."""
+        self.text = text
+        found = lexing.read(text)
+        if found.problem is not None:
+            raise InvalidExpression(found.problem)
+        self.members = found.members
+        """The members of facts that it names, as `("steps", "notify")`."""
+        self._program = _compiled(text)
+        _check_patterns(found.patterns)
+
+    def value(self, view: View) -> Any:
+        """Its value, of JSON's types; a moment is RFC 3339 and a duration its seconds. Raises
+        NotEvaluable."""
+        try:
+            found = self._program.eval(view.activation)
+            if found.type() == cel.Type.ERROR:
+                raise NotEvaluable(_told(str(found.value())))
+            return _json(found.plain_value())
+        except RuntimeError as error:
+            raise NotEvaluable(_told(str(error))) from None
+
+    def holds(self, view: View) -> bool:
+        """Whether it is true. Raises NotEvaluable, also for a value that is neither true nor
+        false."""
+        value = self.value(view)
+        if not isinstance(value, bool):
+            raise NotEvaluable("it is neither true nor false")
+        return value
+
+    def is_condition(self) -> bool:
+        """Whether it can be true or false, as far as that is known without facts."""
+        return self._program.return_type() in (cel.Type.BOOL, cel.Type.DYN)
+
+
+@lru_cache(maxsize=8192)
+def expression(text: str) -> Expression:
+    """The expression of a text. Raises InvalidExpression."""
+    return Expression(text)
+
+
+def view(facts: Facts) -> View:
+    """These facts, to evaluate expressions on. Of a text the first 8,192 characters are seen, of a
+    list or an object the first 500 members; an integer of more than 64 bits is a double."""
+    return View(facts)
+
+
+def _compiled(text: str) -> Any:
+    try:
+        return _ENVIRONMENT.compile(text)
+    except RuntimeError as error:
+        raise InvalidExpression(_explained(str(error))) from None
+
+
+def _explained(told: str) -> str:
+    """The engine's words as one sentence, with the place."""
+    for line, column, message in _PROBLEM.findall(told):
+        said = _EXPECTED.sub("", _BRACKETED.sub("", message)).replace("'<EOF>'", "the end").strip()
+        if "undeclared reference" in said:
+            said += f" (there are {', '.join(MEMBERS)})"
+        place = f"line {line}, " if int(line) > 1 else ""
+        return f"{place}column {column}: {said}" if int(column) > 0 else said
+    return _told(told)
+
+
+def _told(message: str) -> str:
+    said = _CODE.sub("", _BRACKETED.sub("", message)).splitlines()[0].strip()
+    return (said[:1].lower() + said[1:])[:_MAX_TOLD]
+
+
+def _check_patterns(literals: tuple[str, ...]) -> None:
+    for literal in literals:
+        pattern = Expression(literal).value(View({}))
+        if len(pattern) > lexing.MAX_PATTERN:
+            raise InvalidExpression(
+                f"a pattern has {len(pattern)} characters; at most {lexing.MAX_PATTERN} are taken"
+            )
+        try:
+            found = _compiled(f"''.matches({literal})").eval(_ENVIRONMENT.Activation({}))
+        except RuntimeError as error:
+            raise InvalidExpression(_told(str(error))) from None
+        if found.type() == cel.Type.ERROR:
+            raise InvalidExpression(_told(str(found.value())))
+
+
+def _seen(value: Any, depth: int) -> Any:
+    """A value as the engine takes it, and no more of it than an expression may see."""
+    if isinstance(value, str):
+        return _seen_text(value)
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if _MIN_INT <= value <= _MAX_INT else _as_double(value)
+    if depth >= MAX_DEPTH:
+        return None
+    if isinstance(value, Mapping):
+        members = list(cast("Mapping[str, Any]", value).items())[:MAX_MEMBERS]
+        return {_seen_text(str(name)): _seen(each, depth + 1) for name, each in members}
+    if isinstance(value, list | tuple):
+        return [_seen(each, depth + 1) for each in cast("list[Any]", value)[:MAX_MEMBERS]]
+    return str(value)[:MAX_TEXT]
+
+
+def _seen_text(text: str) -> str:
+    seen = text[:MAX_TEXT]
+    # Half of a surrogate pair has no UTF-8, which is what the engine works on.
+    return seen if seen.isascii() else seen.encode("utf-8", "replace").decode()
+
+
+def _as_double(number: int) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def _json(value: Any) -> Any:
+    """A value of the engine's as one of JSON's. Raises NotEvaluable for what has none."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise NotEvaluable("it is no finite number")
+        return value
+    if isinstance(value, list):
+        return [_json(each) for each in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        members = cast("dict[Any, Any]", value)
+        return {str(name): _json(each) for name, each in members.items()}
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    raise NotEvaluable("its value is of no type that JSON has")

@@ -1,0 +1,147 @@
+"""What can be told of an expression from its words alone, before it is compiled.
+
+The engine bounds an expression's depth but not what it makes: `+` within a macro over a list makes
+a text of gigabytes of a short one. Whoever writes packs meets these bounds, so they are few.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from nilometer.incidents.facts import MEMBERS
+
+MAX_LENGTH = 1000
+"""Of an expression, in characters."""
+MAX_PLUS = 16
+MAX_MACROS = 3
+MAX_MATCHES = 4
+MAX_PATTERN = 256
+"""Of a regular expression, in characters."""
+
+_MACROS: Final = frozenset({"all", "exists", "exists_one", "filter", "map"})
+_REFUSED: Final = frozenset({"bytes"})
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+_WORDS = re.compile(
+    r"""(?P<text>[rRbB]{0,2}(?:\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}
+        |"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))
+    |(?P<note>//[^\n]*)
+    |(?P<name>[A-Za-z_]\w*)
+    |(?P<number>\d[\w.]*)
+    |(?P<blank>\s+)
+    |(?P<sign>.)""",
+    re.VERBOSE | re.DOTALL | re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was found. `problem` says what to change, None where the words are all right; `members`
+    are the members of facts that are named; `patterns` the literals that texts are matched with."""
+
+    problem: str | None
+    members: frozenset[tuple[str, str]] = frozenset()
+    patterns: tuple[str, ...] = ()
+
+
+def read(text: str) -> Reading:
+    """Read an expression's words. Takes time in proportion to its length."""
+    if not text.strip():
+        return Reading("it is empty")
+    if len(text) > MAX_LENGTH:
+        return Reading(f"it has {len(text)} characters; at most {MAX_LENGTH} are taken")
+    words = [
+        (str(found.lastgroup), found.group())
+        for found in _WORDS.finditer(text)
+        if found.lastgroup not in ("blank", "note")
+    ]
+    members = _members(words)
+    problem = _unknown(members) or _too_much(words) or _unfit(words)
+    return Reading(problem, members, tuple(_patterns(words)))
+
+
+_Words = list[tuple[str, str]]
+
+
+def _at(words: _Words, place: int) -> str:
+    return words[place][1] if 0 <= place < len(words) else ""
+
+
+def _called(words: _Words, place: int) -> bool:
+    return words[place][0] == "name" and _at(words, place + 1) == "("
+
+
+def _members(words: _Words) -> frozenset[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for place, (kind, word) in enumerate(words):
+        is_root = kind == "name" and word in MEMBERS and _at(words, place - 1) != "."
+        if is_root and _at(words, place + 1) == "." and words[place + 2 : place + 3]:
+            found.add((word, _at(words, place + 2)))
+    return frozenset(found)
+
+
+def _unknown(members: frozenset[tuple[str, str]]) -> str | None:
+    for part, member in sorted(members):
+        known = MEMBERS[part]
+        if known is not None and member not in known:
+            return f"{part} has no member {member!r}; it has {', '.join(sorted(known))}"
+    return None
+
+
+def _too_much(words: _Words) -> str | None:
+    plus = sum(word == "+" for _, word in words)
+    if plus > MAX_PLUS:
+        return f"it has {plus} additions; at most {MAX_PLUS} are taken"
+    macros = sum(word in _MACROS and _called(words, at) for at, (_, word) in enumerate(words))
+    if macros > MAX_MACROS:
+        return f"it goes through {macros} lists; at most {MAX_MACROS} are taken"
+    matches = sum(word == "matches" for _, word in words)
+    if matches > MAX_MATCHES:
+        return f"it has {matches} patterns; at most {MAX_MATCHES} are taken"
+    return None
+
+
+def _unfit(words: _Words) -> str | None:
+    inside: list[bool] = []  # for each open bracket: whether it is a macro's, or within one
+    for place, (kind, word) in enumerate(words):
+        within = bool(inside) and inside[-1]
+        if kind == "sign" and word in _OPENING:
+            inside.append(within or (word == "(" and _at(words, place - 1) in _MACROS))
+        elif kind == "sign" and word in _CLOSING and inside:
+            inside.pop()
+        problem = _unfit_word(words, place, within=within)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _unfit_word(words: _Words, place: int, *, within: bool) -> str | None:
+    kind, word = words[place]
+    if within and word == "+" and kind == "sign":
+        return "it adds within all, exists, filter or map; add outside of it"
+    if not _called(words, place):
+        return None
+    if within and word in _MACROS:
+        return f"it has {word} within another list's macro; one list at a time"
+    if word in _REFUSED:
+        return f"there is no function {word} here"
+    if word == "matches" and not _literal_follows(words, place):
+        return 'the pattern of matches must be a text in quotes, as in matches("^a+$")'
+    return None
+
+
+def _literal_follows(words: _Words, place: int) -> bool:
+    return (
+        words[place + 2 : place + 3] != []
+        and words[place + 2][0] == "text"
+        and (_at(words, place + 3) == ")")
+    )
+
+
+def _patterns(words: _Words) -> list[str]:
+    return [
+        words[place + 2][1]
+        for place, (_, word) in enumerate(words)
+        if word == "matches" and _called(words, place) and _literal_follows(words, place)
+    ]
