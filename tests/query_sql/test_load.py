@@ -113,7 +113,7 @@ def test_more_than_may_wait_are_told_when_to_come_again(projects, held):
     busy = projects[0]
     with ThreadPoolExecutor(20) as clients:
         answers = [clients.submit(ask, busy, "SELECT 'slow'") for _ in range(20)]
-        wait_until(lambda: sum(answer.done() for answer in answers) == 3)
+        wait_until(lambda: begun and sum(answer.done() for answer in answers) == 3)
         refused = [answer.result() for answer in answers if answer.done()]
         assert {answer.status_code for answer in refused} == {429}
         assert {answer.headers["retry-after"] for answer in refused} == {"5"}
