@@ -45,7 +45,7 @@ def _nobody() -> None:
     """What is asked for is found by a worker of another process, within seconds."""
 
 
-def _nobody_of(_: Collection[int]) -> None:
+def _nobody_of(_: Collection[object]) -> None:
     """As `_nobody`, within a minute."""
 
 
@@ -137,6 +137,7 @@ class Process:
         worker = self.worker
         api = create_app(
             Services(
+                database=self._foundation.database,
                 accounts=self.accounts,
                 wake_deletions=worker.deletions.wake if worker else _nobody,
                 keyring=self.keyring,
@@ -153,6 +154,7 @@ class Process:
                 budgets=Budgets(self._foundation.database),
                 alert_rules=AlertRules(self._foundation.database),
                 wake_budgets=worker.budget_watch.stored if worker else _nobody_of,
+                wake_incidents=_nobody_of,
                 arrivals=self.arrivals,
                 spend=self.spend,
                 log=self.log,

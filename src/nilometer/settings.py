@@ -247,6 +247,12 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9._-]{1,200}$",
         description="The topic of the log; its groups begin with it.",
     )
+    kafka_exceptions_topic: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]{1,200}$",
+        description="The topic of what happens to exceptions; by default that of the log with "
+        "`-exceptions` after it.",
+    )
     kafka_partitions: int = Field(
         64, gt=0, le=1000, description="Of a topic that is created; bounds the workers, for good."
     )
@@ -349,6 +355,27 @@ class Settings(BaseSettings):
         "to checks of budgets again.",
     )
 
+    # exceptions
+    exception_backlog: int = Field(
+        50_000,
+        gt=0,
+        description="How many tasks of one project's exceptions may wait. Beyond it no more are "
+        "accepted, with 429 and `Retry-After`; other projects are.",
+    )
+
+    task_lease: float = Field(
+        30,
+        ge=2,
+        description="For how long a worker that is heard of no more keeps its tasks. Longer than "
+        "the clocks of workers differ.",
+    )
+    tool_concurrency: int = Field(
+        32,
+        ge=2,
+        le=1000,
+        description="Tools of exceptions that one worker calls at once; a project gets half.",
+    )
+
     # notifications
     notification_networks: str = Field(
         "",
@@ -444,6 +471,11 @@ class Settings(BaseSettings):
         if self.distributed and self.database_url is not None:
             return self.database_url.get_secret_value()
         return "sqlite:///" + quote(str(self.data_dir.resolve() / "nilometer.db"))
+
+    @property
+    def effective_exceptions_topic(self) -> str:
+        """The topic of what happens to exceptions."""
+        return self.kafka_exceptions_topic or f"{self.kafka_topic}-exceptions"
 
     @property
     def distributed(self) -> bool:

@@ -79,6 +79,33 @@ ROUTES = {
     "GET /api/projects/{project_id}/notification_deliveries": Scope.READ,
     "GET /api/projects/{project_id}/notification_deliveries/{delivery_id}": Scope.READ,
     "POST /api/projects/{project_id}/notification_deliveries/{delivery_id}/replay": Scope.OPERATE,
+    "POST /exceptions": Scope.CAPTURE,
+    "POST /exceptions/{tenant}": Scope.CAPTURE,
+    "GET /exceptions/{tenant}": Scope.READ,
+    "GET /exceptions/{tenant}/{exception_id}": Scope.READ,
+    "GET /exceptions/{tenant}/{exception_id}/events": Scope.READ,
+    "GET /exceptions/{tenant}/{exception_id}/trace": Scope.READ,
+    "GET /exceptions/{tenant}/{exception_id}/playbook": Scope.READ,
+    "POST /exceptions/{tenant}/{exception_id}/reprocess": Scope.WRITE,
+    "POST /exceptions/{tenant}/{exception_id}/resolve": Scope.WRITE,
+    "POST /exceptions/{tenant}/{exception_id}/comments": Scope.WRITE,
+    "PUT /exceptions/{tenant}/{exception_id}/owner": Scope.WRITE,
+    "POST /exceptions/{tenant}/{exception_id}/playbook/recalculate": Scope.WRITE,
+    "POST /exceptions/{tenant}/{exception_id}/playbook/steps/{step}/complete": Scope.WRITE,
+    "GET /approvals/{tenant}": Scope.READ,
+    "GET /approvals/{tenant}/{approval_id}": Scope.READ,
+    "POST /approvals/{tenant}/{approval_id}/approve": Scope.APPROVE,
+    "POST /approvals/{tenant}/{approval_id}/reject": Scope.APPROVE,
+    "GET /ops/dlq": Scope.OPERATE,
+    "GET /ops/dlq/stats": Scope.OPERATE,
+    "GET /ops/dlq/{task_id}": Scope.OPERATE,
+    "POST /ops/dlq/{task_id}/replay": Scope.OPERATE,
+    "POST /ops/dlq/{task_id}/discard": Scope.OPERATE,
+    "GET /ops/workers/health": Scope.OPERATE,
+    "GET /ops/sla/compliance": Scope.READ,
+    "GET /ops/sla/breaches": Scope.READ,
+    "GET /ops/sla/at-risk": Scope.READ,
+    "GET /ops/sla/resolution-time": Scope.READ,
     "GET /api/price_overrides": Scope.OPERATE,
     "POST /api/price_overrides": Scope.OPERATE,
     "DELETE /api/price_overrides/{override_id}": Scope.OPERATE,
@@ -92,22 +119,33 @@ ROUTES = {
 PRIVATE = [name for name, scope in ROUTES.items() if scope]
 IN_PROJECT = [name for name in PRIVATE if "{project_id}" in name]
 IN_ORGANIZATION = [name for name in PRIVATE if "{organization_id}" in name]
+# Whose tenant is that of the key: in the path, or not named at all.
+IN_TENANT = [name for name in PRIVATE if "{tenant}" in name]
+OF_A_TENANT = [
+    name for name in PRIVATE if re.search(r" /(exceptions|approvals|ops/(dlq|sla))\b", name)
+]
 OF_AN_OBJECT = [
     name
-    for name in IN_PROJECT
+    for name in [*IN_PROJECT, *OF_A_TENANT]
     if re.search(
-        r"\{(uuid|trace_id|letter_id|key_id|override_id|rewrite_id|budget_id|rule_id|channel_id|delivery_id)",
+        r"\{(uuid|trace_id|letter_id|key_id|override_id|rewrite_id|budget_id|rule_id|channel_id|"
+        r"delivery_id|exception_id|approval_id|task_id)",
         name,
     )
 ]
 OF_THE_DEPLOYMENT = [
     name
     for name in PRIVATE
-    if (ROUTES[name] is Scope.OPERATE and name not in IN_PROJECT)
+    if (ROUTES[name] is Scope.OPERATE and name not in [*IN_PROJECT, *OF_A_TENANT])
     or name == "POST /api/organizations"
 ]
 # What routes need that look at the body before the object.
-BODIES = [(r"discard$", {"reason": "r"}), (r"^PATCH ", {"name": "n"})]
+BODIES = [
+    (r"(discard|resolve|task_id\}/replay)$", {"reason": "r"}),
+    (r"comments$", {"text": "t"}),
+    (r"owner$", {"owner": "o"}),
+    (r"^PATCH ", {"name": "n"}),
+]
 # What a route says to a caller who may use it, where that is not 200.
 ALLOWED = [
     (r"/blobs$|/discard$|/query|^POST .*/(keys|projects|price_overrides|rewrites|budgets)$", 400),
@@ -126,6 +164,13 @@ NOT_FOUND = {
     "code": "not_found",
     "detail": "Project not found.",
     "attr": "project_id",
+}
+
+NOT_THE_TENANT = {
+    "type": "authentication_error",
+    "code": "permission_denied",
+    "detail": "The tenant must be the project of this key.",
+    "attr": "tenant",
 }
 
 private = pytest.mark.parametrize("route", PRIVATE)
@@ -149,6 +194,10 @@ def objects(world):
         "rewrite_id": project.rewrite(),
         "budget_id": project.budget(),
         "rule_id": project.alert_rule(),
+        "exception_id": project.exception(),
+        "approval_id": project.approval(),
+        "task_id": project.exception_dead_letter(),
+        "step": "call",
         "organization_id": world.accounts.projects.get(project.id).organization_id,
         **dict(zip(("channel_id", "delivery_id"), project.notification(), strict=True)),
     }
@@ -160,6 +209,8 @@ def ask(world, route, token, project_id, names=None, slash="/", **more):
     values |= {"key_id": uuid4(), "organization_id": uuid4(), "override_id": uuid4()}
     values |= {"rewrite_id": uuid4(), "budget_id": uuid4(), "name": "ai_generation.v1"}
     values |= {"channel_id": uuid4(), "delivery_id": uuid4(), "rule_id": uuid4()}
+    values |= {"tenant": project_id, "exception_id": uuid4(), "approval_id": uuid4()}
+    values |= {"task_id": f"{uuid4()}.1", "step": "none"}
     filled = path.replace(":path", "").format(**values | (names or {}))
     return world.ask(method, filled + slash, token, **more)
 
@@ -239,6 +290,46 @@ def test_a_missing_scope_is_refused_before_anything_is_looked_up(world, objects,
     assert f"scope '{ROUTES[route].value}'" in answer.json()["detail"]
     for elsewhere in (project.id, NO_PROJECT, "x"):
         assert signature(ask(world, route, token, elsewhere, slash=slash)) == signature(answer)
+
+
+@pytest.mark.parametrize("route", IN_TENANT)
+@slashes
+def test_another_tenant_and_none_are_refused_alike(world, objects, route, slash):
+    """Also to a key of the same organization, with every scope, and to a project key that may
+    raise."""
+    project, names = objects
+    neighbour = world.project()
+    tokens = [neighbour.key(*ALL_SCOPES), world.foreign_project().key(*ALL_SCOPES)]
+    tokens += [neighbour.key()] if ROUTES[route] is Scope.CAPTURE else []
+    for token in tokens:
+        answer = ask(world, route, token, project.id, names, slash)
+        assert (answer.status_code, answer.json()) == (403, NOT_THE_TENANT)
+        for nowhere in (NO_PROJECT, 0, -1, "x", "1e3", f"{project.id}%20", "9" * 40, "١"):
+            assert signature(ask(world, route, token, nowhere, slash=slash)) == signature(answer)
+
+
+@pytest.mark.parametrize("route", OF_A_TENANT)
+def test_the_tenant_of_the_key_is_served(world, objects, route):
+    project, names = objects
+    if not route.startswith("GET"):
+        names = {**names, "exception_id": uuid4(), "approval_id": uuid4(), "task_id": "x.1"}
+    body = next((body for pattern, body in BODIES if re.search(pattern, route)), None)
+    token = project.key(ROUTES[route])
+    for tenant in [project.id, "@current"] if "{tenant}" in route else [project.id]:
+        answer = ask(world, route, token, tenant, names, json=body)
+        expected = 404 if not route.startswith("GET") else 200
+        expected = 400 if re.search(r"^POST /exceptions(/\{tenant\})?$", route) else expected
+        assert answer.status_code == expected, answer.text
+
+
+def test_a_project_key_raises_and_sees_nothing(world, objects):
+    project, names = objects
+    token = project.key()
+    body = {"exception_type": "Failed", "source_system": "billing"}
+    for route in OF_A_TENANT:
+        answer = ask(world, route, token, project.id, names, json=body)
+        raises = ROUTES[route] is Scope.CAPTURE
+        assert answer.status_code == (202 if raises else 403), route
 
 
 @in_project
@@ -349,8 +440,11 @@ def test_a_path_names_every_method_that_it_has(world, objects, slash):
     paths = {route.partition(" ")[2] for route in ROUTES} - {"/docs", "/openapi.json"}
     for path in paths:
         has = {route.partition(" ")[0] for route in ROUTES if route.endswith(f" {path}")}
-        answer = ask(world, f"PUT {path}", None, project.id, names, slash)
+        method = "PATCH" if path.endswith("/owner") else "PUT"
+        answer = ask(world, f"{method} {path}", None, project.id, names, slash)
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed"), path
+        if path.endswith("/dlq/stats"):  # which could be the id of a dead letter, too
+            has |= {"GET"}
         if path.endswith("/budgets/check"):  # which could be the name of a budget, too
             has |= {"GET", "PATCH", "DELETE"}
         expected = has | ({"HEAD"} if "GET" in has else set())

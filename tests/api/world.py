@@ -19,7 +19,7 @@ from uuid import uuid4
 import httpx
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from nilometer.access.accounts import Accounts
 from nilometer.access.deletion import Tombstones
@@ -41,6 +41,13 @@ from nilometer.database.fence import EVERY_ROW
 from nilometer.database.migrate import migrate
 from nilometer.domain import clock
 from nilometer.domain.ai_record import AiRecord
+from nilometer.domain.identity import uuid7
+from nilometer.incidents import approvals
+from nilometer.incidents.accept import raise_exceptions
+from nilometer.incidents.approvals import Question
+from nilometer.incidents.events import DeadLettered, Payload
+from nilometer.incidents.history import History, change
+from nilometer.incidents.incident import Actor, ActorKind, NewException, Status, system
 from nilometer.log.envelope import Envelope
 from nilometer.log.sqlite import SqliteLog
 from nilometer.notifications.channel_store import Channels
@@ -54,6 +61,8 @@ from nilometer.pipeline.pipeline import Pipeline
 from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
 from nilometer.query.spend import CallSpend
 from nilometer.settings import Settings
+from nilometer.workflows.tables import TaskRow
+from nilometer.workflows.task import ErrorClass, TaskState, task_id
 from tests.running import wait_until
 
 DAY = 86_400_000_000
@@ -162,6 +171,52 @@ class Project:
         config = {"url": "http://127.0.0.1:1/"}
         channel = channels.add(self.id, "ops", ChannelKind.WEBHOOK, config).id
         return channel, channels.test(self.id, channel)
+
+    def exception(self, *, actor: str = "test", **given: Any) -> str:
+        """The id of an exception of the project that was accepted, and that nothing works on."""
+        raised = NewException(**{"exception_type": "Failed", "source_system": "billing"} | given)
+        with self.world.database.concurrent(EVERY_ROW) as session:
+            who = Actor(ActorKind.KEY, actor)
+            [accepted] = raise_exceptions(session, self.id, [raised], actor=who, now=clock.now())
+        return accepted.exception_id
+
+    def change_exception(self, exception_id: str, *payloads: Payload, **values: Any) -> None:
+        """Change an exception as a stage of the chain would."""
+        with self.world.database.concurrent(EVERY_ROW) as session:
+            found = History(session, clock.now()).one(self.id, exception_id)
+            change(session, found, *payloads, now=clock.now(), actor=system("test"), **values)
+
+    def approval(self, exception_id: str | None = None, **question: Any) -> str:
+        """The id of an approval that the project is asked for."""
+        asked = Question(**{"rule": "large-amounts", "reason": "It is much."} | question)
+        exception_id = exception_id or self.exception()
+        for status in (Status.OPEN, Status.TRIAGED):
+            self.change_exception(exception_id, to=status)
+        approval_id = uuid7(clock.to_micros(clock.now()))
+        with self.world.database.concurrent(EVERY_ROW) as session:
+            now = clock.now()
+            found = History(session, now).one(self.id, exception_id)
+            told = approvals.ask(session, found, asked, approval_id, now)
+            waits = Status.AWAITING_APPROVAL
+            change(session, found, told, now=now, actor=system("policy"), to=waits)
+        return approval_id
+
+    def exception_dead_letter(self, exception_id: str | None = None) -> str:
+        """The id of a task of an exception that was given up."""
+        exception_id = exception_id or self.exception()
+        with self.world.database.concurrent(EVERY_ROW) as session:
+            found = History(session, clock.now()).one(self.id, exception_id)
+            query = select(TaskRow).where(
+                TaskRow.project_id == self.id, TaskRow.lane == exception_id
+            )
+            task = session.scalars(query).one()
+            task.state, task.due_at, task.dead_at = TaskState.DEAD, None, clock.now()
+            task.attempts, task.error_code, task.error = 3, "refused", "The other side said no."
+            task.error_class = ErrorClass.PERMANENT
+            letter = task_id(task.lane, task.sequence)
+            told = DeadLettered("intake", letter, 3, "refused", "It said no.", "permanent")
+            change(session, found, told, now=clock.now(), actor=system("test"), to=Status.FAILED)
+        return letter
 
     @cached_property
     def reader(self) -> str:
@@ -277,6 +332,7 @@ def _services(
 ) -> Services:
     letters, arrivals = DeadLetters(database), Arrivals()
     return Services(
+        database=database,
         accounts=Accounts(database),
         wake_deletions=lambda: None,
         keyring=keyring,
@@ -291,6 +347,7 @@ def _services(
         budgets=Budgets(database),
         wake_budgets=lambda _: None,
         alert_rules=AlertRules(database),
+        wake_incidents=lambda _: None,
         arrivals=arrivals,
         spend=CallSpend(store),
         log=log,

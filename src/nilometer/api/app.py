@@ -11,11 +11,15 @@ from nilometer import __version__
 from nilometer.api import errors, reference
 from nilometer.api.routes import (
     alert_rules,
+    approvals,
     audit,
     blobs,
     budgets,
     dead_letters,
     events,
+    exception_decisions,
+    exceptions,
+    incident_operations,
     keys,
     log,
     notifications,
@@ -50,6 +54,10 @@ _ROUTERS = (
     notifications.router,
     dead_letters.router,
     log.router,
+    exceptions.router,
+    exception_decisions.router,
+    approvals.router,
+    incident_operations.router,
     schemas.router,
 )
 

@@ -111,5 +111,24 @@ async def _received(request: Request, limit: int, seconds: float | None) -> byte
 
 def documented(kind: type[Body], *, required: bool = True) -> dict[str, Any]:
     """The model for the OpenAPI page: what is read by hand is not seen by FastAPI."""
-    schema = {"schema": kind.model_json_schema()}
+    schema = {"schema": json_schema(kind)}
     return {"requestBody": {"required": required, "content": {"application/json": schema}}}
+
+
+def json_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a model with its parts in their places: a reference within it would lead
+    nowhere in the document that it is put into."""
+    schema = kind.model_json_schema()
+    return cast("dict[str, Any]", _in_place(schema, schema.pop("$defs", {})))
+
+
+def _in_place(schema: Any, parts: dict[str, Any]) -> Any:
+    if isinstance(schema, list):
+        return [_in_place(each, parts) for each in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    members = cast("dict[str, Any]", schema)
+    if "$ref" in members:
+        part = parts[members["$ref"].removeprefix("#/$defs/")]
+        members = part | {name: each for name, each in members.items() if name != "$ref"}
+    return {name: _in_place(each, parts) for name, each in members.items()}

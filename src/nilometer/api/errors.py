@@ -22,7 +22,12 @@ from nilometer.api import methods
 from nilometer.api.fairness import OwnShareTaken
 from nilometer.blobs.types import BlobExpired
 from nilometer.errors import InvalidInput, NilometerError, NotFound, Unavailable
+from nilometer.incidents.accept import ProjectPaused
+from nilometer.incidents.approvals import SeparationOfDuties
+from nilometer.incidents.backlog import BacklogFull
+from nilometer.incidents.lifecycle import Conflict, IllegalTransition
 from nilometer.pipeline.rewriting.jobs import InProgress
+from nilometer.workflows.dead_letters import AlreadyDecided
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +59,19 @@ _STATUSES: tuple[tuple[type[NilometerError], int, str], ...] = (
     (NotAuthenticated, 401, "authentication_error"),
     (UnknownKey, 401, "authentication_error"),
     (PermissionDenied, 403, "authentication_error"),
+    (SeparationOfDuties, 403, "authentication_error"),
     (RequestTimeout, 408, "invalid_request"),
+    (Conflict, 409, "invalid_request"),
+    (IllegalTransition, 409, "invalid_request"),
+    (AlreadyDecided, 409, "invalid_request"),
     (InProgress, 409, "invalid_request"),
     (BlobExpired, 410, "invalid_request"),
     (NotFound, 404, "invalid_request"),
     (InvalidInput, 400, "validation_error"),
     (TooManyGuesses, 429, "throttled_error"),
     (OwnShareTaken, 429, "throttled_error"),
+    (BacklogFull, 429, "throttled_error"),
+    (ProjectPaused, 429, "throttled_error"),
     (Unavailable, 503, "server_error"),
 )
 

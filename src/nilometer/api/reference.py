@@ -74,8 +74,9 @@ def _parameters(operation: _Json) -> Iterator[tuple[str, str, str]]:
         yield each["name"], f"{each['in']}{needed}", each.get("description", "")
     body = operation.get("requestBody", {}).get("content", {})
     for media_type, content in body.items():
-        for name, field in content["schema"].get("properties", {}).items():
-            yield name, f"body, {media_type}", field.get("description", "")
+        for form in content["schema"].get("anyOf", [content["schema"]]):
+            for name, field in form.get("properties", {}).items():
+                yield name, f"body, {media_type}", field.get("description", "")
 
 
 def _answers(operation: _Json) -> Iterator[tuple[str, str, str]]:

@@ -12,6 +12,7 @@ from nilometer.access.accounts import Accounts
 from nilometer.access.keyring import Keyring
 from nilometer.api.budget_checks import BudgetChecks
 from nilometer.api.fairness import FairGate, FairWorkers, Shares
+from nilometer.api.incident_desk import IncidentDesk
 from nilometer.api.workers import Gate, Workers
 from nilometer.blobs.store import BlobStore
 from nilometer.budgets import check
@@ -19,6 +20,10 @@ from nilometer.budgets.arrivals import Arrivals
 from nilometer.budgets.rules import AlertRules
 from nilometer.budgets.store import Budgets
 from nilometer.clickhouse.store import Store
+from nilometer.database.engine import Database
+from nilometer.incidents.accept import accept
+from nilometer.incidents.backlog import Backlog
+from nilometer.incidents.raising import Raising
 from nilometer.log.port import Log
 from nilometer.notifications.channel_store import Channels
 from nilometer.notifications.deliveries import Deliveries
@@ -33,6 +38,7 @@ from nilometer.query.sql.queries import SqlQueries
 from nilometer.query.traces import Traces
 from nilometer.query.usage import Usage
 from nilometer.settings import Settings
+from nilometer.workflows.enqueueing import count_waiting
 
 # A query takes 10 s at most and an export 60, so whoever waits longer is better told.
 _QUERIES = Shares(places=2, places_each=1, waiting=64, waiting_each=16, seconds=20)
@@ -45,10 +51,12 @@ class Services:
 
     `wake_deletions` is called after a project was tombstoned, `wake_rewrites` after a pass over
     stored rows was asked for, and `wake_notifications` after something was enqueued to be sent; all
-    return at once. So does `wake_budgets`, called with the projects of budgets that were changed.
+    return at once. So does `wake_budgets`, called with the projects of budgets that were changed,
+    and `wake_incidents`, with the queues that got tasks.
     `arrivals` is told by the pipeline of this process, if there is one.
     """
 
+    database: Database
     accounts: Accounts
     wake_deletions: Callable[[], None]
     keyring: Keyring
@@ -63,6 +71,7 @@ class Services:
     budgets: Budgets
     wake_budgets: Callable[[Collection[int]], None]
     alert_rules: AlertRules
+    wake_incidents: Callable[[Collection[str]], None]
     arrivals: Arrivals
     spend: CallSpend
     log: Log
@@ -88,6 +97,8 @@ class Context:
     usage: Usage
     savings: SavingsReads
     budget_checks: BudgetChecks
+    incidents: IncidentDesk
+    raising: Raising
     sql: SqlQueries
     store_workers: Workers
     sql_workers: FairWorkers
@@ -99,6 +110,7 @@ class Context:
 
     def close(self) -> None:
         """Wait for the blocking calls under way, so that the parts below may be closed."""
+        self.raising.close()
         self.store_workers.close()
         self.sql_workers.close()
         self.export_workers.close()
@@ -108,6 +120,8 @@ class Context:
 def make_context(services: Services) -> Context:
     """The context of one application."""
     store_workers = Workers("api-store", threads=4, waiting=64)
+    database_workers = Workers("api-database", threads=4, waiting=64)
+    backlog = Backlog(count_waiting, most=services.settings.exception_backlog)
     return Context(
         services=services,
         events=Events(services.store),
@@ -116,11 +130,13 @@ def make_context(services: Services) -> Context:
         usage=Usage(services.store),
         savings=SavingsReads(services.store),
         budget_checks=_budget_checks(services, store_workers),
+        incidents=IncidentDesk(services.database, database_workers, services.wake_incidents),
+        raising=Raising(services.database, accept, backlog, wake=services.wake_incidents),
         sql=SqlQueries(services.store),
         store_workers=store_workers,
         sql_workers=FairWorkers("api-sql", _QUERIES),
         export_workers=Workers("api-export", threads=_EXPORTS.places, waiting=_EXPORTS.places),
-        database_workers=Workers("api-database", threads=4, waiting=64),
+        database_workers=database_workers,
         hydrations=Gate(slots=2, waiting=32),
         exports=FairGate(_EXPORTS),
         unknown_bodies=Gate(slots=32, waiting=0),

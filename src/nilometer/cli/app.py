@@ -71,6 +71,7 @@ MODULES = {
     "budgets": "nilometer.cli.budgets",
     "alert-rules": "nilometer.cli.alert_rules",
     "notifications": "nilometer.cli.notifications",
+    "exceptions": "nilometer.cli.exceptions",
     "report": "nilometer.cli.report",
 }
 

@@ -89,9 +89,18 @@ class Client:
         """The text of a JSON answer. Raises NotFound, Refused and Unavailable."""
         return self._ask("GET", path, parameters)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> str:
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
         """As `get`, of a request that changes something."""
-        return self._ask("POST", path, None, body)
+        return self._ask("POST", path, None, body, headers)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> str:
+        """As `get`, of a request that sets what the path names."""
+        return self._ask("PUT", path, None, body)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> str:
         """As `get`, of a request that changes what the path names."""
@@ -142,11 +151,12 @@ class Client:
         path: str,
         parameters: Mapping[str, Any] | None,
         body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> str:
         import httpx
 
         try:
-            answer = self._http.request(method, path, params=parameters, json=body)
+            answer = self._http.request(method, path, params=parameters, json=body, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(
                 f"{visible(str(self._http.base_url))} does not answer "

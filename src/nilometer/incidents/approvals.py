@@ -73,7 +73,7 @@ def locked(session: Session, project_id: int, approval_id: str) -> ApprovalRow:
     )
     row = session.scalar(query.with_for_update().execution_options(populate_existing=True))
     if row is None:
-        raise NotFound(f"there is no approval {approval_id[:64]}", attr="approval_id")
+        raise NotFound("There is no such approval in this project.", attr="approval_id")
     return row
 
 
@@ -84,7 +84,7 @@ def incident_of(session: Session, project_id: int, approval_id: str) -> str:
     )
     found = session.scalar(query)
     if found is None:
-        raise NotFound(f"there is no approval {approval_id[:64]}", attr="approval_id")
+        raise NotFound("There is no such approval in this project.", attr="approval_id")
     return found
 
 

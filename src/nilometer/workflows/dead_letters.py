@@ -139,7 +139,7 @@ def _decide(session: Session, letter: DeadTask, values: dict[str, Any]) -> None:
 
 
 def _found(session: Session, project_id: int, letter_id: str, *, lock: bool = False) -> Row[Any]:
-    missing = NotFound(f"There is no dead letter {letter_id[:200]!r} in this project.")
+    missing = NotFound("There is no such dead letter in this project.", attr="task_id")
     try:
         lane, sequence = parse_task_id(letter_id)
     except ValueError:
