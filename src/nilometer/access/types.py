@@ -78,6 +78,14 @@ class Action(StrEnum):
     NOTIFICATION_CHANNEL_ROTATE = "notification_channel.rotate"
     NOTIFICATION_CHANNEL_REMOVE = "notification_channel.remove"
     NOTIFICATION_REPLAY = "notification.replay"
+    TOOL_ADD = "tool.add"
+    TOOL_CHANGE = "tool.change"
+    TOOL_ROTATE = "tool.rotate"
+    TOOL_REMOVE = "tool.remove"
+    TOOL_BREAKER_CLOSE = "tool.breaker_close"
+    PACK_ADD = "pack.add"
+    PACK_ACTIVATE = "pack.activate"
+    PACK_DEACTIVATE = "pack.deactivate"
 
 
 class UnknownKey(NilometerError):

@@ -26,6 +26,7 @@ from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import ConfigurationError
 from nilometer.incidents.packs.tables import PackRow
 from nilometer.incidents.tables import AcceptanceRow, ApprovalRow, IncidentEventRow, IncidentRow
+from nilometer.incidents.tools.tables import BreakerRow, ExecutionRow, ToolRow, ToolSecretRow
 from nilometer.migrate_data.claim import OWN_TABLES, rows_in
 from nilometer.migrate_data.records import Places
 from nilometer.migrate_data.report import Comparison, Progress, Tally
@@ -54,7 +55,7 @@ _DECLARED = (
     *(Project, DeadLetterRow, RewriteRow, BudgetRow, BudgetAlertRow, ChannelRow, DeliveryRow),
     *(AlertRuleRow, UnusualDayRow, TaskRow, OutboxRow),
     *(IncidentRow, IncidentEventRow, ApprovalRow, AcceptanceRow),
-    PackRow,
+    *(PackRow, ToolRow, ToolSecretRow, ExecutionRow, BreakerRow),
 )
 
 Row = dict[str, Any]

@@ -249,7 +249,9 @@ class DeadLetters:
         with self._database.read(_rows_of(owner)) as session:
             return _letter(_find(session, owner, letter_id))
 
-    def replay(self, owner: Owner, letter_id: str, *, actor: str, log: Log) -> DeadLetter:
+    def replay(
+        self, owner: Owner, letter_id: str, *, actor: str, log: Log, note: str | None = None
+    ) -> DeadLetter:
         """Append the record to the log again, then mark the letter.
 
         The record keeps its uuid, so a crash between the two, or a second replay, has no further
@@ -263,7 +265,7 @@ class DeadLetters:
             # Marked whatever was decided meanwhile: the record is in the log again, and a letter
             # that said "discarded" would be wrong about it.
             row = _find(session, owner, letter_id)
-            return _close(row, State.REPLAYED, actor=actor, note=None)
+            return _close(row, State.REPLAYED, actor=actor, note=note)
 
     def discard(self, owner: Owner, letter_id: str, *, actor: str, reason: str) -> DeadLetter:
         """Decide that the record is not wanted; who and why is stored.

@@ -10,6 +10,7 @@ from nilometer.database import compatibility
 from nilometer.database.engine import Base, Database
 from nilometer.database.migrate import create, migrating
 from nilometer.incidents.packs import tables as pack_tables
+from nilometer.incidents.tools import tables as tool_tables
 from nilometer.migrate_data import claim
 from nilometer.notifications import tables as notification_tables
 from nilometer.pipeline import dead_letters
@@ -26,6 +27,7 @@ TABLES = (
     notification_tables,
     workflow_tables,
     pack_tables,
+    tool_tables,
     compatibility,
     claim,
 )

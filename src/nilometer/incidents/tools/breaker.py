@@ -112,10 +112,10 @@ def states(session: Session, project_id: int) -> dict[str, Breaker]:
     return {row.tool: _told(row) for row in session.scalars(query)}
 
 
-def forget(session: Session, project_id: int, tool: str | None = None) -> None:
-    """Close the breaker of a tool, or every one of a project, and forget its failures."""
-    every = delete(BreakerRow).where(BreakerRow.project_id == project_id)
-    session.execute(every if tool is None else every.where(BreakerRow.tool == tool))
+def forget(session: Session, project_id: int, tool: str) -> None:
+    """Close the breaker of a tool, and forget its failures."""
+    mine = (BreakerRow.project_id == project_id) & (BreakerRow.tool == tool)
+    session.execute(delete(BreakerRow).where(mine))
 
 
 def _read(session: Session, keys: Iterable[Key], *, lock: bool = False) -> dict[Key, BreakerRow]:

@@ -44,10 +44,10 @@ class Tool:
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
-    @property
-    def limit_key(self) -> str:
-        """What its executions have in common, for the cap on those under way at once."""
-        return f"tool:{self.project_id}:{self.name}"
+
+def limit_key(project_id: int, name: str) -> str:
+    """What the executions of a tool have in common, for the cap on those under way at once."""
+    return f"tool:{project_id}:{name}"
 
 
 def checked_tool_name(name: str) -> str:

@@ -36,7 +36,13 @@ from nilometer.incidents.tools.execution import Execution, execution, kept_outco
 from nilometer.incidents.tools.keeping import kept
 from nilometer.incidents.tools.own.carrying_out import carry_out
 from nilometer.incidents.tools.resolving import Resolved, resolve
-from nilometer.incidents.tools.tables import ExecutionRow, ExecutionState
+from nilometer.incidents.tools.tables import (
+    BreakerRow,
+    ExecutionRow,
+    ExecutionState,
+    ToolRow,
+    ToolSecretRow,
+)
 
 _REDACTION_WAIT = 60.0
 _TABLE = cast("Table", ExecutionRow.__table__)
@@ -124,9 +130,10 @@ class Executions:
         return [execution(row) for row in session.scalars(query.order_by(*order))]
 
     def forget(self, session: Session, project_id: int) -> None:
-        """Delete every execution of a project that is being deleted, and its breakers."""
-        session.execute(delete(ExecutionRow).where(ExecutionRow.project_id == project_id))
-        breaker.forget(session, project_id)
+        """Delete all that this room has of a project that is being deleted: its tools, their
+        secrets, executions and breakers."""
+        for table in (BreakerRow, ExecutionRow, ToolSecretRow, ToolRow):
+            session.execute(delete(table).where(table.project_id == project_id))
 
 
 _NOT_DONE = Failed("found_not_done", "A person found that it was not done.", ErrorClass.PERMANENT)

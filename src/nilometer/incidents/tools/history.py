@@ -1,0 +1,86 @@
+"""The executions of a project: listed and shown."""
+
+from __future__ import annotations
+
+from sqlalchemy import literal, select, tuple_
+
+from nilometer.access.lookup import live_project
+from nilometer.access.types import OPERATOR, Authority
+from nilometer.database.engine import Database
+from nilometer.domain import clock
+from nilometer.errors import NotFound
+from nilometer.incidents.tools.execution import Execution, execution
+from nilometer.incidents.tools.tables import EXECUTION_ID, ExecutionRow, ExecutionState
+from nilometer.query import paging
+from nilometer.query.paging import Listing, Page
+
+
+class History:
+    """The executions that an authority may see. Blocks; safe between threads.
+
+    Every method raises DatabaseUnavailable, and NotFound for a project or execution that is not the
+    authority's.
+    """
+
+    def __init__(self, database: Database, authority: Authority = OPERATOR) -> None:
+        self._database = database
+        self._authority = authority
+
+    def acting_as(self, authority: Authority) -> History:
+        """The same for somebody else."""
+        return History(self._database, authority)
+
+    def list(
+        self,
+        project_id: int,
+        *,
+        state: ExecutionState | None = None,
+        tool: str | None = None,
+        incident_id: str | None = None,
+        limit: int = paging.DEFAULT_LIMIT,
+        cursor: str | None = None,
+    ) -> Page[Execution]:
+        """A project's executions, newest first. `cursor` is of the page before, under the same
+        filters. Raises InvalidInput."""
+        filters = {"state": state, "tool": tool, "incident": incident_id}
+        listing = Listing("tool executions", project_id, filters)
+        query = select(ExecutionRow).where(ExecutionRow.project_id == project_id)
+        wanted = {"state": state, "tool": tool, "incident_id": incident_id}
+        for name, value in wanted.items():
+            if value is not None:
+                query = query.where(getattr(ExecutionRow, name) == value)
+        place = (ExecutionRow.began_at, ExecutionRow.id)
+        start = paging.decode(cursor, listing, key_is_valid=_is_id) if cursor else None
+        newer = start is not None and start.newer
+        if start is not None:
+            values = (clock.from_micros(start.micros), start.key)
+            last = tuple_(
+                *(literal(v, column.type) for v, column in zip(values, place, strict=True))
+            )
+            query = query.where(tuple_(*place) > last if newer else tuple_(*place) < last)
+        order = place if newer else tuple(column.desc() for column in place)
+        with self._database.read(self._authority.rows) as session:
+            live_project(session, self._authority, project_id)
+            rows = session.scalars(query.order_by(*order).limit(limit + 1))
+            found = [execution(row) for row in rows]
+        return paging.page(
+            found[:limit],
+            more=len(found) > limit,
+            cursor=start,
+            listing=listing,
+            place=lambda each: (clock.to_micros(each.began_at), each.id),
+        )
+
+    def get(self, project_id: int, execution_id: str) -> Execution:
+        """One execution."""
+        with self._database.read(self._authority.rows) as session:
+            live_project(session, self._authority, project_id)
+            known = _is_id(execution_id)
+            row = session.get(ExecutionRow, (project_id, execution_id)) if known else None
+            if row is None:
+                raise NotFound("There is no such execution.", attr="execution_id")
+            return execution(row)
+
+
+def _is_id(text: str) -> bool:
+    return 1 <= len(text) <= EXECUTION_ID and text.isprintable()
