@@ -63,7 +63,7 @@ class View:
 class Expression:
     """A compiled expression. The same facts always give the same value; safe between threads."""
 
-    __slots__ = ("_program", "members", "text")
+    __slots__ = ("_has_macro", "_program", "members", "text")
 
     def __init__(self, text: str) -> None:
         """Raises InvalidExpression."""
@@ -73,6 +73,7 @@ class Expression:
             raise InvalidExpression(found.problem)
         self.members = found.members
         """The members of facts that it names, as `("steps", "notify")`."""
+        self._has_macro = found.has_macro
         self._program = _compiled(text)
         _check_patterns(found.patterns)
 
@@ -82,10 +83,14 @@ class Expression:
         try:
             found = self._program.eval(view.activation)
             if found.type() == cel.Type.ERROR:
-                raise NotEvaluable(_told(str(found.value())))
+                raise NotEvaluable(self._reason(str(found.value())))
             return _json(found.plain_value())
         except RuntimeError as error:
-            raise NotEvaluable(_told(str(error))) from None
+            raise NotEvaluable(self._reason(str(error))) from None
+
+    def _reason(self, told: str) -> str:
+        # Of several elements without a value the engine tells of another one each time.
+        return "it has no value for an element" if self._has_macro else _told(told)
 
     def holds(self, view: View) -> bool:
         """Whether it is true. Raises NotEvaluable, also for a value that is neither true nor
@@ -193,7 +198,8 @@ def _json(value: Any) -> Any:
         return [_json(each) for each in cast("list[Any]", value)]
     if isinstance(value, dict):
         members = cast("dict[Any, Any]", value)
-        return {str(name): _json(each) for name, each in members.items()}
+        # The engine has them in another order each time.
+        return {str(name): _json(members[name]) for name in sorted(members, key=str)}
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):

@@ -20,8 +20,10 @@ MAX_MATCHES = 4
 MAX_PATTERN = 256
 """Of a regular expression, in characters."""
 
-_MACROS: Final = frozenset({"all", "exists", "exists_one", "filter", "map"})
-_REFUSED: Final = frozenset({"bytes"})
+MACROS: Final = ("all", "exists", "exists_one")
+"""Whose values depend on no order. The engine goes through an object in another one each time, so
+that `map` and `filter` would give another list for the same facts."""
+_REFUSED: Final = frozenset({"bytes", "filter", "map"})
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 _WORDS = re.compile(
     r"""(?P<text>[rRbB]{0,2}(?:\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}
@@ -38,11 +40,13 @@ _WORDS = re.compile(
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What was found. `problem` says what to change, None where the words are all right; `members`
-    are the members of facts that are named; `patterns` the literals that texts are matched with."""
+    are the members of facts that are named; `patterns` the literals that texts are matched with;
+    `has_macro`: it goes through a list."""
 
     problem: str | None
     members: frozenset[tuple[str, str]] = frozenset()
     patterns: tuple[str, ...] = ()
+    has_macro: bool = False
 
 
 def read(text: str) -> Reading:
@@ -58,7 +62,7 @@ def read(text: str) -> Reading:
     ]
     members = _members(words)
     problem = _unknown(members) or _too_much(words) or _unfit(words)
-    return Reading(problem, members, tuple(_patterns(words)))
+    return Reading(problem, members, tuple(_patterns(words)), _macros(words) > 0)
 
 
 _Words = list[tuple[str, str]]
@@ -93,7 +97,7 @@ def _too_much(words: _Words) -> str | None:
     plus = sum(word == "+" for _, word in words)
     if plus > MAX_PLUS:
         return f"it has {plus} additions; at most {MAX_PLUS} are taken"
-    macros = sum(word in _MACROS and _called(words, at) for at, (_, word) in enumerate(words))
+    macros = _macros(words)
     if macros > MAX_MACROS:
         return f"it goes through {macros} lists; at most {MAX_MACROS} are taken"
     matches = sum(word == "matches" for _, word in words)
@@ -102,12 +106,16 @@ def _too_much(words: _Words) -> str | None:
     return None
 
 
+def _macros(words: _Words) -> int:
+    return sum(word in MACROS and _called(words, at) for at, (_, word) in enumerate(words))
+
+
 def _unfit(words: _Words) -> str | None:
     inside: list[bool] = []  # for each open bracket: whether it is a macro's, or within one
     for place, (kind, word) in enumerate(words):
         within = bool(inside) and inside[-1]
         if kind == "sign" and word in _OPENING:
-            inside.append(within or (word == "(" and _at(words, place - 1) in _MACROS))
+            inside.append(within or (word == "(" and _at(words, place - 1) in MACROS))
         elif kind == "sign" and word in _CLOSING and inside:
             inside.pop()
         problem = _unfit_word(words, place, within=within)
@@ -119,13 +127,13 @@ def _unfit(words: _Words) -> str | None:
 def _unfit_word(words: _Words, place: int, *, within: bool) -> str | None:
     kind, word = words[place]
     if within and word == "+" and kind == "sign":
-        return "it adds within all, exists, filter or map; add outside of it"
+        return "it adds within all, exists or exists_one; add outside of it"
     if not _called(words, place):
         return None
-    if within and word in _MACROS:
+    if within and word in MACROS:
         return f"it has {word} within another list's macro; one list at a time"
     if word in _REFUSED:
-        return f"there is no function {word} here"
+        return f"there is no {word} here; {', '.join(MACROS)} go through a list"
     if word == "matches" and not _literal_follows(words, place):
         return 'the pattern of matches must be a text in quotes, as in matches("^a+$")'
     return None

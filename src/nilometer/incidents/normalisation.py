@@ -80,7 +80,9 @@ def normalise(
     severity = _severity(raised.severity)
     occurred_at = raised.occurred_at or now
     domain = raised.domain or pack.domain
-    seen = _first_view(raised, kind, severity, domain, occurred_at, project_id)
+    first = _first_facts(raised, kind, severity, domain, occurred_at, project_id)
+    seen = view(first)
+    entity = _entity(pack, known, seen)
     payload, redacted = _redacted(pack, raised.payload, rules)
     level = severity or (known.severity if known is not None else None) or Severity.MEDIUM
     window = pack.normalisation.fingerprint
@@ -89,12 +91,12 @@ def normalise(
         source_system=raised.source_system,
         severity=severity,
         domain=domain,
-        entity=_clean(_entity(pack, known, seen), pack, rules),
+        entity=_clean(entity, pack, rules),
         amount=_amount(pack, known, seen),
         occurred_at=occurred_at,
         payload=payload,
         redacted=redacted,
-        fingerprint=_fingerprint(pack, kind, seen),
+        fingerprint=_fingerprint(pack, kind, first, entity),
         window_seconds=None if window is None else window.window_seconds,
         sla_seconds=sla_seconds_of(pack, kind, level, project_id),
     )
@@ -115,17 +117,17 @@ def _severity(stated: str | None) -> Severity | None:
     return Severity(text) if text in set(Severity) else None
 
 
-def _first_view(
+def _first_facts(
     raised: NewException,
     kind: str,
     severity: Severity | None,
     domain: str | None,
     occurred_at: datetime,
     project_id: int,
-) -> View:
+) -> Facts:
     """What the expressions of this stage see: the payload whole, for an entity or a fingerprint may
     be of what is not kept."""
-    facts: Facts = {
+    return {
         "exception": {
             "type": kind,
             "source_system": raised.source_system,
@@ -141,7 +143,6 @@ def _first_view(
         "steps": {},
         "tenant": {"id": project_id},
     }
-    return view(facts)
 
 
 def _value(text: str | None, seen: View) -> Any:
@@ -185,12 +186,17 @@ def _amount(pack: Pack, known: ExceptionType | None, seen: View) -> Decimal | No
     return amount if fits else None
 
 
-def _fingerprint(pack: Pack, kind: str, seen: View) -> str | None:
+def _fingerprint(pack: Pack, kind: str, facts: Facts, entity: str | None) -> str | None:
+    """None as well where no field has a value: nothing then says that two are the same."""
     wanted = pack.normalisation.fingerprint
     if wanted is None:
         return None
-    values = [pack.name, kind, *(_value(text, seen) for text in wanted.fields)]
-    return hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    seen = view({**facts, "exception": {**facts["exception"], "entity": entity}})
+    values = [_value(text, seen) for text in wanted.fields]
+    if all(value is None for value in values):
+        return None
+    told = orjson.dumps([pack.name, kind, *values], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(told).hexdigest()
 
 
 def _redactors(pack: Pack, rules: RedactionRules | None) -> list[Redactor]:

@@ -1,0 +1,97 @@
+"""Which pack judges an exception: of a project's active ones, read once and kept in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from threading import Lock
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from nilometer.incidents.packs.pack import Pack
+from nilometer.incidents.packs.reading import PackInvalid, parse_pack
+from nilometer.incidents.packs.tables import PackRow, PackState
+from nilometer.incidents.stages.context import PackVersion
+
+logger = logging.getLogger(__name__)
+
+MAX_KEPT = 500
+_ASKED = "active_packs"
+
+
+def select_pack(packs: list[Pack], exception_type: str, domain: str | None) -> Pack | None:
+    """The pack for an exception: one that knows its type; else one of its domain; else the only
+    one that there is. Of several the first by name."""
+    by_name = sorted(packs, key=lambda each: each.name)
+    knowing = (each for each in by_name if each.type_named(exception_type) is not None)
+    of_domain = (each for each in by_name if domain is not None and each.domain == domain)
+    only = by_name[0] if len(by_name) == 1 else None
+    return next(knowing, None) or next(of_domain, None) or only
+
+
+class ActivePacks:
+    """The packs of the database, for the stages of incidents. Safe between threads.
+
+    Which ones are active is asked once in each transaction. A version never changes, so that what
+    was read of one stays in memory; at most `MAX_KEPT` do.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, str, int, str], PackVersion | None] = OrderedDict()
+        self._lock = Lock()
+
+    def choose(
+        self, session: Session, project_id: int, exception_type: str, domain: str | None
+    ) -> PackVersion | None:
+        """The active pack that judges exceptions of this type and domain, None without one."""
+        active = self._active(session, project_id)
+        chosen = select_pack([each.pack for each in active], exception_type, domain)
+        return next((each for each in active if each.pack is chosen), None)
+
+    def version(
+        self, session: Session, project_id: int, name: str, version: int
+    ) -> PackVersion | None:
+        """One version of a pack, active or not."""
+        query = select(PackRow.digest).where(
+            PackRow.project_id == project_id, PackRow.name == name, PackRow.version == version
+        )
+        digest = session.scalar(query)
+        if digest is None:
+            return None
+        return self._read(session, (project_id, name, version, digest))
+
+    def _active(self, session: Session, project_id: int) -> list[PackVersion]:
+        asked: dict[int, list[PackVersion]] = session.info.setdefault(_ASKED, {})
+        if project_id not in asked:
+            query = select(PackRow.name, PackRow.version, PackRow.digest).where(
+                PackRow.project_id == project_id, PackRow.state == PackState.ACTIVE
+            )
+            found = [self._read(session, (project_id, *row)) for row in session.execute(query)]
+            asked[project_id] = [each for each in found if each is not None]
+        return asked[project_id]
+
+    def _read(self, session: Session, key: tuple[int, str, int, str]) -> PackVersion | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        found = _pack_version(session, key)
+        with self._lock:
+            self._kept[key] = found
+            while len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+
+def _pack_version(session: Session, key: tuple[int, str, int, str]) -> PackVersion | None:
+    project_id, name, version, _ = key
+    query = select(PackRow.document).where(
+        PackRow.project_id == project_id, PackRow.name == name, PackRow.version == version
+    )
+    try:
+        return PackVersion(parse_pack(session.scalar(query)), name, version)
+    except PackInvalid as error:
+        # Of a later release: what it says cannot be carried out in part.
+        logger.warning("version %d of the pack %s is passed over: %s", version, name, error)
+        return None
