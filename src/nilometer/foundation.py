@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nilometer.clickhouse.address import Server
@@ -33,12 +34,14 @@ COURTESY_SECONDS = 0.002
 class Foundation:
     """The parts that differ between the profiles; all that stands on them does not.
 
-    `store` is None for a role that has no use for it. `courtesy` is `Pipeline`'s. `place` says
+    `exceptions` is the log of what happens to incidents. It and `store` are None for a role that
+    has no use for them. `courtesy` is `Pipeline`'s. `place` says
     where the data is, for who started the process.
     """
 
     database: Database
     log: Log
+    exceptions: Log | None
     store: Store | None
     courtesy: float
     place: str
@@ -57,20 +60,27 @@ def _embedded(settings: Settings, stack: ExitStack) -> Foundation:
     """Everything in one data directory, which is this process's alone while it runs."""
     directory = stack.enter_context(closing(DataDirectory(settings.data_dir)))
     database = _database(settings, stack)
-    log = SqliteLog(
-        directory.path / "log",
+    log = stack.enter_context(closing(_segments(settings, directory.path / "log")))
+    events = _segments(settings, directory.path / "log-exceptions", needs_readers=False)
+    return Foundation(
+        database=database,
+        log=log,
+        exceptions=stack.enter_context(closing(events)),
+        store=stack.enter_context(closing(Store(directory.path / "clickhouse"))),
+        courtesy=COURTESY_SECONDS,
+        place=f"its data in {settings.data_dir}",
+    )
+
+
+def _segments(settings: Settings, path: Path, *, needs_readers: bool = True) -> SqliteLog:
+    return SqliteLog(
+        path,
         segment_bytes=settings.log_segment_bytes,
         max_bytes=settings.log_max_bytes,
         keep_seconds=settings.log_keep_hours * 3600,
         disk_reserve=settings.disk_reserve,
         rewind_seconds=settings.log_rewind_seconds,
-    )
-    return Foundation(
-        database=database,
-        log=stack.enter_context(closing(log)),
-        store=stack.enter_context(closing(Store(directory.path / "clickhouse"))),
-        courtesy=COURTESY_SECONDS,
-        place=f"its data in {settings.data_dir}",
+        needs_readers=needs_readers,
     )
 
 
@@ -79,13 +89,15 @@ def _distributed(settings: Settings, stack: ExitStack) -> Foundation:
     database = _database(settings, stack)
     require_whole(database)
     log = stack.enter_context(closing(_kafka_log(settings)))
-    store = None
+    exceptions, store = None, None
     if settings.role is not Role.CAPTURE:
+        exceptions = stack.enter_context(closing(_kafka_exceptions(settings)))
         store = stack.enter_context(closing(Store(clickhouse(settings))))
     shares_interpreter = settings.role is Role.ALL
     return Foundation(
         database=database,
         log=log,
+        exceptions=exceptions,
         store=store,
         courtesy=COURTESY_SECONDS if shares_interpreter else 0,
         place=f"the role {settings.role}",
@@ -104,6 +116,12 @@ def _kafka_log(settings: Settings) -> KafkaLog:
     except ModuleNotFoundError:
         raise ConfigurationError('Kafka needs its client: pip install "nilometer[kafka]"') from None
     return configured(settings)
+
+
+def _kafka_exceptions(settings: Settings) -> KafkaLog:
+    from nilometer.log.kafka.configured import exceptions
+
+    return exceptions(settings)
 
 
 def clickhouse(settings: Settings) -> Server:

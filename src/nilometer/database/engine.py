@@ -8,6 +8,7 @@ https://www.sqlite.org/wal.html and https://www.sqlite.org/lang_transaction.html
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from nilometer.database import postgres, sqlite
 from nilometer.database.fence import RowScope
-from nilometer.database.transactions import Transaction
+from nilometer.database.transactions import BUSY_SECONDS, Transaction
 from nilometer.errors import ConfigurationError, Unavailable
 
 
@@ -59,6 +60,7 @@ class Database:
         self.backend = _BACKENDS[parsed.get_backend_name()]
         self.engine: Engine = self.backend.make_engine(parsed)
         self.url = parsed
+        self._turn = threading.Lock() if self.backend is sqlite else None
         self._readers = self.engine.execution_options(transaction=Transaction.READ)
         self._beside = self.engine.execution_options(transaction=Transaction.CONCURRENT)
 
@@ -90,6 +92,7 @@ class Database:
     def _writing(self, engine: Engine, rows: RowScope) -> Generator[Session]:
         engine = engine.execution_options(rows=rows.text)
         with (
+            self._turn_to_write(),
             self.translated(),
             Session(engine, expire_on_commit=False) as session,
             session.begin(),
@@ -104,6 +107,20 @@ class Database:
         engine = self._readers.execution_options(rows=rows.text)
         with self.translated(), Session(engine, expire_on_commit=False) as session:
             yield session
+
+    @contextmanager
+    def _turn_to_write(self) -> Generator[None]:
+        """Writers of this process take turns here: who waits for SQLite's own lock looks for it
+        now and then, sleeps up to a tenth of a second in between, and meets others in it."""
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise DatabaseUnavailable("the database does not answer: another writer has it")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def translated(self) -> Generator[None]:

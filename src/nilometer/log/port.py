@@ -6,6 +6,7 @@ Two implementations (SQLite segments, Kafka) pass one set of contract tests.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -133,6 +134,12 @@ class Log(Protocol):
 
     def append_blocking(self, envelope: Envelope) -> Position:
         """As `append`, for a caller in a plain thread."""
+        ...
+
+    def append_soon(self, envelope: Envelope) -> Future[Position]:
+        """As `append_blocking`, but without waiting: the future has the position, or what `append`
+        raises. Appends of which neither is known to have failed keep their order; of several under
+        way one can fail and a later one be read. Raises LogUnavailable when too many wait."""
         ...
 
     def consumer(self, group: str) -> Consumer:

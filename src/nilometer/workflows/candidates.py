@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -70,10 +70,9 @@ WITH RECURSIVE found(project_id) AS (
 )
 SELECT project_id FROM found WHERE project_id IS NOT NULL
 """
-_PROJECTS = text(f"{_SKIP} LIMIT :most")
-_IS_DUE = text(
+_PROJECTS = text(
     f"{_SKIP} AND EXISTS (SELECT 1 FROM tasks WHERE queue = :queue "  # noqa: S608
-    "AND tasks.project_id = found.project_id AND due_at <= :now) LIMIT 1"
+    "AND tasks.project_id = found.project_id AND due_at <= :now) LIMIT :most"
 ).bindparams(bindparam("now", type_=_TASKS.c.due_at.type))
 
 _COUNTED = tuple(_TASKS.c[name] for name in ("project_id", "limit_key", "key_limit"))
@@ -87,12 +86,6 @@ Full = Collection[tuple[int, str]]
 """Keys, each of a project, of which no more may be claimed."""
 
 
-def is_due(session: Session, queue: str, now: datetime) -> bool:
-    """Whether any project has a task due in this queue, be it its turn or not."""
-    found = session.execute(_IS_DUE, {"queue": queue, "after": -1, "now": now})
-    return found.first() is not None
-
-
 class Candidates:
     """The tasks of one queue that are due and the first of their lanes, locked for who asked: on a
     server, what others have locked is passed over (`serves_many`)."""
@@ -101,9 +94,10 @@ class Candidates:
         self._queue = queue
         self._serves_many = serves_many
 
-    def projects(self, session: Session, after: int, most: int) -> list[int]:
-        """The projects with an id greater than `after` that have anything in the queue."""
-        bound = {"queue": self._queue, "after": after, "most": most}
+    def projects(self, session: Session, after: int, now: datetime, most: int) -> list[int]:
+        """The first projects with an id greater than `after` of which anything is due, be it its
+        turn in its lane or not."""
+        bound = {"queue": self._queue, "after": after, "now": now, "most": most}
         return list(session.scalars(_PROJECTS, bound))
 
     def in_hand(self, session: Session, now: datetime) -> Sequence[Row[Any]]:
@@ -116,12 +110,10 @@ class Candidates:
         """Of each project at most so many, what has been due for longest first; none of a key that
         is full. Without those that workers died with more than once."""
         bound: dict[str, Any] = {"queue": self._queue, "now": now}
-        if full:
-            bound["full"] = list(full)
         if self._serves_many:
             bound |= {"projects": list(shares), "shares": list(shares.values())}
-            return list(session.execute(_of_many(bool(full)), bound))
-        statement = _of_one(bool(full))
+            return list(session.execute(_of_many(frozenset(full)), bound))
+        statement = _of_one(frozenset(full))
         found: list[Row[Any]] = []
         for project, share in shares.items():
             found += session.execute(statement, bound | {"project": project, "share": share})
@@ -140,25 +132,24 @@ _ONE_SUSPECT = (
 )
 
 
-def _eligible(project: ColumnElement[Any], *, some_full: bool) -> Select[Any]:
+def _eligible(project: ColumnElement[Any], full: Full) -> Select[Any]:
     query = select(*_COLUMNS).where(
         *_DUE, _TASKS.c.project_id == project, not_(_SUSPECT), _FIRST_OF_ITS_LANE
     )
-    if some_full:
-        keys = tuple_(_TASKS.c.project_id, _TASKS.c.limit_key)
-        not_full = keys.not_in(bindparam("full", type_=keys.type, expanding=True))
+    if full:
+        not_full = tuple_(_TASKS.c.project_id, _TASKS.c.limit_key).not_in(sorted(full))
         query = query.where(or_(_TASKS.c.limit_key.is_(None), not_full))
     return query.order_by(_TASKS.c.due_at)
 
 
-@cache
-def _of_one(some_full: bool) -> Select[Any]:
+@lru_cache
+def _of_one(full: frozenset[tuple[int, str]]) -> Select[Any]:
     """Of one project."""
-    return _eligible(bindparam("project"), some_full=some_full).limit(bindparam("share"))
+    return _eligible(bindparam("project"), full).limit(bindparam("share"))
 
 
-@cache
-def _of_many(some_full: bool) -> Select[Any]:
+@lru_cache
+def _of_many(full: frozenset[tuple[int, str]]) -> Select[Any]:
     """Of several, in one round trip; of none more than its share."""
     numbers = ARRAY(Integer)
     asked = (
@@ -166,6 +157,6 @@ def _of_many(some_full: bool) -> Select[Any]:
         .table_valued(column("project", Integer), column("share", Integer))
         .render_derived("asked")
     )
-    eligible = _eligible(asked.c.project, some_full=some_full).limit(asked.c.share)
+    eligible = _eligible(asked.c.project, full).limit(asked.c.share)
     found = eligible.with_for_update(skip_locked=True, of=_TASKS).lateral("found")
     return select(found).select_from(asked.join(found, true()))

@@ -19,12 +19,13 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import uuid4
 
-from sqlalchemy import Row, Table, bindparam, text
+from sqlalchemy import Row, Table, text
 from sqlalchemy.orm import Session
 
+from nilometer.database.bulk import Bulk
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
-from nilometer.workflows.candidates import Candidates, is_due
+from nilometer.workflows.candidates import Candidates
 from nilometer.workflows.tables import TaskRow
 from nilometer.workflows.task import Task, TaskState
 
@@ -35,20 +36,14 @@ MOST_PROJECTS = 64
 """How many projects one claim looks at."""
 
 _TASKS = cast("Table", TaskRow.__table__)
-_LEASE_TASK = (
-    _TASKS.update()
-    .where(
-        _TASKS.c.project_id == bindparam("of_project"),
-        _TASKS.c.lane == bindparam("of_lane"),
-        _TASKS.c.sequence == bindparam("of_sequence"),
-    )
-    .values(
-        state=TaskState.LEASED,
-        lease=bindparam("to_lease"),
-        due_at=bindparam("to_due_at"),
-        attempts=bindparam("to_attempts"),
-        losses=bindparam("to_losses"),
-    )
+_LEASED = (
+    *("state", "lease", "due_at", "attempts", "losses"),
+    *("project_id", "lane", "sequence"),
+)
+_LEASE_TASK = Bulk(
+    "UPDATE tasks SET state = ?, lease = ?, due_at = ?, attempts = ?, losses = ? "
+    "WHERE project_id = ? AND lane = ? AND sequence = ?",
+    [_TASKS.c[name] for name in _LEASED],
 )
 # Claims of a queue with caps count what others have: one at a time.
 _CLAIMS = 0x6E696C70
@@ -103,7 +98,7 @@ class Claims:
     def due(self, now: datetime) -> bool:
         """Whether a claim could find something."""
         with self._database.read(EVERY_ROW) as session:
-            return is_due(session, self._queue, now)
+            return bool(self._candidates.projects(session, -1, now, 1))
 
     def claim(self, places: int, now: datetime) -> list[Task]:
         """At most so many tasks, each of another lane, whose lease begins now.
@@ -114,46 +109,50 @@ class Claims:
         with self._database.concurrent(EVERY_ROW) as session:
             if self._sharing.capped and self._database.path is None:
                 session.execute(_TURN, {"claims": _CLAIMS, "queue": self._queue})
+            in_hand = self._in_hand(session, now)
             self._suspects_next = not self._suspects_next
-            if self._suspects_next and (suspect := self._candidates.suspect(session, now)):
-                return self._take(session, [suspect], now)
-            return self._fair(session, places, now)
+            if self._suspects_next:
+                suspect = self._candidates.suspect(session, now)
+                if suspect is not None and in_hand.admits(suspect):
+                    return self._take(session, [suspect], now)
+            return self._fair(session, places, in_hand, now)
 
-    def _fair(self, session: Session, places: int, now: datetime) -> list[Task]:
-        projects = self._turns(session)
-        in_hand = self._in_hand(session, now)
+    def _fair(self, session: Session, places: int, in_hand: _InHand, now: datetime) -> list[Task]:
+        waiting = self._turns(session, now)
+        if waiting:
+            whole = len(waiting) < min(MOST_PROJECTS, places)
+            self._after = waiting[0] if whole else waiting[:places][-1]
         taken: list[Task] = []
-        while projects and len(taken) < places:
-            shares = self._shares(projects, places - len(taken), in_hand)
-            found = self._candidates.of(session, shares, now, in_hand.full)
+        while waiting and len(taken) < places:
+            shares = self._shares(waiting, places - len(taken))
+            allowed = {each: min(share, in_hand.room_of(each)) for each, share in shares.items()}
+            allowed = {each: share for each, share in allowed.items() if share > 0}
+            found = self._candidates.of(session, allowed, now, in_hand.full) if allowed else []
             taken += self._take(session, [row for row in found if in_hand.admits(row)], now)
-            # Who has less than its share has no more. At a cap there may be more behind it.
+            # Who has less than its share has no more. At a limit there may be more behind it.
             counts = Counter(row.project_id for row in found)
-            projects = [each for each, share in shares.items() if counts[each] == share]
+            more = [each for each, share in allowed.items() if counts[each] == share]
+            waiting = waiting[len(shares) :] + more
         return taken
 
-    def _turns(self, session: Session) -> list[int]:
+    def _turns(self, session: Session, now: datetime) -> list[int]:
         """Whose turn it is: each claim begins further on than the one before."""
-        projects = self._candidates.projects(session, self._after, MOST_PROJECTS)
+        projects = self._candidates.projects(session, self._after, now, MOST_PROJECTS)
         if len(projects) < MOST_PROJECTS and self._after >= 0:
-            others = self._candidates.projects(session, -1, MOST_PROJECTS - len(projects))
+            others = self._candidates.projects(session, -1, now, MOST_PROJECTS - len(projects))
             projects += [each for each in others if each <= self._after]
-        whole = len(projects) < MOST_PROJECTS
-        self._after = -1 if not projects else projects[0] if whole else projects[-1]
         return projects
 
-    def _shares(self, projects: Sequence[int], places: int, in_hand: _InHand) -> dict[int, int]:
+    def _shares(self, waiting: Sequence[int], places: int) -> dict[int, int]:
         """How many of the places each project gets, in this order until there are none left."""
-        weights = {each: max(1, self._sharing.weight_of(each)) for each in projects}
+        weights = {each: max(1, self._sharing.weight_of(each)) for each in waiting}
         shares: dict[int, int] = {}
         left, weight = places, sum(weights.values())
-        for project in projects:
-            if left <= 0:
-                break
-            share = max(1, left * weights[project] // weight)
+        for project in waiting[:places]:
+            shares[project] = share = min(left, max(1, left * weights[project] // weight))
             left, weight = left - share, weight - weights[project]
-            if (allowed := min(share, in_hand.room_of(project))) > 0:
-                shares[project] = allowed
+            if not left:
+                break
         return shares
 
     def _in_hand(self, session: Session, now: datetime) -> _InHand:
@@ -168,7 +167,7 @@ class Claims:
             return []
         lease, until = str(uuid4()), now + self._lease
         tasks = [_task(row, lease, until) for row in rows]
-        session.execute(_LEASE_TASK, [_leased(task) for task in tasks])
+        _LEASE_TASK.run(session, map(_leased, tasks))
         return tasks
 
 
@@ -196,7 +195,7 @@ class _InHand:
     def admits(self, row: Row[Any]) -> bool:
         """Whether this one may be claimed; then it is counted."""
         key = row.project_id, row.limit_key
-        if key in self.full:
+        if key in self.full or self.room_of(row.project_id) <= 0:
             return False
         if row.key_limit is not None and self._keys[key] >= row.key_limit:
             self.full.add(key)
@@ -227,13 +226,6 @@ def _task(row: Row[Any], lease: str, until: datetime) -> Task:
     )
 
 
-def _leased(task: Task) -> dict[str, Any]:
-    return {
-        "of_project": task.project_id,
-        "of_lane": task.lane,
-        "of_sequence": task.sequence,
-        "to_lease": task.lease,
-        "to_due_at": task.due_at,
-        "to_attempts": task.attempts,
-        "to_losses": task.losses,
-    }
+def _leased(task: Task) -> tuple[Any, ...]:
+    changed = TaskState.LEASED, task.lease, task.due_at, task.attempts, task.losses
+    return *changed, *task.key

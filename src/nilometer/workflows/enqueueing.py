@@ -6,18 +6,25 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, func, literal, select
+from sqlalchemy import Table, func, literal, select
 from sqlalchemy.orm import Session
 
+from nilometer.database.bulk import Bulk, bulk_insert
 from nilometer.workflows.tables import TaskRow
 from nilometer.workflows.task import NewTask, TaskState
 
 _TASKS = cast("Table", TaskRow.__table__)
-_INSERT = _TASKS.insert()
-_CANCEL = _TASKS.delete().where(
-    _TASKS.c.project_id == bindparam("in_project"),
-    _TASKS.c.lane == bindparam("in_lane"),
-    _TASKS.c.state != TaskState.DISCARDED,
+_INSERT = bulk_insert(
+    _TASKS,
+    (
+        *("project_id", "lane", "sequence", "queue", "kind", "payload", "state", "due_at"),
+        *("attempts", "losses", "limit_key", "key_limit", "causation_id", "trace_context"),
+        "created_at",
+    ),
+)
+_CANCEL = Bulk(
+    "DELETE FROM tasks WHERE project_id = ? AND lane = ? AND state <> ?",
+    [_TASKS.c[name] for name in ("project_id", "lane", "state")],
 )
 _QUEUES = "workflow queues"
 
@@ -28,7 +35,7 @@ def enqueue(session: Session, tasks: Sequence[NewTask], now: datetime) -> None:
     Raises IntegrityError for a sequence that its lane has already.
     """
     if tasks:
-        session.execute(_INSERT, [_row(task, now) for task in tasks])
+        _INSERT.run(session, (_row(task, now) for task in tasks))
         enqueued_in(session).update(task.queue for task in tasks)
 
 
@@ -40,10 +47,7 @@ def enqueued_in(session: Session) -> set[str]:
 def cancel(session: Session, lanes: Collection[tuple[int, str]]) -> None:
     """Drop every task of these lanes (project id and lane), whatever state it is in; who works on
     one finds its lease gone, and its result is dropped."""
-    if lanes:
-        session.execute(
-            _CANCEL, [{"in_project": project, "in_lane": lane} for project, lane in lanes]
-        )
+    _CANCEL.run(session, ((*lane, TaskState.DISCARDED) for lane in lanes))
 
 
 def count_waiting(session: Session, project_id: int, most: int) -> int:
@@ -57,21 +61,21 @@ def count_waiting(session: Session, project_id: int, most: int) -> int:
     return session.scalar(select(func.count()).select_from(waiting)) or 0
 
 
-def _row(task: NewTask, now: datetime) -> dict[str, Any]:
-    return {
-        "project_id": task.project_id,
-        "lane": task.lane,
-        "sequence": task.sequence,
-        "queue": task.queue,
-        "kind": task.kind,
-        "payload": task.payload,
-        "state": TaskState.READY,
-        "due_at": task.due_at or now,
-        "attempts": 0,
-        "losses": 0,
-        "limit_key": task.limit_key,
-        "key_limit": task.limit,
-        "causation_id": task.causation_id,
-        "trace_context": task.trace_context,
-        "created_at": now,
-    }
+def _row(task: NewTask, now: datetime) -> tuple[Any, ...]:
+    return (
+        task.project_id,
+        task.lane,
+        task.sequence,
+        task.queue,
+        task.kind,
+        task.payload,
+        TaskState.READY,
+        task.due_at or now,
+        0,
+        0,
+        task.limit_key,
+        task.limit,
+        task.causation_id,
+        task.trace_context,
+        now,
+    )

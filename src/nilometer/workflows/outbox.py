@@ -10,10 +10,15 @@ from typing import cast
 from sqlalchemy import Table, delete, func, select
 from sqlalchemy.orm import Session
 
+from nilometer.database.bulk import bulk_insert
 from nilometer.workflows.tables import OutboxRow
 
 _OUTBOX = cast("Table", OutboxRow.__table__)
-_INSERT = _OUTBOX.insert()
+_COLUMNS = (
+    *("project_id", "lane", "sequence", "event_id", "occurred_at", "record"),
+    "trace_context",
+)
+_INSERT = bulk_insert(_OUTBOX, _COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +41,16 @@ class Notice:
 def publish(session: Session, notices: Sequence[Notice]) -> None:
     """Have these told to the log once the caller's transaction is committed, in this order."""
     if notices:
-        session.execute(_INSERT, [_row(each) for each in notices])
+        _INSERT.run(session, (_row(each) for each in notices))
 
 
 def oldest(session: Session, limit: int) -> list[tuple[int, Notice]]:
     """What waits, the first first, each with its number for `forget`."""
-    columns = (
-        _OUTBOX.c.id,
-        _OUTBOX.c.project_id,
-        _OUTBOX.c.lane,
-        _OUTBOX.c.sequence,
-        _OUTBOX.c.event_id,
-        _OUTBOX.c.occurred_at,
-        _OUTBOX.c.record,
-        _OUTBOX.c.trace_context,
+    rows = session.execute(
+        select(_OUTBOX.c.id, *(_OUTBOX.c[name] for name in _COLUMNS))
+        .order_by(_OUTBOX.c.id)
+        .limit(limit)
     )
-    rows = session.execute(select(*columns).order_by(_OUTBOX.c.id).limit(limit))
     return [(number, Notice(*rest)) for number, *rest in rows]
 
 
@@ -66,13 +65,13 @@ def waiting(session: Session) -> tuple[int, datetime | None]:
     return count, since
 
 
-def _row(notice: Notice) -> dict[str, object]:
-    return {
-        "project_id": notice.project_id,
-        "lane": notice.lane,
-        "sequence": notice.sequence,
-        "event_id": notice.event_id,
-        "occurred_at": notice.occurred_at,
-        "trace_context": notice.trace_context,
-        "record": notice.record,
-    }
+def _row(notice: Notice) -> tuple[object, ...]:
+    return (
+        notice.project_id,
+        notice.lane,
+        notice.sequence,
+        notice.event_id,
+        notice.occurred_at,
+        notice.record,
+        notice.trace_context,
+    )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import Table, bindparam, select
 from sqlalchemy.orm import Session
 
+from nilometer.database.bulk import Bulk
 from nilometer.workflows.tables import TaskRow
 from nilometer.workflows.task import Failure, Task, TaskState
 
@@ -29,7 +30,10 @@ _HELD = (
     .where(_TASKS.c.queue == bindparam("queue"), _TASKS.c.lease == bindparam("of_lease"))
     .with_for_update()
 )
-_FINISH = _TASKS.delete().where(*_THIS)
+_FINISH = Bulk(
+    "DELETE FROM tasks WHERE project_id = ? AND lane = ? AND sequence = ? AND lease = ?",
+    [_TASKS.c[name] for name in ("project_id", "lane", "sequence", "lease")],
+)
 _RETRY = (
     _TASKS.update()
     .where(*_THIS)
@@ -79,14 +83,13 @@ def held(session: Session, tasks: Sequence[Task]) -> list[Task]:
     leases: defaultdict[tuple[str, str], set[tuple[int, str, int]]] = defaultdict(set)
     for queue, lease in sorted({(task.queue, task.lease) for task in tasks}):
         rows = session.execute(_HELD, {"queue": queue, "of_lease": lease})
-        leases[queue, lease].update(row.tuple() for row in rows)
+        leases[queue, lease].update((project, lane, at) for project, lane, at in rows)
     return [task for task in tasks if task.key in leases[task.queue, task.lease]]
 
 
 def finish(session: Session, tasks: Sequence[Task]) -> None:
     """They are done."""
-    if tasks:
-        session.execute(_FINISH, [_of(task) for task in tasks])
+    _FINISH.run(session, ((*task.key, task.lease) for task in tasks))
 
 
 def retry(session: Session, task: Task, failure: Failure, due_at: datetime) -> None:
@@ -110,6 +113,19 @@ def extend(session: Session, tasks: Sequence[Task], until: datetime) -> None:
     for queue, lease in sorted({(task.queue, task.lease) for task in tasks}):
         bound = {"queue": queue, "of_lease": lease, "to_due_at": until}
         session.execute(_EXTEND, [bound])
+
+
+def take_back(session: Session, now: datetime) -> None:
+    """End every lease now. For the only process on a database, as it starts: whoever had them is
+    gone."""
+    session.execute(_TASKS.update().where(_TASKS.c.lease.is_not(None)).values(due_at=now))
+
+
+def shorten(session: Session, now: datetime, longest: timedelta) -> None:
+    """End leases that no clock that is right can have given: a worker whose clock is weeks ahead
+    must not keep tasks for weeks."""
+    beyond = _TASKS.c.due_at > now + longest
+    session.execute(_TASKS.update().where(_TASKS.c.lease.is_not(None), beyond).values(due_at=now))
 
 
 def _of(task: Task) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import SecretStr
 
 from nilometer.log.kafka.connection import KafkaConnection
@@ -14,9 +16,18 @@ from nilometer.settings import Settings
 
 def configured(settings: Settings) -> KafkaLog:
     """The log of the deployment. Raises ConfigurationError and LogUnavailable as KafkaLog does."""
+    return _opened(settings, plan(settings))
+
+
+def exceptions(settings: Settings) -> KafkaLog:
+    """The log of what happens to incidents. Raises as `configured`."""
+    return _opened(settings, exceptions_plan(settings))
+
+
+def _opened(settings: Settings, topic: TopicPlan) -> KafkaLog:
     return KafkaLog(
         connection(settings),
-        plan(settings),
+        topic,
         sending=Sending(
             delivery_timeout=settings.kafka_delivery_timeout,
             compression=settings.kafka_compression,
@@ -56,6 +67,11 @@ def plan(settings: Settings) -> TopicPlan:
         max_message_bytes=settings.kafka_max_message_bytes,
         allow_single_replica=single,
     )
+
+
+def exceptions_plan(settings: Settings) -> TopicPlan:
+    """How the topic of incidents is created: as the log's, under its own name."""
+    return replace(plan(settings), name=settings.effective_exceptions_topic)
 
 
 def _secret(value: SecretStr | None) -> str | None:

@@ -86,9 +86,13 @@ class KafkaLog:
 
     def append_blocking(self, envelope: Envelope) -> Position:
         """Append one record from a plain thread; see the port."""
+        return self.append_soon(envelope).result()
+
+    def append_soon(self, envelope: Envelope) -> concurrent.futures.Future[Position]:
+        """Append one record from a plain thread, which goes on meanwhile; see the port."""
         future: concurrent.futures.Future[Position] = concurrent.futures.Future()
         self._submit(envelope, future, None)
-        return future.result()
+        return future
 
     def consumer(self, group: str) -> KafkaConsumer:
         """Another reader of the group: it shares the partitions with those that read already."""

@@ -55,6 +55,8 @@ class SqliteLog:
     - `disk_reserve`: free bytes of the disk below which appends raise LogFull.
     - `rewind_seconds`: after the machine went down every group is put back to where it stood this
       long before the last activity.
+    - `needs_readers`: while no group has ever read, nothing is deleted; False for a log that is
+      only there for who wants it.
     - `on_fatal`: called once from the writer's thread, after every sender was refused, when the
       disk cannot be trusted any more. By default the process exits with status 70.
     - `max_queued_bytes`: records waiting for the disk, above which appends raise LogUnavailable.
@@ -70,6 +72,7 @@ class SqliteLog:
         keep_seconds: float,
         disk_reserve: int,
         rewind_seconds: float,
+        needs_readers: bool = True,
         on_fatal: Callable[[BaseException], None] | None = None,
         max_queued_bytes: int = 64 * 1024 * 1024,
         clock: Callable[[], int] = now_micros,
@@ -81,6 +84,7 @@ class SqliteLog:
             disk_reserve=disk_reserve,
             keep=int(keep_seconds * _SECOND),
             rewind=int(rewind_seconds * _SECOND),
+            needs_readers=needs_readers,
         )
         self._clock = clock
         self._consumers: dict[str, SqliteConsumer] = {}
@@ -119,9 +123,13 @@ class SqliteLog:
 
     def append_blocking(self, envelope: Envelope) -> Position:
         """Append one record from a plain thread; see the port."""
+        return self.append_soon(envelope).result()
+
+    def append_soon(self, envelope: Envelope) -> ThreadFuture:
+        """Append one record from a plain thread, which goes on meanwhile; see the port."""
         future: ThreadFuture = concurrent.futures.Future()
         self._writer.submit(Waiting((envelope.headers(), envelope.payload), future, None))
-        return future.result()
+        return future
 
     def consumer(self, group: str) -> SqliteConsumer:
         """A reader of the group; one that is still open is closed and replaced."""

@@ -39,6 +39,7 @@ class Limits:
     disk_reserve: int
     keep: int
     rewind: int
+    needs_readers: bool = True
 
 
 class SegmentStorage:
@@ -115,12 +116,14 @@ class SegmentStorage:
     def _may_go(self, oldest: Segment, now: int) -> bool:
         if (oldest.last_at or 0) > now - self._limits.keep and not self._is_nearly_full():
             return False
-        # Without a group nobody has read anything yet.
+        # Without a group nobody has read anything yet; unless nobody has to.
         needed = [
             self._groups.lowest_since(name, now - self._limits.rewind)
             for name in self._groups.committed
         ]
-        return bool(needed) and min(needed) >= oldest.end
+        if not needed:
+            return not self._limits.needs_readers
+        return min(needed) >= oldest.end
 
     def _is_nearly_full(self) -> bool:
         soon = 2 * self._limits.segment_bytes
