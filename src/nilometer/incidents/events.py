@@ -140,7 +140,7 @@ class PolicyEvaluated(Payload):
     reason: str
 
 
-@_event("stages.policy", "stages.playbook")
+@_event("approvals")
 @dataclass(frozen=True, slots=True)
 class ApprovalRequested(Payload):
     """A person is to decide until `expires_at`; `step` is None where the whole chain waits."""
@@ -216,7 +216,7 @@ class StepCompleted(Payload):
     detail: str | None = None
 
 
-@_event("decisions", to=("playbook",))
+@_event("decisions", "stages.expiry", to=("playbook",))
 @dataclass(frozen=True, slots=True)
 class PlaybookStepCompletionRequested(Payload):
     """A person did a manual step, or gave it up."""
@@ -252,7 +252,7 @@ class ToolExecutionCompleted(Payload):
     detail: str | None = None
 
 
-@_event("stages.failures")
+@_event("stages.failures", "stages.tool")
 @dataclass(frozen=True, slots=True)
 class RetryScheduled(Payload):
     """A task of the incident failed and is tried again at `due_at`."""

@@ -29,6 +29,7 @@ from nilometer.incidents.events import (
     consumers_of,
     payload_json,
     read_payload,
+    type_of,
 )
 from nilometer.incidents.incident import Actor, Incident, Status
 from nilometer.incidents.tables import IncidentEventRow, IncidentRow
@@ -82,7 +83,7 @@ class History:
         """One incident, locked. Raises NotFound, the same for others' and none."""
         found = self.load([(project_id, incident_id)])
         if not found:
-            raise NotFound(f"there is no exception {incident_id[:64]}", attr="exception_id")
+            raise NotFound("There is no such exception in this project.", attr="exception_id")
         return found[project_id, incident_id]
 
     def new_id(self) -> str:
@@ -101,12 +102,17 @@ class History:
         actor: Actor,
         to: Status | None = None,
         causation_id: str | None = None,
-        limits: Mapping[str, Limit] | None = None,
+        limit: Limit | None = None,
+        details: Mapping[str, Any] | None = None,
+        due_at: datetime | None = None,
         **values: Any,
     ) -> str | None:
         """Change an incident: columns by name, its status, and the events that tell of it; the
         tasks that they lead to follow from the registry. Returns the id of the last event. Each
-        event after the first is caused by the one before it. Raises IllegalTransition."""
+        event after the first is caused by the one before it. Raises IllegalTransition.
+
+        `limit`, `due_at` and `details`, which are added to the event's facts, are of those tasks.
+        """
         if to is not None:
             lifecycle.check(incident.status, to)
             values["status"] = to
@@ -116,8 +122,38 @@ class History:
         changed.update(values)
         cause = causation_id
         for payload in payloads:
-            cause = self._append(incident, payload, actor, cause, limits or {})
+            cause = self._append(incident, payload, actor, cause)
+            for queue in consumers_of(payload):
+                facts = {**payload_json(payload), **(details or {})}
+                self.ask(incident, queue, type_of(payload).name, facts, cause, limit, due_at)
         return cause
+
+    def ask(
+        self,
+        incident: Incident,
+        queue: str,
+        kind: str,
+        facts: Mapping[str, Any],
+        causation_id: str | None,
+        limit: Limit | None = None,
+        due_at: datetime | None = None,
+    ) -> None:
+        """Have a stage do something about an incident, because of its last event."""
+        self.tasks.append(
+            NewTask(
+                project_id=incident.project_id,
+                queue=queue,
+                lane=incident.id,
+                sequence=incident.sequence,
+                kind=kind,
+                payload=facts,
+                due_at=due_at,
+                limit_key=limit and limit.key,
+                limit=limit and limit.places,
+                causation_id=causation_id,
+                trace_context=incident.traceparent,
+            )
+        )
 
     def flush(self) -> None:
         """Write everything. Raises Conflict where a row was changed behind the lock."""
@@ -134,12 +170,7 @@ class History:
         self._changed = {}
 
     def _append(
-        self,
-        incident: Incident,
-        payload: Payload,
-        actor: Actor,
-        cause: str | None,
-        limits: Mapping[str, Limit],
+        self, incident: Incident, payload: Payload, actor: Actor, causation_id: str | None
     ) -> str:
         incident.sequence += 1
         event = IncidentEvent(
@@ -149,28 +180,12 @@ class History:
             sequence=incident.sequence,
             occurred_at=self.now,
             actor=actor,
-            causation_id=cause,
+            causation_id=causation_id,
             correlation_id=incident.id,
             traceparent=incident.traceparent,
             payload=payload,
         )
         self._events.append(event)
-        for queue in consumers_of(payload):
-            limit = limits.get(queue)
-            self.tasks.append(
-                NewTask(
-                    project_id=incident.project_id,
-                    queue=queue,
-                    lane=incident.id,
-                    sequence=incident.sequence,
-                    kind=event.kind.name,
-                    payload=payload_json(payload),
-                    limit_key=limit and limit.key,
-                    limit=limit and limit.places,
-                    causation_id=event.event_id,
-                    trace_context=incident.traceparent,
-                )
-            )
         return event.event_id
 
     def _update(self) -> None:

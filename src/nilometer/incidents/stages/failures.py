@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import ClassVar, Final
 
 from sqlalchemy.orm import Session
 
@@ -25,7 +25,7 @@ _BEFORE: Final = {
 class RecordsFailures:
     """The part of a stage that `workflows.stage.Failures` asks for. A stage has a `queue`."""
 
-    queue: str
+    queue: ClassVar[str]
 
     def retried(
         self, session: Session, task: Task, failure: Failure, due_at: datetime, now: datetime
