@@ -38,10 +38,14 @@ from nilometer.database.fence import (
 from nilometer.database.migrate import MIGRATIONS, current, migrate
 from nilometer.domain import clock
 from nilometer.errors import ConfigurationError
+from nilometer.incidents.tools.call import Begun, ErrorClass, Failed, ToolCall
+from nilometer.incidents.tools.definitions import Changes, Tools
+from nilometer.incidents.tools.executions import Executions
 from nilometer.migrate_data.claim import OWN_TABLES
 from nilometer.notifications.channel_store import Channels
 from nilometer.notifications.channels import ChannelKind
 from nilometer.notifications.configuration import Egress
+from nilometer.notifications.reach import PUBLIC
 from nilometer.pipeline.dead_letters import DeadLetters, NewDeadLetter
 from nilometer.pipeline.rewriting.jobs import Kind, Rewrites
 from nilometer.workflows.enqueueing import enqueue
@@ -89,6 +93,7 @@ def two_tenants(database):
         add_fired_budget(database, issued.project_id)
         add_unusual_day(database, issued.project_id)
         add_task_and_notice(database, issued.project_id)
+        add_tool_that_failed(database, issued.project_id)
         DeadLetters(database).add([letter(issued.project_id)])
         channels = Channels(database, Egress())
         webhook = {"url": "https://receiver.example/"}
@@ -125,6 +130,17 @@ def add_task_and_notice(database: Database, project_id: int) -> None:
     with database.session(rows_of_project(project_id)) as session:
         enqueue(session, [NewTask(project_id, "queue", "lane", 1, "kind")], now)
         publish(session, [Notice(project_id, "lane", 1, "event", now, b"{}")])
+
+
+def add_tool_that_failed(database: Database, project_id: int) -> None:
+    given: Changes = {"config": {"url": "https://tool.example/", "signed": True}}
+    Tools(database, PUBLIC).add(project_id, "call", "http", given)
+    call = ToolCall(project_id=project_id, incident_id="i", execution_id="e", tool="call", input={})
+    failed = Failed("http_500", "The receiver answered 500.", ErrorClass.TRANSIENT)
+    with database.session(rows_of_project(project_id)) as session:
+        [begun] = Executions().begin(session, [call], clock.now())
+        assert isinstance(begun, Begun)
+        Executions().record(session, [(begun.call, failed)], clock.now())
 
 
 def letter(project_id: int) -> NewDeadLetter:
