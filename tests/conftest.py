@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from nilometer.clickhouse.store import Store
+from tests import forking
 from tests.clickhouse_server import stores
 from tests.projects import new_project_id
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from tests.api.world import World
 
 pytest_plugins = ["tests.services"]
+
+# Coverage is measured in processes that begin with it.
+forking.wanted = "COVERAGE_PROCESS_CONFIG" not in os.environ
 
 # Slow machines are not wrong examples: the suite runs in parallel on two cores.
 settings.register_profile(

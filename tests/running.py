@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,8 +17,13 @@ from typing import Any, TypeVar
 
 import httpx
 
+from tests import forking
+
 T = TypeVar("T")
 KEY = "nlm_user_for-automation-0123456789"
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For `verify` of an HTTP client that meets no TLS: to load the authorities' certificates takes
+longer than most requests of a test."""
 _ADDRESS = re.compile(r"listens on (http://\S+):(\d+)")
 
 
@@ -34,23 +40,36 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 30, what: str = "
 
 
 class Server:
-    """One process over a data directory; start it again to see what survived."""
+    """One process over a data directory; start it again to see what survived.
 
-    def __init__(self, data_dir: Path, prefix: list[str] | None = None, **settings: Any) -> None:
+    In tests it is forked from one that has imported Nilometer (see `tests.forking`), unless it is
+    to start `cold`, or is run by another command, the `prefix`."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        prefix: list[str] | None = None,
+        *,
+        cold: bool = False,
+        **settings: Any,
+    ) -> None:
         self.data_dir = data_dir
         self.prefix = prefix or []
+        self.cold = cold
         defaults = {"BOOTSTRAP_PERSONAL_KEY": KEY, "LOG_LEVEL": "warning", "OTLP_GRPC_PORT": 0}
         self.settings = defaults | settings
         self.output: list[str] = []
 
-    def launch(self) -> subprocess.Popen[str]:
+    def launch(self) -> subprocess.Popen[str] | forking.Forked:
         """The bare process, not waited for."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NILOMETER_")}
         environment |= {f"NILOMETER_{name}": str(value) for name, value in self.settings.items()}
         port = str(self.settings.get("PORT", 0))
-        serve = [sys.executable, "-m", "nilometer", "serve", "--port", port]
+        arguments = ["serve", "--port", port, "--data-dir", str(self.data_dir)]
+        if forking.wanted and not self.cold and not self.prefix:
+            return forking.fork(arguments, environment)
         return subprocess.Popen(
-            [*self.prefix, *serve, "--data-dir", str(self.data_dir)],
+            [*self.prefix, sys.executable, "-m", "nilometer", *arguments],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -85,15 +104,15 @@ class Server:
         return self
 
     def ready(self, role: str) -> bool:
+        url = f"{self.url}/_readiness"
         try:
-            return httpx.get(f"{self.url}/_readiness", params={"role": role}).status_code == 200
+            return httpx.get(url, params={"role": role}, verify=NO_TLS).status_code == 200
         except httpx.HTTPError:
             return False
 
     def client(self) -> httpx.Client:
-        return httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60
-        )
+        headers = {"Authorization": f"Bearer {KEY}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, verify=NO_TLS)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

@@ -16,7 +16,7 @@ from tests.sending import generation, send
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_exit_code_0_and_nothing_is_lost(tmp_path, number):
-    with running(tmp_path) as server:
+    with running(tmp_path, cold=True) as server:
         assert send(server.url, generation()).status_code == 200
         assert server.stop(number) == 0, server.output
     with running(tmp_path) as server, server.client() as client:
@@ -73,7 +73,7 @@ class Halves:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_it_starts_ends_it_with_exit_code_0(tmp_path, number):
-    server = Server(tmp_path)
+    server = Server(tmp_path, cold=True)
     process = server.launch()
     wait_until((tmp_path / "lock").exists, what="the start has begun")
     process.send_signal(number)
