@@ -83,6 +83,7 @@ class Action(StrEnum):
     TOOL_ROTATE = "tool.rotate"
     TOOL_REMOVE = "tool.remove"
     TOOL_BREAKER_CLOSE = "tool.breaker_close"
+    TOOL_EXECUTION_DECIDE = "tool_execution.decide"
     PACK_ADD = "pack.add"
     PACK_ACTIVATE = "pack.activate"
     PACK_DEACTIVATE = "pack.deactivate"

@@ -75,6 +75,12 @@ class DryRunBody(Body):
     input: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
+class DecisionBody(Body):
+    """What became of an execution, as the receiver's own records have it."""
+
+    succeeded: bool
+
+
 class ExecutionsQuery(QueryModel):
     """The filters of a list of executions."""
 
@@ -221,6 +227,25 @@ async def show_execution(execution_id: str, caller: Reader, ctx: Ctx) -> Respons
     own = _history(ctx, caller)
     found = await ctx.database_workers.run(lambda: own.get(caller.project_id, execution_id))
     return json_answer(_execution_json(found))
+
+
+@route(
+    router,
+    "POST",
+    f"{_EXECUTIONS}/{{execution_id}}/decide",
+    openapi_extra=documented(DecisionBody),
+    dependencies=[NO_PARAMETERS],
+)
+async def decide_execution(
+    request: Request, execution_id: str, caller: Operator, ctx: Ctx
+) -> Response:
+    """Say what became of an execution that is unknown. Replay its dead letter then."""
+    body = await read_body(request, DecisionBody)
+    own = _history(ctx, caller)
+    decided = await ctx.database_workers.run(
+        lambda: own.decide(caller.project_id, execution_id, succeeded=body.succeeded)
+    )
+    return json_answer(_execution_json(decided))
 
 
 def _tools(ctx: Context, caller: Caller) -> Tools:

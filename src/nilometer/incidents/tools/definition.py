@@ -45,11 +45,6 @@ class Tool:
     updated_at: datetime | None = None
 
 
-def limit_key(project_id: int, name: str) -> str:
-    """What the executions of a tool have in common, for the cap on those under way at once."""
-    return f"tool:{project_id}:{name}"
-
-
 def checked_tool_name(name: str) -> str:
     """The name, if one can be called so. Raises InvalidInput."""
     if not _NAME.fullmatch(name):

@@ -1,15 +1,17 @@
-"""The executions of a project: listed and shown."""
+"""The executions of a project: listed, shown, and decided where nobody else knows."""
 
 from __future__ import annotations
 
 from sqlalchemy import literal, select, tuple_
 
+from nilometer.access import audit
 from nilometer.access.lookup import live_project
-from nilometer.access.types import OPERATOR, Authority
+from nilometer.access.types import OPERATOR, Action, Authority
 from nilometer.database.engine import Database
 from nilometer.domain import clock
 from nilometer.errors import NotFound
 from nilometer.incidents.tools.execution import Execution, execution
+from nilometer.incidents.tools.executions import Executions
 from nilometer.incidents.tools.tables import EXECUTION_ID, ExecutionRow, ExecutionState
 from nilometer.query import paging
 from nilometer.query.paging import Listing, Page
@@ -79,6 +81,26 @@ class History:
             row = session.get(ExecutionRow, (project_id, execution_id)) if known else None
             if row is None:
                 raise NotFound("There is no such execution.", attr="execution_id")
+            return execution(row)
+
+    def decide(self, project_id: int, execution_id: str, *, succeeded: bool) -> Execution:
+        """Say what became of one that is `unknown`: whoever asked the receiver. Replayed, its task
+        goes on from there: what was done is not done again, what was not is. Raises InvalidInput
+        for one of which it is known."""
+        with self._database.session(self._authority.rows) as session:
+            project = live_project(session, self._authority, project_id)
+            Executions().decide(
+                *(session, project_id, execution_id),
+                succeeded=succeeded,
+                actor=self._authority.actor,
+                now=clock.now(),
+            )
+            audit.record_of_project(
+                *(session, self._authority, Action.TOOL_EXECUTION_DECIDE, project),
+                subject=execution_id,
+                detail={"succeeded": succeeded},
+            )
+            row = session.get_one(ExecutionRow, (project_id, execution_id), populate_existing=True)
             return execution(row)
 
 

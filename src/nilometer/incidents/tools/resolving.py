@@ -21,7 +21,6 @@ from nilometer.incidents.tools.definition import (
     DEFAULT_CONCURRENCY,
     Tool,
     built_in_tool,
-    limit_key,
     stored_tool,
 )
 from nilometer.incidents.tools.kinds import ToolKind, built_in, known
@@ -59,15 +58,15 @@ def resolve(session: Session, wanted: Collection[Key], now: datetime) -> dict[Ke
 
 
 def limits(session: Session, wanted: Collection[Key]) -> dict[Key, tuple[str, int]]:
-    """Of each of these tools what its executions have in common, and how many of them may be under
-    way at once: a task's `limit_key` and `limit`."""
+    """Of each of these tools what its executions have in common within the project, and how many of
+    them may be under way at once: a task's `limit_key` and `limit`."""
     if not wanted:
         return {}
     place = tuple_(ToolRow.project_id, ToolRow.name)
     query = select(ToolRow.project_id, ToolRow.name, ToolRow.max_concurrency)
     found = session.execute(query.where(place.in_(list(wanted))))
     defined = {(project_id, name): most for project_id, name, most in found}
-    return {key: (limit_key(*key), defined.get(key, DEFAULT_CONCURRENCY)) for key in wanted}
+    return {key: (key[1], defined.get(key, DEFAULT_CONCURRENCY)) for key in wanted}
 
 
 def _projects(session: Session, ids: Collection[int]) -> dict[int, RedactionRules | None]:
