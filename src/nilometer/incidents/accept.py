@@ -85,10 +85,13 @@ def accept(session: Session, asked: Sequence[Raise], now: datetime) -> list[Outc
     wrong with one is its outcome, and does not touch the others."""
     doors = _doors(session, {each.project_id for each in asked})
     history = History(session, now)
+    # Of what comes at one moment the ids are in the order in which it came.
+    ids = iter(sorted(history.new_id() for each in asked for _ in each.exceptions))
     outcomes: list[Outcome] = []
     for each in asked:
+        own = [next(ids) for _ in each.exceptions]
         try:
-            outcomes.append(_accepted(history, doors.get(each.project_id), each))
+            outcomes.append(_accepted(history, doors.get(each.project_id), each, own))
         except NilometerError as error:
             outcomes.append(error)
     history.flush()
@@ -134,15 +137,17 @@ def _rules(stored: Mapping[str, Any] | None) -> RedactionRules | None:
         return UNREADABLE
 
 
-def _accepted(history: History, door: _Door | None, asked: Raise) -> list[Accepted]:
+def _accepted(history: History, door: _Door | None, asked: Raise, ids: list[str]) -> list[Accepted]:
     if door is None:
         raise NotFound(f"there is no project {asked.project_id}", attr="project_id")
     if door.paused:
         raise ProjectPaused("the project takes no exceptions in for now", retry_after=60)
     for each in asked.exceptions:
         check(each)
-    made = [_incident(history, asked, each, door.rules) for each in asked.exceptions]
-    ids = [each.id for each in made]
+    made = [
+        _incident(history, asked, exception, door.rules, exception_id)
+        for exception, exception_id in zip(asked.exceptions, ids, strict=True)
+    ]
     # Last of what may fail: the key is written here, and stands for what follows.
     before = _answered(history, asked, ids)
     if before is not None:
@@ -209,12 +214,16 @@ def _digest(exceptions: Sequence[NewException]) -> str:
 
 
 def _incident(
-    history: History, asked: Raise, exception: NewException, rules: RedactionRules | None
+    history: History,
+    asked: Raise,
+    exception: NewException,
+    rules: RedactionRules | None,
+    exception_id: str,
 ) -> Incident:
     payload, redacted = _redacted(exception, rules, asked.project_id, history.now)
     return Incident(
         project_id=asked.project_id,
-        id=history.new_id(),
+        id=exception_id,
         version=1,
         sequence=0,
         run=1,

@@ -357,7 +357,7 @@ class OwnerAssigned(Payload):
     before: str | None
 
 
-@_event("stages.feedback")
+@_event("feedback")
 @dataclass(frozen=True, slots=True)
 class FeedbackCaptured(Payload):
     """What came of it, and how long it took, in seconds. `automatic`: no person had a part."""

@@ -66,7 +66,7 @@ def _steps(session: Session, now: datetime, limit: int) -> int:
         .order_by(IncidentRow.waits_until)
         .limit(limit)
     )
-    found = [row.tuple() for row in session.execute(query)]
+    found = [(row[0], row[1]) for row in session.execute(query)]
     history = History(session, now)
     for incident in history.load(found).values():
         _give_up(history, incident)

@@ -31,7 +31,7 @@ def sweep(session: Session, now: datetime, limit: int) -> int:
         .order_by(IncidentRow.sla_next_at)
         .limit(limit)
     )
-    found = [row.tuple() for row in session.execute(query)]
+    found = [(row[0], row[1]) for row in session.execute(query)]
     history = History(session, now)
     projects = live(session, {project_id for project_id, _ in found})
     for incident in history.load(found).values():
