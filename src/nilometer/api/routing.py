@@ -33,8 +33,9 @@ class QueryModel(BaseModel):
     )
 
 
-def _refuse_parameters(query: Annotated[QueryModel, Query()]) -> None:
-    """Declared for its type: FastAPI refuses what the model does not know."""
+async def _refuse_parameters(query: Annotated[QueryModel, Query()]) -> None:
+    """Declared for its type: FastAPI refuses what the model does not know. A coroutine, as any
+    other function would be given a thread."""
     del query
 
 
