@@ -15,17 +15,18 @@ from nilometer import readiness
 from nilometer.access.accounts import Accounts, IssuedKeys
 from nilometer.access.keyring import Keyring
 from nilometer.api import errors as api_errors
-from nilometer.api.app import Services, create_app
 from nilometer.api.health import Check, Health, create_router
 from nilometer.blobs.configured import configured
 from nilometer.budgets.arrivals import Arrivals
 from nilometer.budgets.rules import AlertRules
 from nilometer.budgets.store import Budgets
 from nilometer.capture.app import CaptureApp
+from nilometer.database.fence import EVERY_ROW
 from nilometer.domain import clock
 from nilometer.errors import NilometerError
 from nilometer.foundation import lay
 from nilometer.front import Asgi, front
+from nilometer.log.port import LogState
 from nilometer.migrate_data.claim import require_whole_in
 from nilometer.notifications.channel_store import Channels
 from nilometer.notifications.claims import Claims
@@ -37,6 +38,7 @@ from nilometer.pipeline.rewriting.jobs import Rewrites
 from nilometer.query.spend import CallSpend
 from nilometer.settings import CAPTURES, READS, WORKS, Settings
 from nilometer.worker import Worker
+from nilometer.workflows import gauges
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,15 @@ def _nobody() -> None:
 
 def _nobody_of(_: Collection[object]) -> None:
     """As `_nobody`, within a minute."""
+
+
+def _note_lag(state: LogState, prefix: str) -> None:
+    """How far the groups of a log are behind."""
+    now = clock.to_micros(clock.now())
+    for group, lag in state.groups.items():
+        metrics.LOG_LAG.labels(prefix + group).set(lag.records)
+        waiting = 0 if lag.oldest_at is None else max(0, now - lag.oldest_at)
+        metrics.LOG_LAG_SECONDS.labels(prefix + group).set(waiting / 1e6)
 
 
 class Process:
@@ -134,6 +145,9 @@ class Process:
             bare = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
             api_errors.install(bare)
             return bare
+        # Its routes take a second to load: capture processes and workers have no use for them.
+        from nilometer.api.app import Services, create_app
+
         worker = self.worker
         api = create_app(
             Services(
@@ -154,10 +168,11 @@ class Process:
                 budgets=Budgets(self._foundation.database),
                 alert_rules=AlertRules(self._foundation.database),
                 wake_budgets=worker.budget_watch.stored if worker else _nobody_of,
-                wake_incidents=_nobody_of,
+                wake_incidents=worker.incidents.wake if worker else _nobody_of,
                 arrivals=self.arrivals,
                 spend=self.spend,
                 log=self.log,
+                exceptions_log=self._foundation.exceptions,
                 pipeline=worker.pipeline if worker else None,
                 settings=self._settings,
             )
@@ -200,12 +215,12 @@ class Process:
         state = self.log.state()
         metrics.LOG_RECORDS.set(state.depth)
         metrics.LOG_BYTES.set(float("nan") if state.size is None else state.size)
-        now = clock.to_micros(clock.now())
-        for group, lag in state.groups.items():
-            metrics.LOG_LAG.labels(group).set(lag.records)
-            waiting = 0 if lag.oldest_at is None else max(0, now - lag.oldest_at)
-            metrics.LOG_LAG_SECONDS.labels(group).set(waiting / 1e6)
+        _note_lag(state, "")
+        if self._foundation.exceptions is not None:
+            _note_lag(self._foundation.exceptions.state(), "exceptions.")
         try:
+            with self._foundation.database.read(EVERY_ROW) as session:
+                gauges.refresh(session, clock.now())
             counts = self.dead_letters.open_counts()
             waiting, oldest = Claims(self._foundation.database).waiting()
         except NilometerError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 from contextlib import ExitStack
+from datetime import timedelta
 
 from nilometer.access.deletion import DeletionWorker, Tombstones
 from nilometer.access.price_overrides import CurrentOverrides, PriceOverrides
@@ -17,13 +18,21 @@ from nilometer.budgets.store import Budgets
 from nilometer.budgets.watch import BudgetWatch
 from nilometer.clickhouse.erasure import erase_project
 from nilometer.clickhouse.store import Store
+from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import Unavailable
 from nilometer.foundation import STORE_GROUP, Foundation
+from nilometer.incidents.erasing import forget as forget_incidents
+from nilometer.incidents.packs.active import ActivePacks
+from nilometer.incidents.packs.store import Packs
+from nilometer.incidents.runtime import IncidentRuntime
+from nilometer.incidents.stages import chain
+from nilometer.incidents.tools.executions import Executions
 from nilometer.live_blobs import LiveBlobs
 from nilometer.notifications.channel_store import Channels
 from nilometer.notifications.claims import Claims
 from nilometer.notifications.configuration import Egress
 from nilometer.notifications.deliverer import Deliverer
+from nilometer.own_tools import tool_executor
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.packing import Packer
 from nilometer.pipeline.pipeline import Pipeline
@@ -37,6 +46,7 @@ from nilometer.query.spend import CallSpend
 from nilometer.query.usage import Usage
 from nilometer.query.usage_days import UsageDays
 from nilometer.settings import Settings
+from nilometer.workflows.erasing import forget as forget_tasks
 
 # How long the deletion of a project waits for the pipeline's batch under way before it tries later.
 SETTLE_SECONDS = 60.0
@@ -65,7 +75,9 @@ class Worker:
         self._rewrites = rewrites
         self._arrivals = arrivals
         database, log = foundation.database, foundation.log
+        self._database = database
         self._budgets = Budgets(database)
+        self._packs = Packs(database)
         file_prices = load(settings.prices_file) if settings.prices_file else ()
         self._overrides = CurrentOverrides(PriceOverrides(database), file_prices)
         tombstoned = Tombstones(database).among
@@ -122,6 +134,17 @@ class Worker:
         self.usage_upkeep = UsageUpkeep(
             UsageDays(store), alone=lambda: database.alone("usage by the day")
         )
+        assert foundation.exceptions is not None, "a worker tells of incidents"
+        self._executions = Executions()
+        executor = tool_executor(database, log, store, egress.reach)
+        self.incidents = IncidentRuntime(
+            database,
+            foundation.exceptions,
+            chain.build(ActivePacks(), self._executions, executor),
+            shared=settings.distributed,
+            lease=timedelta(seconds=settings.task_lease),
+            places=settings.tool_concurrency,
+        )
         self.deletions = DeletionWorker(
             database,
             settle=self._settle_writers,
@@ -132,6 +155,7 @@ class Worker:
             },
         )
         parts.callback(self.deliverer.stop)
+        parts.callback(self.incidents.stop)
         parts.callback(self.budget_watch.stop)
         parts.callback(self.rule_watch.stop)
         parts.callback(self.pipeline.stop, settings.shutdown_grace)
@@ -152,6 +176,7 @@ class Worker:
         self.deliverer.start()
         self.budget_watch.start()
         self.rule_watch.start()
+        self.incidents.start()
 
     def _note_stored(self, project_ids: Collection[int]) -> None:
         """Usage of these projects can be read: of whom what is known of budgets is not new."""
@@ -175,7 +200,15 @@ class Worker:
         self._budgets.forget(project_id)
         self._alert_rules.forget(project_id)
         self._channels.forget(project_id)
+        self._forget_incidents(project_id)
         return self._dead_letters.delete_project(project_id)
+
+    def _forget_incidents(self, project_id: int) -> None:
+        with self._database.concurrent(EVERY_ROW) as session:
+            forget_tasks(session, project_id)
+            self._executions.forget(session, project_id)
+            forget_incidents(session, project_id)
+        self._packs.forget(project_id)
 
     def _erase_blobs(self, project_id: int, stopping: threading.Event) -> int:
         """Delete a project's blobs and return how many objects there were."""

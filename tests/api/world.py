@@ -48,6 +48,10 @@ from nilometer.incidents.approvals import Question
 from nilometer.incidents.events import DeadLettered, Payload
 from nilometer.incidents.history import History, change
 from nilometer.incidents.incident import Actor, ActorKind, NewException, Status, system
+from nilometer.incidents.packs.store import Packs
+from nilometer.incidents.tools.call import ToolCall
+from nilometer.incidents.tools.definitions import Changes, Tools
+from nilometer.incidents.tools.executions import Executions
 from nilometer.log.envelope import Envelope
 from nilometer.log.sqlite import SqliteLog
 from nilometer.notifications.channel_store import Channels
@@ -165,12 +169,35 @@ class Project:
         rule = AlertRule("", f"rule {uuid4()}")
         return self.world.services.alert_rules.add(self.id, rule).rule.id
 
+    def pack(self) -> str:
+        """The name of a pack of the project, whose version 1 is a draft."""
+        return Packs(self.world.services.database).add(self.id, {"format": 1, "name": "own"}).name
+
     def notification(self) -> tuple[str, str]:
         """The ids of a notification channel and of a delivery to it."""
         channels = self.world.services.notification_channels
         config = {"url": "http://127.0.0.1:1/"}
         channel = channels.add(self.id, "ops", ChannelKind.WEBHOOK, config).id
         return channel, channels.test(self.id, channel)
+
+    def tool(self, name: str = "call") -> str:
+        """The name of a tool of the project, which leads nowhere."""
+        given: Changes = {"config": {"url": "http://127.0.0.1:1/"}}
+        Tools(self.world.database, EGRESS.reach).add(self.id, name, "http", given)
+        return name
+
+    def tool_execution(self, tool: str = "call", **given: Any) -> str:
+        """The id of an execution that was begun, and of which nobody knows more."""
+        call = ToolCall(
+            project_id=self.id,
+            incident_id="incident",
+            execution_id=str(uuid4()),
+            tool=tool,
+            input=given,
+        )
+        with self.world.database.concurrent(EVERY_ROW) as session:
+            Executions().begin(session, [call], clock.now())
+        return call.execution_id
 
     def exception(self, *, actor: str = "test", **given: Any) -> str:
         """The id of an exception of the project that was accepted, and that nothing works on."""
@@ -351,6 +378,7 @@ def _services(
         arrivals=arrivals,
         spend=CallSpend(store),
         log=log,
+        exceptions_log=None,
         pipeline=Pipeline(
             log=log,
             store=store,
@@ -360,7 +388,7 @@ def _services(
             pack=Packer(blobs, above=16 * 1024).lines,
             stored=arrivals.stored,
         ),
-        settings=Settings(data_dir=directory),
+        settings=Settings(data_dir=directory, notification_networks="127.0.0.0/8"),
     )
 
 

@@ -34,7 +34,7 @@ def test_where_all_is_well_nothing_fails_and_nothing_is_left(deployment: Deploym
     warned = {name: outcome for name, outcome in outcomes(found).items() if outcome != "ok"}
     # What the tests' servers have less of than production: strong passwords, copies, rules.
     assert warned == dict.fromkeys(
-        ("settings.secrets", "kafka.topic", "blobs.lifecycle"), "warning"
+        ("settings.secrets", "kafka.topic", "kafka.exceptions", "blobs.lifecycle"), "warning"
     )
     bucket = deployment["blobs_url"].removeprefix("s3://")
     assert "Contents" not in s3.client().list_objects_v2(Bucket=bucket)

@@ -48,6 +48,14 @@ class LogContract:
         assert numbers(records) == [sent[each.position] for each in records]
         assert self.same(records, range(20))
 
+    def test_who_does_not_wait_for_each_appends_many_at_once(self, log: Log) -> None:
+        futures = [log.append_soon(envelope(number)) for number in range(50)]
+        positions = [future.result(30) for future in futures]
+        records = read_all(log.consumer("a"), 50)
+        assert self.same(records, range(50))
+        sent = dict(zip(positions, range(50), strict=True))
+        assert numbers(records) == [sent[each.position] for each in records]
+
     def test_a_record_comes_back_byte_for_byte(self, log: Log) -> None:
         sent = envelope(7, size=3_000_000)
         log.append_blocking(sent)

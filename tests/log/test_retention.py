@@ -123,6 +123,17 @@ def test_nothing_is_unlinked_before_the_first_group_is_known(
     assert numbers(drain(log.consumer("first"))) == list(range(10))
 
 
+def test_a_log_that_nobody_has_to_read_is_unlinked_when_it_is_old_enough(
+    open_log: OpenLog, clock: Clock, tmp_path: Path
+) -> None:
+    log = open_log(keep_seconds=3600, needs_readers=False)
+    for number in range(12):
+        log.append_blocking(envelope(number, size=RECORD))
+    assert len(segments(tmp_path)) > 2
+    clock.now += 2 * HOUR
+    eventually(lambda: len(segments(tmp_path)) <= 2)
+
+
 def test_a_segment_read_late_stays_as_long_as_an_unclean_stop_would_read_it_again(
     open_log: OpenLog, clock: Clock, tmp_path: Path
 ) -> None:

@@ -23,10 +23,16 @@ from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
 from nilometer.incidents.accept import accept
 from nilometer.incidents.backlog import Backlog
+from nilometer.incidents.packs.store import Packs
 from nilometer.incidents.raising import Raising
+from nilometer.incidents.tools.definitions import Tools
+from nilometer.incidents.tools.executor import Executor
+from nilometer.incidents.tools.history import History as ToolHistory
 from nilometer.log.port import Log
 from nilometer.notifications.channel_store import Channels
+from nilometer.notifications.configuration import Egress
 from nilometer.notifications.deliveries import Deliveries
+from nilometer.own_tools import tool_executor
 from nilometer.pipeline.dead_letters import DeadLetters
 from nilometer.pipeline.pipeline import Pipeline
 from nilometer.pipeline.rewriting.jobs import Rewrites
@@ -53,6 +59,7 @@ class Services:
     stored rows was asked for, and `wake_notifications` after something was enqueued to be sent; all
     return at once. So does `wake_budgets`, called with the projects of budgets that were changed,
     and `wake_incidents`, with the queues that got tasks.
+    `exceptions_log` is that of what happens to exceptions, None where it is not read.
     `arrivals` is told by the pipeline of this process, if there is one.
     """
 
@@ -75,6 +82,7 @@ class Services:
     arrivals: Arrivals
     spend: CallSpend
     log: Log
+    exceptions_log: Log | None
     pipeline: Pipeline | None
     settings: Settings
 
@@ -99,6 +107,10 @@ class Context:
     budget_checks: BudgetChecks
     incidents: IncidentDesk
     raising: Raising
+    packs: Packs
+    tools: Tools
+    tool_history: ToolHistory
+    executor: Executor
     sql: SqlQueries
     store_workers: Workers
     sql_workers: FairWorkers
@@ -121,6 +133,7 @@ def make_context(services: Services) -> Context:
     """The context of one application."""
     store_workers = Workers("api-store", threads=4, waiting=64)
     database_workers = Workers("api-database", threads=4, waiting=64)
+    reach = Egress.of(services.settings).reach
     backlog = Backlog(count_waiting, most=services.settings.exception_backlog)
     return Context(
         services=services,
@@ -132,6 +145,10 @@ def make_context(services: Services) -> Context:
         budget_checks=_budget_checks(services, store_workers),
         incidents=IncidentDesk(services.database, database_workers, services.wake_incidents),
         raising=Raising(services.database, accept, backlog, wake=services.wake_incidents),
+        packs=Packs(services.database),
+        tools=Tools(services.database, reach),
+        tool_history=ToolHistory(services.database),
+        executor=tool_executor(services.database, services.log, services.store, reach),
         sql=SqlQueries(services.store),
         store_workers=store_workers,
         sql_workers=FairWorkers("api-sql", _QUERIES),
@@ -156,4 +173,9 @@ def context(request: Request) -> Context:
     return cast("Context", request.app.state.context)
 
 
-Ctx = Annotated[Context, Depends(context)]
+async def _context(request: Request) -> Context:
+    """As `context`; a dependency that is no coroutine is given a thread, for every request."""
+    return context(request)
+
+
+Ctx = Annotated[Context, Depends(_context)]

@@ -31,17 +31,22 @@ def lag(
         show_document(text)
         return
     state: dict[str, Any] = json.loads(text)
+    exceptions: dict[str, Any] = state.get("exceptions") or {"groups": {}}
+    of_exceptions = {f"exceptions.{name}": lag for name, lag in exceptions["groups"].items()}
+    groups: dict[str, Any] = state["groups"] | of_exceptions
     rows = [
         (name, group["records"], f"{group['seconds']:.1f}", group["oldest_at"])
-        for name, group in state["groups"].items()
+        for name, group in groups.items()
     ]
     show_table(("group", "records behind", "seconds behind", "oldest"), rows)
     if partitions:
-        _show_partitions(state["groups"])
+        _show_partitions(groups)
     size = "" if state["bytes"] is None else f" in {state['bytes']:,} bytes"
     typer.echo(f"The log keeps {state['records']:,} records{size}.")
     if not state["ready"]:
         typer.echo(f"It takes no more: {visible(state['reason'])}")
+    if not exceptions.get("ready", True):
+        typer.echo(f"The log of exceptions takes no more: {visible(exceptions['reason'])}")
     _tell_pipeline(state["pipeline"])
 
 

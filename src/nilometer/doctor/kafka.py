@@ -26,15 +26,21 @@ from nilometer.doctor.finding import (
 from nilometer.errors import ConfigurationError
 from nilometer.foundation import STORE_GROUP
 from nilometer.log.kafka.cluster import Cluster
-from nilometer.log.kafka.configured import connection, plan
+from nilometer.log.kafka.configured import connection, exceptions_plan, plan
 from nilometer.log.kafka.connection import error_of
 from nilometer.log.kafka.connection import sentence as kafka_sentence
 from nilometer.log.kafka.lag import Holdings, LagReader
-from nilometer.log.kafka.topic import TopicFacts, describe_topic, objections, replicas_of
+from nilometer.log.kafka.topic import (
+    TopicFacts,
+    TopicPlan,
+    describe_topic,
+    objections,
+    replicas_of,
+)
 from nilometer.log.port import Lag, LogUnavailable
-from nilometer.settings import CAPTURES, READS, WORKS, Settings
+from nilometer.settings import CAPTURES, READS, WORKS, Role, Settings
 
-CLUSTER, TOPIC = "kafka.cluster", "kafka.topic"
+CLUSTER, TOPIC, EXCEPTIONS = "kafka.cluster", "kafka.topic", "kafka.exceptions"
 
 _HOUR = 3600
 _LEAST_RETENTION = 24 * _HOUR
@@ -76,9 +82,11 @@ class Kafka:
         """The checks of this part."""
         first = () if self._settings.kafka_bootstrap_servers else (SETTINGS,)
         about = (CLUSTER, TOPIC)
+        events = Check(EXCEPTIONS, self.exceptions, needs=(CLUSTER,), remedy=_REMEDY)
         return [
             Check(CLUSTER, self.cluster, needs=first, remedy=_REMEDY),
             Check(TOPIC, self.topic, needs=(CLUSTER,), remedy=_REMEDY),
+            *([events] if self._settings.role is not Role.CAPTURE else []),
             Check("kafka.replicas", self.replicas, needs=about, remedy=_REMEDY),
             Check("kafka.limits", self.limits, needs=about, remedy=_REMEDY),
             Check("kafka.permissions", self.permissions, needs=about, remedy=_REMEDY),
@@ -94,14 +102,22 @@ class Kafka:
     def topic(self) -> Verdict:
         """The topic is there, and is such that Nilometer starts on it."""
         self._facts = self._asked(lambda cluster: describe_topic(cluster, self._plan.name))
-        if self._facts is None:
-            return self._missing()
-        facts = self._facts
-        unacceptable = objections(facts, self._plan)
+        moves = "; to move an embedded server here, start none: `nilometer migrate-data` makes it"
+        return self._judged(self._plan, self._facts, moves)
+
+    def exceptions(self) -> Verdict:
+        """The topic of what happens to exceptions, too."""
+        plan = exceptions_plan(self._settings)
+        return self._judged(plan, self._asked(lambda cluster: describe_topic(cluster, plan.name)))
+
+    def _judged(self, plan: TopicPlan, facts: TopicFacts | None, otherwise: str = "") -> Verdict:
+        if facts is None:
+            return self._missing(plan, otherwise)
+        unacceptable = objections(facts, plan)
         if unacceptable:
             # Each says what to do.
             return failed(" ".join(map(sentence, unacceptable)), "Change the topic as said.")
-        admitted = objections(facts, replace(self._plan, allow_single_replica=False))
+        admitted = objections(facts, replace(plan, allow_single_replica=False))
         if admitted:
             return warning(
                 f"The topic {facts.name} has too few copies of a record (replicas: "
@@ -115,25 +131,23 @@ class Kafka:
             f"each record, and acknowledges with {facts.min_insync_replicas}."
         )
 
-    def _missing(self) -> Verdict:
+    def _missing(self, plan: TopicPlan, otherwise: str) -> Verdict:
         try:
-            copies = replicas_of(self._plan, self._brokers)
+            copies = replicas_of(plan, self._brokers)
         except ConfigurationError as error:
             return failed(
-                f"There is no topic {self._plan.name}, and none can be made: {error.detail}.",
+                f"There is no topic {plan.name}, and none can be made: {error.detail}.",
                 "Change the cluster or the settings as said.",
             )
         if "CREATE" not in self._asked(Cluster.operations):
             return warning(
-                f"There is no topic {self._plan.name}, and these credentials may not create every "
-                "topic.",
-                f"Create it (docs/log.md has its settings), or allow Create on {self._plan.name}.",
+                f"There is no topic {plan.name}, and these credentials may not create every topic.",
+                f"Create it (docs/log.md has its settings), or allow Create on {plan.name}.",
             )
         return warning(
-            f"There is no topic {self._plan.name} yet; the first process makes it (partitions: "
-            f"{self._plan.partitions}, copies of each record: {copies}).",
-            "Start one process, or create the topic as docs/log.md says; to move an embedded "
-            "server here, start none: `nilometer migrate-data` makes it too.",
+            f"There is no topic {plan.name} yet; the first process makes it (partitions: "
+            f"{plan.partitions}, copies of each record: {copies}).",
+            f"Start one process, or create the topic as docs/log.md says{otherwise}.",
         )
 
     def replicas(self) -> Verdict:

@@ -72,7 +72,7 @@ _RELEASE = (
 )
 _EXTEND = (
     _TASKS.update()
-    .where(_TASKS.c.queue == bindparam("queue"), _TASKS.c.lease == bindparam("of_lease"))
+    .where(_TASKS.c.queue == bindparam("of_queue"), _TASKS.c.lease == bindparam("of_lease"))
     .values(due_at=bindparam("to_due_at"))
 )
 _LONGEST_CODE = 100
@@ -111,7 +111,7 @@ def release(session: Session, tasks: Sequence[Task], now: datetime) -> None:
 def extend(session: Session, tasks: Sequence[Task], until: datetime) -> None:
     """Keep them for longer."""
     for queue, lease in sorted({(task.queue, task.lease) for task in tasks}):
-        bound = {"queue": queue, "of_lease": lease, "to_due_at": until}
+        bound = {"of_queue": queue, "of_lease": lease, "to_due_at": until}
         session.execute(_EXTEND, [bound])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -33,10 +33,8 @@ class Failures(Protocol):
 class Stage(Failures, Protocol):
     """Works in the database alone."""
 
-    @property
-    def queue(self) -> str:
-        """The queue that it works on."""
-        ...
+    queue: ClassVar[str]
+    """The queue that it works on."""
 
     def work(self, session: Session, tasks: Sequence[Task], now: datetime) -> None:
         """Do these tasks, each of another lane, in this transaction, which also ends them and keeps
@@ -70,10 +68,8 @@ class Effect(Failures, Protocol[Begun, Outcome]):
     its lease has ended, and `begin` finds that, and decides.
     """
 
-    @property
-    def queue(self) -> str:
-        """The queue that it works on."""
-        ...
+    queue: ClassVar[str]
+    """The queue that it works on."""
 
     def begin(self, session: Session, tasks: Sequence[Task], now: datetime) -> list[Begun | None]:
         """Write down that each is about to be performed; what `perform` gets, in their order. None

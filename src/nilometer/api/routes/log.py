@@ -14,7 +14,7 @@ from nilometer.api.routing import NO_PARAMETERS, private_router, route
 from nilometer.api.services import Ctx, Services
 from nilometer.domain import clock
 from nilometer.errors import NotFound
-from nilometer.log.port import Lag
+from nilometer.log.port import Lag, LogState
 from nilometer.query import times
 
 router = private_router("log")
@@ -29,6 +29,16 @@ class LagAnswer(BaseModel):
     partitions: dict[str, int] = Field(
         description="Records behind in each partition that has some; empty where the log is one."
     )
+
+
+class ExceptionsLogAnswer(BaseModel):
+    """The log of what happens to exceptions; its groups are the stages that it drives."""
+
+    ready: bool
+    reason: str
+    records: int
+    bytes: int | None
+    groups: dict[str, LagAnswer]
 
 
 class PipelineAnswer(BaseModel):
@@ -47,22 +57,22 @@ class LogAnswer(BaseModel):
     records: int
     bytes: int | None = Field(description="None where the log cannot tell.")
     groups: dict[str, LagAnswer]
+    exceptions: ExceptionsLogAnswer | None = Field(
+        description="The log of what happens to exceptions; none where it is not read."
+    )
     pipeline: PipelineAnswer | None = Field(description="None when none runs in this process.")
 
 
 @route(router, "GET", "/log", response_model=LogAnswer, dependencies=[NO_PARAMETERS])
 async def show_log(_: DeploymentOperator, ctx: Ctx) -> Response:
-    """The log's size, each group's lag, and the pipeline's state."""
+    """The log's size, each group's lag, and the pipeline's state; the same of the log of
+    exceptions."""
     services = ctx.services
-    state = services.log.state()
-    now = clock.to_micros(clock.now())
+    exceptions = services.exceptions_log
     return json_answer(
         {
-            "ready": state.ready,
-            "reason": state.reason,
-            "records": state.depth,
-            "bytes": state.size,
-            "groups": {name: _lag_json(lag, now) for name, lag in sorted(state.groups.items())},
+            **_log_json(services.log.state()),
+            "exceptions": None if exceptions is None else _log_json(exceptions.state()),
             "pipeline": _pipeline_json(services),
         }
     )
@@ -81,6 +91,17 @@ async def resume_pipeline(_: DeploymentOperator, ctx: Ctx) -> Response:
         )
     await ctx.database_workers.run(pipeline.resume)
     return json_answer(_pipeline_json(services))
+
+
+def _log_json(state: LogState) -> dict[str, Any]:
+    now = clock.to_micros(clock.now())
+    return {
+        "ready": state.ready,
+        "reason": state.reason,
+        "records": state.depth,
+        "bytes": state.size,
+        "groups": {name: _lag_json(lag, now) for name, lag in sorted(state.groups.items())},
+    }
 
 
 def _lag_json(lag: Lag, now: int) -> dict[str, Any]:
