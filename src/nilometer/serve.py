@@ -41,9 +41,9 @@ def serve(settings: Settings) -> None:
         process = stack.enter_context(closing(Process(settings)))
         # Keys can be printed only now that they are made: nothing may fail between the two.
         announce(settings, listeners, process.bootstrap(), place=process.place)
-        gc.freeze()  # what is loaded by now stays: collections look at requests only
         capture_port = port_of(listeners[1]) if listeners[1:] else None
         config = server_config(settings, process.front(capture_port))
+        gc.freeze()  # what is loaded by now stays: collections look at requests only
         grpc_server = _grpc_server(settings, process)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(

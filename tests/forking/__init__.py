@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
 from tests.forking.messages import Code, Pid
@@ -32,8 +33,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 class Forked:
-    """A process of `nilometer`, with what `subprocess.Popen` gives of one. Its output and its
-    errors are one text."""
+    """A process of `nilometer`, with what `subprocess.Popen` gives of one."""
 
     def __init__(self, pid: int, stdout: IO[str], status: int) -> None:
         self.pid = pid
@@ -91,8 +91,10 @@ class _Origin:
             )
         atexit.register(self._end)
 
-    def fork(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
-        output, outlet = os.pipe()
+    def fork(
+        self, arguments: Sequence[str], environment: Mapping[str, str], stdout: int, stderr: int
+    ) -> tuple[int, int]:
+        """The pid of the new process, and a pipe that says how it ended."""
         status, telling = os.pipe()
         request = {
             "arguments": list(arguments),
@@ -100,10 +102,10 @@ class _Origin:
             "directory": str(Path.cwd()),
         }
         with self._lock:
-            socket.send_fds(self._socket, [json.dumps(request).encode()], [outlet, telling])
-        os.close(outlet)
+            told = [json.dumps(request).encode()]
+            socket.send_fds(self._socket, told, [stdout, stderr, telling])
         os.close(telling)
-        return Forked(Pid.read(status), os.fdopen(output, encoding="utf-8"), status)
+        return Pid.read(status), status
 
     def _end(self) -> None:
         self._socket.close()
@@ -111,8 +113,31 @@ class _Origin:
 
 
 def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
-    """`nilometer ARGUMENTS…` in a session of its own, with this environment and no other."""
-    return _origin().fork(arguments, environment)
+    """`nilometer ARGUMENTS…` in a session of its own, with this environment and no other. What it
+    writes comes through `stdout`, its errors too."""
+    output, outlet = os.pipe()
+    pid, status = _origin().fork(arguments, environment, outlet, outlet)
+    os.close(outlet)
+    return Forked(pid, os.fdopen(output, encoding="utf-8"), status)
+
+
+def run(
+    arguments: Sequence[str], environment: Mapping[str, str], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Let it run to its end; what it wrote, and its errors. It is killed when the seconds are
+    over."""
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        pid, status = _origin().fork(arguments, environment, stdout.fileno(), stderr.fileno())
+        process = Forked(pid, stdout, status)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        stdout.seek(0)
+        stderr.seek(0)
+        return subprocess.CompletedProcess(
+            ["nilometer", *arguments], code, stdout.read(), stderr.read()
+        )
 
 
 @cache

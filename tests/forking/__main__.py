@@ -17,6 +17,7 @@ from tests.forking.messages import Code, Pid
 
 _IMPORTED = (
     "nilometer.cli.app",
+    "nilometer.cli.migrate_data",
     "nilometer.cli.serve",
     "nilometer.serve",
     "nilometer.process",
@@ -54,15 +55,16 @@ class Origin:
                     return
 
     def _forked(self) -> bool:
-        data, outlet, telling = _received(self._requests)
+        data, (stdout, stderr, telling) = _received(self._requests)
         pid = os.fork()
         if pid == 0:
             self._forget()
-            _become(json.loads(data), outlet)
+            _become(json.loads(data), stdout, stderr)
             Pid.write(telling, os.getpid())
             os.close(telling)
             return True
-        os.close(outlet)
+        os.close(stdout)
+        os.close(stderr)
         descriptor = os.pidfd_open(pid)
         self._poll.register(descriptor, select.POLLIN)
         self._telling[descriptor] = (pid, telling)
@@ -88,21 +90,21 @@ class Origin:
             os.close(pipe)
 
 
-def _received(requests: socket.socket) -> tuple[bytes, int, int]:
-    """A request, where its process writes, and the pipe that tells of it."""
-    data, descriptors, flags, _ = socket.recv_fds(requests, 1 << 20, 2)
+def _received(requests: socket.socket) -> tuple[bytes, list[int]]:
+    """A request; where its process writes, and its errors, and the pipe that tells of it."""
+    data, descriptors, flags, _ = socket.recv_fds(requests, 1 << 20, 3)
     if not data:
         sys.exit()
     assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-    outlet, telling = descriptors
-    return data, outlet, telling
+    return data, descriptors
 
 
-def _become(request: dict[str, object], outlet: int) -> None:
+def _become(request: dict[str, object], stdout: int, stderr: int) -> None:
     os.setsid()
-    os.dup2(outlet, 1)
-    os.dup2(outlet, 2)
-    os.close(outlet)
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    os.close(stdout)
+    os.close(stderr)
     os.chdir(str(request["directory"]))
     os.environ.clear()
     os.environ.update(request["environment"])  # type: ignore[call-overload]

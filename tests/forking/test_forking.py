@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.forking import fork
+from tests.forking import fork, run
 
 SETTINGS = {"NILOMETER_PORT": "8123", "NILOMETER_LOG_LEVEL": "warning", "TZ": "Asia/Tokyo"}
 
@@ -37,6 +37,20 @@ def test_its_errors_are_in_its_output_and_its_exit_code_is_its_own():
     said, code = outcome(fork(["no-such-command"], {}))
     assert code == 2
     assert "no-such-command" in said
+
+
+def test_one_that_is_waited_for_has_its_output_and_its_errors_apart():
+    done = run(["no-such-command"], {}, 60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no-such-command" in done.stderr
+    done = run(["--version"], {}, 60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_one_that_takes_too_long_is_killed(tmp_path):
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(["serve", "--port", "0", "--data-dir", str(tmp_path)], {}, 0.1)
 
 
 def test_it_runs_in_its_own_session_and_ends_by_the_signal_that_it_is_sent(tmp_path):

@@ -33,6 +33,10 @@ def serve(
 ) -> None:
     """Run Nilometer in one process, with nothing beside it, or one role of several."""
     from nilometer import settings
+
+    # What is wrong with them is told before the server is loaded, which takes seconds.
+    loaded = settings.load(host=host, port=port, data_dir=data_dir, role=role and role.value)
+    loaded.check_profile()
     from nilometer.serve import serve as run
 
-    run(settings.load(host=host, port=port, data_dir=data_dir, role=role and role.value))
+    run(loaded)
