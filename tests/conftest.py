@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,35 @@ _OF_SEVERAL_PROCESSES = frozenset(
 )
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _begin_with_the_longest(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    _allow_second_chances(config, items)
+
+
+def _begin_with_the_longest(items: list[pytest.Item], parts: int) -> None:
+    """Those with a time limit of their own. Each process of pytest-xdist begins with one part of
+    the list, and a long test at the end would keep one of them busy while the others are done."""
+    modules = [list(group) for _, group in groupby(items, lambda item: item.path)]
+    long = sorted(filter(_seconds, modules), key=_seconds, reverse=True)
+    rest = [item for module in modules if not _seconds(module) for item in module]
+    ordered: list[pytest.Item] = []
+    for part in range(parts):
+        size = (len(items) - len(ordered)) // (parts - part)
+        first = [item for module in long[part::parts] for item in module]
+        fill = max(0, size - len(first))
+        ordered += first + rest[:fill]
+        del rest[:fill]
+    items[:] = ordered + rest
+
+
+def _seconds(module: list[pytest.Item]) -> float:
+    """The longest limit that a test of the module has for itself; 0 for none."""
+    marks = [mark for item in module if (mark := item.get_closest_marker("timeout"))]
+    return max((mark.args[0] for mark in marks), default=0)
+
+
+def _allow_second_chances(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test of several processes gets a second chance on a busy machine: it is named in the
     summary and counted in the closing line, to be mended like a failure. `--reruns 0` allows
     none."""
