@@ -38,3 +38,10 @@ def test_a_wrong_setting_is_told_by_its_name_and_remedy(monkeypatch, name, value
     with pytest.raises(ConfigurationError) as caught:
         settings.load()
     assert caught.value.detail == line  # the value may be a secret: it is not in it
+
+
+def test_projects_have_the_weights_that_are_named():
+    assert settings.read_weights(" 7=4, 12 = 2,") == {7: 4, 12: 2}
+    for wrong in ("7", "7=", "a=1", "7=0", "7=1001", "7=-1"):
+        with pytest.raises(ValueError, match="weight"):
+            settings.read_weights(wrong)

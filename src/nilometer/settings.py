@@ -48,6 +48,19 @@ WORKS = frozenset({Role.ALL, Role.WORKER})
 READS = frozenset({Role.ALL, Role.API})
 
 
+def read_weights(text: str) -> dict[int, int]:
+    """The weight of each project that is named, `7=4, 12=2`. Raises ValueError."""
+    weights: dict[int, int] = {}
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        project, _, weight = each.partition("=")
+        if not (project.strip().isdecimal() and weight.strip().isdecimal()):
+            raise ValueError("give projects and their weights such as 7=4, with commas between")
+        weights[int(project)] = int(weight)
+    if not all(1 <= weight <= 1000 for weight in weights.values()):
+        raise ValueError("a weight is from 1 to 1000")
+    return weights
+
+
 class Settings(BaseSettings):
     """The settings in effect. Sizes are bytes, durations are seconds unless the name says else."""
 
@@ -376,10 +389,16 @@ class Settings(BaseSettings):
         description="Tools of exceptions that one worker calls at once; a project gets half.",
     )
 
+    exception_weights: str = Field(
+        "",
+        description="Projects that get more of the workers than others while many wait: `7=4, "
+        "12=2`. A project that is not named has 1.",
+    )
+
     # notifications
     notification_networks: str = Field(
         "",
-        description="Private networks that notifications may go to, with commas between: "
+        description="Private networks that notifications and tools may go to, with commas between: "
         "10.0.0.0/8, fd00::/8. Without any they go to public addresses alone, and with TLS.",
     )
     notification_sns_topics: str = Field(
@@ -425,6 +444,12 @@ class Settings(BaseSettings):
                 ip_network(each)
             except ValueError:
                 raise ValueError("give networks such as 10.0.0.0/8, with commas between") from None
+        return text
+
+    @field_validator("exception_weights")
+    @classmethod
+    def _check_weights(cls, text: str) -> str:
+        read_weights(text)
         return text
 
     @field_validator("s3_endpoint")

@@ -45,7 +45,7 @@ from nilometer.pricing.refreshing import refreshing
 from nilometer.query.spend import CallSpend
 from nilometer.query.usage import Usage
 from nilometer.query.usage_days import UsageDays
-from nilometer.settings import Settings
+from nilometer.settings import Settings, read_weights
 from nilometer.workflows.erasing import forget as forget_tasks
 
 # How long the deletion of a project waits for the pipeline's batch under way before it tries later.
@@ -144,6 +144,7 @@ class Worker:
             shared=settings.distributed,
             lease=timedelta(seconds=settings.task_lease),
             places=settings.tool_concurrency,
+            weights=read_weights(settings.exception_weights),
         )
         self.deletions = DeletionWorker(
             database,

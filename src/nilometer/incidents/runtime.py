@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
@@ -16,6 +17,7 @@ from nilometer.incidents.stages.tool import Started
 from nilometer.incidents.tools.call import Performed
 from nilometer.log.port import Log
 from nilometer.workflows import settling
+from nilometer.workflows.claims import Sharing
 from nilometer.workflows.effect_runner import PLACES, EffectRunner
 from nilometer.workflows.loop import Loop
 from nilometer.workflows.runner import Running
@@ -45,16 +47,20 @@ class IncidentRuntime:
         shared: bool,
         lease: timedelta,
         places: int = PLACES,
+        weights: Mapping[int, int] | None = None,
     ) -> None:
+        """`places` is how many tools are used at once, `weights` those of projects that have one of
+        their own."""
         self._database = database
         self._shared = shared
         self._longest = lease + _CLOCKS_DIFFER
+        weight_of = partial(_weight, weights or {})
         running = Running(policies=RETRIES, lease=lease, wake=self.wake)
         self._stages: list[StageRunner] = [
-            StageRunner(database, stage, running) for stage in chain.stages
+            StageRunner(database, stage, running, Sharing(weight_of)) for stage in chain.stages
         ]
         self._tools: EffectRunner[Started, Performed] = EffectRunner(
-            database, chain.tool, running, places=places
+            database, chain.tool, running, places=places, weight_of=weight_of
         )
         self._runners: dict[str, StageRunner | EffectRunner[Started, Performed]] = {
             runner.queue: runner for runner in (*self._stages, self._tools)
@@ -98,3 +104,7 @@ class IncidentRuntime:
 
     def _wake_all(self) -> None:
         self.wake(self._runners)
+
+
+def _weight(weights: Mapping[int, int], project_id: int) -> int:
+    return weights.get(project_id, 1)

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic
 
@@ -16,7 +17,7 @@ from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import NilometerError
 from nilometer.workflows import settling
 from nilometer.workflows.bisecting import Bisecting
-from nilometer.workflows.claims import Claims, Sharing
+from nilometer.workflows.claims import Claims, Sharing, everybody_alike
 from nilometer.workflows.enqueueing import enqueued_in
 from nilometer.workflows.located import located
 from nilometer.workflows.loop import Loop
@@ -44,13 +45,13 @@ class EffectRunner(Generic[Begun, Outcome]):
         running: Running | None = None,
         *,
         places: int = PLACES,
-        sharing: Sharing | None = None,
+        weight_of: Callable[[int], int] = everybody_alike,
     ) -> None:
         self._database = database
         self._effect = effect
         self._running = running or Running()
         self._places = places
-        shared = sharing or Sharing(in_flight=max(1, places // 2), keyed=True)
+        shared = Sharing(weight_of, in_flight=max(1, places // 2), keyed=True)
         self._claims = Claims(database, effect.queue, shared, lease=self._running.lease)
         self._attempts = Attempts(effect, effect.queue, self._running.policies)
         self._lock = threading.Lock()
