@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests import forking
 from tests.clickhouse_server.running import ClickHouseServer
 from tests.database import servers
 from tests.database.reaching import url_of
@@ -164,17 +165,18 @@ class Target:
     clickhouse: ClickHouseServer
 
     def command(
-        self, source: Path, *arguments: str, **settings: str
+        self, source: Path, *arguments: str, cold: bool = False, **settings: str
     ) -> subprocess.CompletedProcess:
-        """Run the command against it, its output kept."""
+        """Run the command against it, its output kept; forked unless `cold`: see
+        `tests.forking`."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NILOMETER_")}
         given = self.settings | settings
         environment |= {f"NILOMETER_{name}": value for name, value in given.items()}
+        command = ["migrate-data", "--from", str(source), "--format", "json", *arguments]
+        if forking.wanted and not cold:
+            return forking.run(command, environment, timeout=120)
         return subprocess.run(
-            [
-                *(sys.executable, "-m", "nilometer"),
-                *("migrate-data", "--from", str(source), "--format", "json", *arguments),
-            ],
+            [sys.executable, "-m", "nilometer", *command],
             env=environment,
             capture_output=True,
             text=True,
@@ -186,9 +188,9 @@ class Target:
         """The settings of a process that serves it."""
         return {"PROFILE": "distributed", **self.settings}
 
-    def move(self, source: Path, *arguments: str) -> dict[str, Any]:
+    def move(self, source: Path, *arguments: str, cold: bool = False) -> dict[str, Any]:
         """Run it to its end."""
-        done = self.command(source, *arguments)
+        done = self.command(source, *arguments, cold=cold)
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
 

@@ -105,7 +105,7 @@ def finished(source: Embedded, target: Target) -> None:
         r"^nilometer migrate-data --from (\S+)$", PAGE.read_text(), re.MULTILINE
     )
     assert documented == "nilometer-data"
-    done = target.move(source.directory)
+    done = target.move(source.directory, cold=True)
     assert (done["state"], done["equal"]) == ("finished", True)
     assert done["counts"] == {"blobs": 0, "store": 0, "log": 0, "database": 0}
     [log] = [each for each in done["compared"] if each["part"] == "log"]
