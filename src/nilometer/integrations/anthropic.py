@@ -29,7 +29,7 @@ def wrap(client: C, tracker: Tracker) -> C:
     their clones. Raises TypeError for what is none."""
     name = type(client).__name__
     platform = next((who for word, who in _PLATFORMS.items() if word in name), SERVICE)
-    return attach(client, Seam(tracker, platform, _endpoint, paths=_PAID))
+    return attach(client, Seam(tracker, platform, _endpoint, paths=_PAID, posted=_MESSAGES))
 
 
 def _endpoint(method: str, url: str) -> tuple[Endpoint, str] | None:
@@ -106,4 +106,5 @@ _POSTED: Mapping[str, tuple[Endpoint, str]] = {
     "/v1/messages": (_MESSAGE, ""),
     "/v1/complete": (_TEXT, ""),
 }
+_MESSAGES: Mapping[str, Endpoint] = {path: found for path, (found, _) in _POSTED.items()}
 _PAID = frozenset({*_POSTED, "/v1/messages/batches"})

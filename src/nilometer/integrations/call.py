@@ -8,11 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from nilometer.sdk.observation import BASE_BYTES, Seen
 from nilometer.sdk.tracker import Tracker
 
 _LOG = logging.getLogger(__name__)
 
 UNKNOWN_MODEL = "unknown"
+REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id")
+_BYTES = BASE_BYTES + 5000
+"""What a call keeps in memory, about: with the headers of its answer, some 20."""
 _NONE: Mapping[str, Any] = {}
 
 
@@ -31,14 +35,17 @@ class Endpoint:
 
 class Call:
     """What is known of a call so far. It is recorded once: at its end, however it ends, and where
-    nobody ends it when nothing holds it any more."""
+    nobody ends it when nothing holds it any more. From then on it does not change, and what it says
+    is put together by the tracker's thread."""
 
     __slots__ = (
         *("tracker", "service", "endpoint", "requested_model", "scopes", "begun", "ended"),
         *("answered", "stream", "heard", "complete", "first_token_at", "usage", "model"),
-        *("response_id", "service_tier", "http_status", "provider_request_id", "retries"),
-        *("error", "error_type", "subject", "memory", "late"),
+        *("response_id", "service_tier", "http_status", "provider_request_id", "headers"),
+        *("retries", "error", "error_type", "subject", "memory", "late", "latency", "ended_at"),
     )
+
+    size = _BYTES
 
     def __init__(
         self,
@@ -69,6 +76,8 @@ class Call:
         self.service_tier: str | None = None
         self.http_status: int | None = None
         self.provider_request_id: str | None = None
+        self.headers: Any = None
+        """Of the answer, which have the request's id where no error told it."""
         self.retries = 0
         self.error: BaseException | str | None = None
         self.error_type: str | None = None
@@ -92,7 +101,7 @@ class Call:
         self.error = error
         status = _told(error, "status_code")
         self.http_status = status if isinstance(status, int) else self.http_status
-        self.provider_request_id = _told(error, "request_id") or self.provider_request_id
+        self.provider_request_id = _told(error, "request_id")
         if not self.answered:
             self.retries = _retries(_told(_told(error, "request"), "headers"))
 
@@ -125,27 +134,38 @@ class Call:
         self.ended = True
         if not self.endpoint.billed:
             return
+        self.latency = time.perf_counter() - self.begun
+        if self.error is None:
+            self.ended_at = time.time()
+            self.tracker.take(self)
+        else:  # an exception keeps its frames, and what they hold: it is made text of at once
+            told = self.seen
+            told["error"], told["context"] = self.error, self.scopes
+            self.tracker.record(**told)
+
+    @property
+    def seen(self) -> Seen:
+        """What there is to record but the error."""
         first = self.first_token_at
-        self.tracker.record(
-            service=self.service,
-            model=self.model or self.requested_model or UNKNOWN_MODEL,
-            operation=self.endpoint.operation,
-            usage=self.usage,
-            convention=self.endpoint.convention,
-            latency=time.perf_counter() - self.begun,
-            time_to_first_token=None if first is None else first - self.begun,
-            error=self.error,
-            error_type=self.error_type,
-            http_status=self.http_status,
-            retries=self.retries,
-            provider_request_id=self.provider_request_id,
-            response_id=self.response_id,
-            requested_model=self.requested_model,
-            service_tier=self.service_tier,
-            stream=self.stream,
-            estimated=self.answered and (self.usage is None or (self.stream and not self.complete)),
-            context=self.scopes,
-        )
+        return {
+            "service": self.service,
+            "model": self.model or self.requested_model or UNKNOWN_MODEL,
+            "operation": self.endpoint.operation,
+            "usage": self.usage,
+            "convention": self.endpoint.convention,
+            "latency": self.latency,
+            "time_to_first_token": None if first is None else first - self.begun,
+            "error_type": self.error_type,
+            "http_status": self.http_status,
+            "retries": self.retries,
+            "provider_request_id": self.provider_request_id or _request_id(self.headers),
+            "response_id": self.response_id,
+            "requested_model": self.requested_model,
+            "service_tier": self.service_tier,
+            "stream": self.stream,
+            "estimated": self.answered
+            and (self.usage is None or (self.stream and not self.complete)),
+        }
 
     def __del__(self) -> None:
         # An answer that nobody read to its end or closed. One that no answer came for was recorded
@@ -162,6 +182,16 @@ def member(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if type(found) is dict or isinstance(found, Mapping):
         return cast("Mapping[str, Any]", found)
     return _NONE
+
+
+def _request_id(headers: Any) -> str | None:
+    """The first of the names that the answer has; None where nothing answered."""
+    if headers is None:
+        return None
+    raw = ((name.lower(), value) for name, value in headers.raw)
+    found = {name: value for name, value in raw if name in REQUEST_IDS}
+    each = next((found[name] for name in REQUEST_IDS if name in found), None)
+    return None if each is None else each.decode("latin-1")
 
 
 def _told(thing: Any, name: str) -> Any:

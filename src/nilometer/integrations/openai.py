@@ -55,6 +55,7 @@ def _seam(client: Any, tracker: Tracker, include_usage: bool) -> Seam:
         service=service,
         endpoint=partial(_endpoint, native=service in (SERVICE, AZURE)),
         paths=_PAID,
+        posted=_NATIVE if service in (SERVICE, AZURE) else _COMPATIBLE,
         alter=_with_usage if include_usage else None,
         renew=lambda clone: _seam(clone, tracker, include_usage),
     )
@@ -92,13 +93,14 @@ def _with_usage(options: Any) -> Any:
 
 
 def _read_any(call: Call, data: Mapping[str, Any]) -> None:
-    call.response_id = data.get("id") or call.response_id
-    call.model = data.get("model") or call.model
-    call.service_tier = data.get("service_tier") or call.service_tier
-    if (usage := data.get("usage")) is not None:
+    told = data.get
+    call.response_id = told("id") or call.response_id
+    call.model = told("model") or call.model
+    call.service_tier = told("service_tier") or call.service_tier
+    if (usage := told("usage")) is not None:
         call.usage = usage
         call.complete = True
-    if error := member(data, "error"):
+    if told("error") is not None and (error := member(data, "error")):
         call.fail_with(error)
 
 

@@ -25,7 +25,6 @@ C = TypeVar("C")
 _LOG = logging.getLogger(__name__)
 _STATE = "_nilometer"
 _CALL = "nilometer.call"
-_REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id")
 _SEAM = ("request", "_process_response", "_process_response_data", "copy")
 _CURRENT: ContextVar[Call | None] = ContextVar("nilometer_call", default=None)
 
@@ -33,9 +32,10 @@ _CURRENT: ContextVar[Call | None] = ContextVar("nilometer_call", default=None)
 @dataclass(slots=True)
 class Seam:
     """What an adapter adds to a client. `endpoint` finds what a request (its method and path) asks
-    for, with the id its path names, None for what is not tracked; `alter` gives other options for
-    it where the caller opted in to that. `renew` makes the seam of a clone, which may speak to
-    another server. `paths` are those that cost something when they are posted to."""
+    for, with the id its path names, None for what is not tracked; `posted` has it at once for the
+    paths that are posted to most. `alter` gives other options for it where the caller opted in to
+    that. `renew` makes the seam of a clone, which may speak to another server. `paths` are those
+    that cost something when they are posted to."""
 
     tracker: Tracker
     service: str
@@ -44,6 +44,7 @@ class Seam:
     renew: Callable[[Any], Seam] | None = None
     memory: dict[str, str] = field(default_factory=dict[str, str])
     paths: frozenset[str] = frozenset()
+    posted: Mapping[str, Endpoint] = field(default_factory=dict[str, Endpoint])
 
     def admit(self, options: Any) -> None:
         """Raises BudgetExceeded where a hard stop keeps this request from being made."""
@@ -61,11 +62,18 @@ class Seam:
     def call(self, options: Any) -> Call | None:
         """The call that a request begins, None where it is not tracked."""
         try:
-            found = self.endpoint(options.method, options.url)
-            if found is None:
-                return None
-            endpoint, subject = found
-            return Call(self.tracker, self.service, endpoint, _model(options), self.memory, subject)
+            method, url, subject = options.method, options.url, ""
+            endpoint = self.posted.get(url) if method == "post" else None
+            if endpoint is None:
+                found = self.endpoint(method, url)
+                if found is None:
+                    return None
+                endpoint, subject = found
+            body = options.json_data  # nearly always a dict, with a model
+            model = cast("dict[str, Any]", body).get("model") if type(body) is dict else None
+            if type(model) is not str:
+                model = _model(options)
+            return Call(self.tracker, self.service, endpoint, model, self.memory, subject)
         except Exception:  # noqa: BLE001  (it never harms its host)
             _LOG.debug("a request could not be looked at", exc_info=True)
             return None
@@ -98,7 +106,8 @@ def attach(client: C, seam: Seam) -> C:
 def _request(members: dict[str, Any], original: Callable[..., Any]) -> Callable[..., Any]:
     def request(cast_to: Any, options: Any, *more: Any, **how: Any) -> Any:
         seam: Seam = members[_STATE]
-        seam.admit(options)
+        if seam.tracker.guarded:
+            seam.admit(options)
         call = seam.call(options)
         if call is None:
             return original(cast_to, options, *more, **how)
@@ -122,7 +131,8 @@ def _async_request(
 ) -> Callable[..., Awaitable[Any]]:
     async def request(cast_to: Any, options: Any, *more: Any, **how: Any) -> Any:
         seam: Seam = members[_STATE]
-        seam.admit(options)
+        if seam.tracker.guarded:
+            seam.admit(options)
         call = seam.call(options)
         if call is None:
             return await original(cast_to, options, *more, **how)
@@ -189,7 +199,7 @@ def _copy(members: dict[str, Any], original: Callable[..., Any]) -> Callable[...
 def _answer(given: Mapping[str, Any]) -> Call | None:
     """The call that a response answers, listening to it from here on."""
     call, response = _CURRENT.get(), given["response"]
-    if call is None or not response.is_success:
+    if call is None or not 200 <= response.status_code <= 299:
         return None
     try:
         if call.answered:  # a middleware of the caller's asked twice: both are paid for
@@ -198,7 +208,7 @@ def _answer(given: Mapping[str, Any]) -> Call | None:
         call.stream = bool(given.get("stream")) and not call.endpoint.lines
         call.retries = given.get("retries_taken") or 0
         call.http_status = response.status_code
-        call.provider_request_id = _request_id(response.headers)
+        call.headers = response.headers
         response.extensions[_CALL] = call
         if not response.is_closed:
             listen(response, call)
@@ -216,15 +226,6 @@ def _finish(call: Call, response: Any) -> None:
     if not call.heard:
         read_body(call, response)
     call.end()
-
-
-def _request_id(headers: Any) -> str | None:
-    """The first of the names that the answer has. One pass over the raw headers: a look-up by name
-    is one too, and most answers lack some of these."""
-    found = {name: value for name, value in headers.raw if name.lower() in _REQUEST_IDS}
-    if len(found) == 1:
-        return next(iter(found.values())).decode("latin-1")
-    return next((headers[name.decode()] for name in _REQUEST_IDS if name.decode() in headers), None)
 
 
 def _model(options: Any) -> str | None:

@@ -23,7 +23,7 @@ from decimal import Context, Decimal, Inexact
 from nilometer.errors import BudgetExceeded, NilometerError
 from nilometer.sdk.assembly import Assembler
 from nilometer.sdk.budget_standing import Standing, Standings, Subject
-from nilometer.sdk.observation import Observation, Seen
+from nilometer.sdk.observation import Observation, Observed, Seen
 from nilometer.sdk.scopes import Scopes
 
 _LOG = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class BudgetGuard:
             if each.standing.covers(subject) and self._used_up(each):
                 raise self._refusal(each)
 
-    def count(self, seen: Observation) -> None:
+    def count(self, seen: Observed) -> None:
         """Add a call that ended to the budgets it counts for, as far as it has a price."""
         spendings = self._known.spendings
         if not spendings or self._assembler is None:

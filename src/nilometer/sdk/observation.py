@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Required, TypedDict
+from typing import Any, Protocol, Required, TypedDict
 
 from nilometer.sdk.scopes import Scopes
 
-_BASE_BYTES = 1500
+BASE_BYTES = 1500
 """What an observation with a provider's usage object takes, on CPython 3.11."""
 
 
@@ -22,8 +22,10 @@ class Seen(TypedDict, total=False):
     without one.
 
     `started_at` is aware; without it the call ended now and took `latency` seconds. `error` says
-    that the call failed: the exception, or its text. `cost_usd` is for calls whose cost the caller
-    knows, by `price_source`; `reported_cost_usd` is what the provider says. `context` is an earlier
+    that the call failed: the exception, or its text. `cost_usd` is what the caller states that the
+    call cost, 0 included, by `price_source`: it counts where no price of the usage is known, and
+    stands beside it as the reported cost where one is. `reported_cost_usd` is what the provider
+    says. `context` is an earlier
     `snapshot`, for a stream that ends elsewhere than where it began; the scopes (from `job_id` on)
     come before it. All others are fields of `AIUsageMetric`.
     """
@@ -51,9 +53,9 @@ class Seen(TypedDict, total=False):
     input_tokens: int | None
     output_tokens: int | None
     total_tokens: int | None
-    cost_usd: Decimal | None
+    cost_usd: Decimal | int | None
     price_source: str | None
-    reported_cost_usd: Decimal | None
+    reported_cost_usd: Decimal | int | None
     request_id: str | None
     metadata: Mapping[str, Any] | None
     context: Scopes | None
@@ -67,29 +69,40 @@ class Seen(TypedDict, total=False):
     tags: Any
 
 
+class Observed(Protocol):
+    """A call that ended, as the delivery takes it: from then on it does not change."""
+
+    scopes: Scopes
+    """The context that it was made in."""
+    ended_at: float
+    """The wall clock's seconds."""
+    size: int
+    """About how many bytes of memory it keeps, but for the metadata of its context."""
+
+    @property
+    def seen(self) -> Seen:
+        """What is known of it. Asked for by a thread in the background."""
+        ...
+
+
 class Observation:
     """What was seen, in which context, and when (the wall clock's seconds)."""
 
-    __slots__ = ("ended_at", "scopes", "seen")
+    __slots__ = ("ended_at", "scopes", "seen", "size")
 
     def __init__(self, seen: Seen, scopes: Scopes, ended_at: float) -> None:
         self.seen = seen
         self.scopes = scopes
         self.ended_at = ended_at
-
-    def size(self) -> int:
-        """About how many bytes of memory it keeps."""
-        size = _BASE_BYTES
-        if isinstance(error := self.seen.get("error"), str):
-            size += len(error)
-        if own := self.seen.get("metadata"):
-            size += _size(own)
-        if shared := self.scopes.metadata:
-            size += _size(shared)
-        return size
+        self.size = BASE_BYTES
+        if isinstance(error := seen.get("error"), str):
+            self.size += len(error)
+        if own := seen.get("metadata"):
+            self.size += size_of(own)
 
 
-def _size(metadata: Mapping[str, Any]) -> int:
+def size_of(metadata: Mapping[str, Any]) -> int:
+    """About how many bytes of memory metadata takes."""
     return 200 * len(metadata) + sum(
         len(value) for value in metadata.values() if type(value) is str
     )

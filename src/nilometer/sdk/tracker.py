@@ -15,7 +15,7 @@ from nilometer.errors import BudgetExceeded
 from nilometer.sdk import context, loose_values
 from nilometer.sdk.budget_guard import BudgetGuard
 from nilometer.sdk.delivery.delivery import Delivery
-from nilometer.sdk.observation import Observation, Seen
+from nilometer.sdk.observation import Observation, Observed, Seen
 from nilometer.sdk.scopes import Scopes
 
 P = ParamSpec("P")
@@ -44,6 +44,10 @@ class Tracker(Protocol):
         """Take note of a call; see `AIUsageTracker.record`."""
         ...
 
+    def take(self, observed: Observed) -> None:
+        """Take note of a call that can be told of later; see `AIUsageTracker.take`."""
+        ...
+
 
 class AIUsageTracker:
     """Takes note of calls and gives them to the delivery. Safe between threads and tasks."""
@@ -52,15 +56,11 @@ class AIUsageTracker:
         """`guard` is None where no hard stop is on."""
         self._delivery = delivery
         self._guard = guard
-
-    def snapshot(self) -> Scopes:
-        """The context of here and now."""
-        return context.current()
-
-    @property
-    def guarded(self) -> bool:
+        self.guarded = guard is not None
         """Whether a hard stop is on."""
-        return self._guard is not None
+
+    snapshot = staticmethod(context.current)
+    """The context of here and now."""
 
     def admit(self, service: str, *models: str | None) -> None:
         """Ask whether a call may be made here and now: to be asked before it. `models` are the
@@ -90,16 +90,23 @@ class AIUsageTracker:
                 seen["error"] = loose_values.error_text(error)  # and not its frames
             scopes = seen.pop("context", None) or context.current()
             observation = Observation(seen, scopes, time.time())
-            delivery.submit(observation)
         except Exception as fault:  # noqa: BLE001  (it never harms its host)
             delivery.fault(fault)
             return
-        if self._guard is not None:
-            self._count(self._guard, observation)
+        self.take(observation)
 
-    def _count(self, guard: BudgetGuard, observation: Observation) -> None:
+    def take(self, observed: Observed) -> None:
+        """Take note of a call that ended and can be told of later, in the least time. Never raises
+        and never waits."""
+        if self._delivery is None:
+            return
+        self._delivery.submit(observed)
+        if self._guard is not None:
+            self._count(self._guard, observed)
+
+    def _count(self, guard: BudgetGuard, observed: Observed) -> None:
         try:
-            guard.count(observation)
+            guard.count(observed)
         except Exception:  # noqa: BLE001  (what is no metric is told of by the delivery)
             _LOG.debug("a call could not be added to its budgets", exc_info=True)
 

@@ -17,7 +17,7 @@ from nilometer.sdk.delivery.queue import Bell, BoundedQueue
 from nilometer.sdk.delivery.sender import Sender
 from nilometer.sdk.delivery.spool import Spool
 from nilometer.sdk.delivery.writer import Writer
-from nilometer.sdk.observation import Observation
+from nilometer.sdk.observation import Observed
 from nilometer.sdk.sinks.port import Sink
 
 _LOG = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Limits:
 
     queue_size: int = 20_000
     queue_bytes: int = 64 * 1024 * 1024
-    batch_size: int = 500
+    batch_size: int = 2000
     flush_interval: float = 1.0
     linger: float = 0.05
     max_attempts: int = 3
@@ -99,10 +99,10 @@ class Delivery:
             sink, lane, breaker, batch_size=limits.batch_size, interval=limits.flush_interval
         )
 
-    def submit(self, seen: Observation) -> None:
+    def submit(self, seen: Observed) -> None:
         """Take a call, or count it as dropped. Never raises, never waits."""
         try:
-            if self._queue.put(seen, seen.size()) and not self._started:
+            if self._queue.put(seen) and not self._started:
                 self._start()
         except Exception as error:  # noqa: BLE001  (it never harms its host)
             self.fault(error)

@@ -88,11 +88,6 @@ class Ledger:
         self.queued = 0  # of those, not yet in any account
         self.accounts = {name: Account() for name in names}
 
-    def accept(self) -> None:
-        """A call more, in the queue. With the lock held."""
-        self.submitted += 1
-        self.queued += 1
-
     def hand_over(self, count: int) -> None:
         """So many calls leave the queue, and wait for every store."""
         with self.lock:

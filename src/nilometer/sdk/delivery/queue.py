@@ -6,7 +6,7 @@ from collections import deque
 from queue import Empty, SimpleQueue
 
 from nilometer.sdk.delivery.ledger import Ledger
-from nilometer.sdk.observation import Observation
+from nilometer.sdk.observation import Observed, size_of
 
 FULL, CLOSED = "queue_full", "closed"
 
@@ -42,23 +42,28 @@ class BoundedQueue:
         self._bell = bell
         self._most = most
         self._most_bytes = most_bytes
-        self._items: deque[tuple[Observation, int]] = deque()
+        self._items: deque[tuple[Observed, int]] = deque()
         self._bytes = 0
         self._closed = False
 
-    def put(self, item: Observation, size: int) -> bool:
+    def put(self, item: Observed) -> bool:
         """Take the observation, False when there is no room. Waits for nothing."""
+        size = item.size
+        if metadata := item.scopes.metadata:
+            size += size_of(metadata)
+        ledger = self._ledger
         with self._lock:
             count = len(self._items)
             if self._closed:
-                self._ledger.refuse(CLOSED)
+                ledger.refuse(CLOSED)
                 return False
             if count >= self._most or self._bytes + size > self._most_bytes:
-                self._ledger.refuse(FULL)
+                ledger.refuse(FULL)
                 return False
             self._items.append((item, size))
             self._bytes += size
-            self._ledger.accept()
+            ledger.submitted += 1
+            ledger.queued += 1
         if not count:
             self._bell.ring()
         return True
@@ -68,7 +73,7 @@ class BoundedQueue:
         with self._lock:
             self._closed = True
 
-    def take(self, most: int) -> list[Observation]:
+    def take(self, most: int) -> list[Observed]:
         """The oldest observations, at most so many. They count as waiting until the ledger hears
         what became of them."""
         with self._lock:

@@ -13,7 +13,7 @@ from nilometer.sdk.assembly import Assembler
 from nilometer.sdk.delivery.ledger import Ledger
 from nilometer.sdk.delivery.queue import Bell, BoundedQueue
 from nilometer.sdk.delivery.sender import Sender
-from nilometer.sdk.observation import Observation
+from nilometer.sdk.observation import Observed
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Writer:
             self._hurried = False
             self.drain()
 
-    def _hand_over(self, taken: Sequence[Observation]) -> None:
+    def _hand_over(self, taken: Sequence[Observed]) -> None:
         metrics: list[AIUsageMetric] = []
         for seen in taken:
             try:
