@@ -114,11 +114,22 @@ def test_a_failed_call_costs_nothing_known(make_manager: MakeManager):
     assert (failed.error_type, failed.error, failed.http_status) == ("TimeoutError", "late", 504)
 
 
-def test_a_cost_that_the_caller_knows_is_kept(make_manager: MakeManager):
+def test_a_cost_that_the_caller_states_is_kept(make_manager: MakeManager):
     manager = make_manager()
     kept = recorded(manager, cost_usd=Decimal("0.017"), price_source="sku-list")
     assert (kept.cost_usd, kept.price_source) == (Decimal("0.017"), "sku-list")
     assert recorded(manager, cost_usd=Decimal(1)).price_source == "caller"
+    assert recorded(manager, cost_usd=0).cost_usd == Decimal(0)
+
+
+def test_a_stated_cost_stands_beside_the_price_of_a_known_model(make_manager: MakeManager):
+    manager = make_manager()
+    tokens = {"input_tokens": 1000, "output_tokens": 100, "started_at": AT}
+    beside = recorded(manager, **MINI, **tokens, cost_usd=Decimal("0.5"))
+    assert (beside.cost_usd, beside.reported_cost_usd) == (Decimal("0.00021"), Decimal("0.5"))
+    assert beside.price_source == "genai-prices"
+    told = recorded(manager, **MINI, **tokens, cost_usd=1, reported_cost_usd=2)
+    assert (told.cost_usd, told.reported_cost_usd) == (Decimal("0.00021"), Decimal(2))
 
 
 def test_usage_objects_of_providers_libraries_are_read(make_manager: MakeManager):

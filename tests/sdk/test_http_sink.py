@@ -149,6 +149,7 @@ def test_an_event_has_the_names_of_the_conventions():
     assert properties["$ai_input_tokens"] == 14
     assert properties["$ai_cache_creation_input_tokens"] == 2
     assert properties["$ai_total_cost_usd"] == "0.000000001"
+    assert properties["$ai_cost_stated"] is True
     assert properties["$ai_web_search_count"] == 2
     assert (properties["$ai_job_id"], properties["$ai_tags"]) == ("j", ["t"])
     for name, value in properties.items():
@@ -159,6 +160,9 @@ def test_an_event_has_the_names_of_the_conventions():
 def test_costs_by_the_book_are_left_to_the_servers_book():
     booked = metric(cost_usd=Decimal(1), price_source="genai-prices")
     assert "$ai_total_cost_usd" not in event(booked, "1")["properties"]
+    told = event(metric(reported_cost_usd=Decimal(2)), "1")["properties"]
+    assert told["$ai_total_cost_usd"] == "2"
+    assert "$ai_cost_stated" not in told
 
 
 def test_embeddings_and_strangers():

@@ -19,9 +19,17 @@ from nilometer.dynamodb import table
 from nilometer.dynamodb.reader import Reader
 from nilometer.dynamodb.sink import DynamoSink
 from nilometer.pipeline.event_rows import CanonicalEvent, rows_of
+from nilometer.sdk.assembly import Assembler
+from nilometer.sdk.calculator import CostCalculator
+from nilometer.sdk.observation import Observation
+from nilometer.sdk.scopes import NOTHING
 from nilometer.sdk.sinks.events import event
+from nilometer.sdk.sinks.jsonl import JsonlSink
 from nilometer.usage import lambda_handler
+from nilometer.usage.answers import answer
 from nilometer.usage.dimensions import DIMENSIONS
+from nilometer.usage.jsonl import JsonlUsage
+from nilometer.usage.query import parse
 from tests.usage.metrics import JULY, metric, metrics
 
 KEY = "k"
@@ -37,9 +45,10 @@ class Hosts:
         self.sink = DynamoSink(name, dynamodb=local)
         self.store = world.services.store
 
-    def put(self, found):
+    def put(self, found, *, sent=None):
+        """Store metrics; `sent` are those that the server gets, where it gets others."""
         assert self.sink.store(found) == []
-        self.store.insert_lines("calls", [self._call(each) for each in found])
+        self.store.insert_lines("calls", [self._call(each) for each in sent or found])
 
     def _call(self, each) -> bytes:
         """The row that the pipeline makes of the event that the client library sends."""
@@ -219,3 +228,59 @@ def test_a_call_that_two_sources_report_counts_once_on_the_server(hosts):
     found = hosts.server(**asked)[1]
     assert found["summary"]["call_count"] == 1
     assert list(found["aggregations"]["by_model"]) == ["of-the-sdk"]
+
+
+KNOWN = {"model": "gpt-4o-mini", "usage": {"prompt_tokens": 1000, "completion_tokens": 100}}
+UNKNOWN = {"model": "nobody-prices-this", "usage": KNOWN["usage"]}
+FAILED = {"model": "gpt-4o-mini", "error": "no"}
+STATED = [
+    ("a price is known: it counts", KNOWN | {"cost_usd": Decimal("0.5")}, "0.00021", 0),
+    ("and beside a stated 0", KNOWN | {"cost_usd": Decimal(0)}, "0.00021", 0),
+    ("and beside a reported one", KNOWN | {"reported_cost_usd": Decimal("0.5")}, "0.00021", 0),
+    ("none is known: what is stated", UNKNOWN | {"cost_usd": Decimal("0.5")}, "0.5", 0),
+    ("a stated 0 is a cost", UNKNOWN | {"cost_usd": Decimal(0)}, "0", 0),
+    ("whole dollars", UNKNOWN | {"cost_usd": 2}, "2", 0),
+    ("stated goes before reported", UNKNOWN | {"cost_usd": 2, "reported_cost_usd": 3}, "2", 0),
+    ("a stated 0, too", UNKNOWN | {"cost_usd": 0, "reported_cost_usd": 3}, "0", 0),
+    ("else what is reported", UNKNOWN | {"reported_cost_usd": Decimal("0.5")}, "0.5", 0),
+    ("a reported 0 is none", UNKNOWN | {"reported_cost_usd": Decimal(0)}, None, 1),
+    ("nothing is said", UNKNOWN, None, 1),
+    ("a call that failed, with its cost", FAILED | {"cost_usd": Decimal("0.5")}, "0.5", 0),
+]
+
+
+def of_file(path, found, query):
+    JsonlSink(path).store(found)
+    usage = JsonlUsage(path, query.start)
+    usage.refresh()
+    return answer(query, usage.ledger.groups(query))
+
+
+@pytest.mark.parametrize("case", range(len(STATED)), ids=[each[0] for each in STATED])
+def test_one_rule_of_what_a_call_costs_on_the_server_in_a_file_and_in_a_table(
+    hosts, tmp_path, case
+):
+    _, seen, cost, unpriced = STATED[case]
+    day = datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=case)
+    call = {"service": "openai", "operation": "completion", "started_at": day, **seen}
+    # The library prices what goes to a file or a table, and leaves to a server what goes there.
+    priced = Assembler(NOTHING, CostCalculator()).metric(Observation(call, NOTHING, 0.0))
+    plain = Assembler(NOTHING, None).metric(Observation(call, NOTHING, 0.0))
+    hosts.put([priced], sent=[plain])
+    asked = {"start_date": f"{day:%Y-%m-%d}", "end_date": f"{day:%Y-%m-%d}"}
+    summary = hosts.same(**asked)["summary"]
+    assert summary["total_cost_usd_exact"] == cost
+    assert (summary["call_count"], summary["unpriced_count"]) == (1, unpriced)
+    query = parse({name: [value] for name, value in asked.items()}, today=day.date())
+    assert of_file(tmp_path / "usage.jsonl", [priced], query)["summary"] == summary
+    # All that a library of several stores has, sent to a server, says the same.
+    both = Assembler(NOTHING, CostCalculator()).metric(Observation(call, NOTHING, 0.0))
+    assert _cost_of(hosts, both) == (None if cost is None else Decimal(cost))
+
+
+def _cost_of(hosts, each) -> Decimal | None:
+    call = json.loads(hosts._call(each))
+    found = call.get("cost_total")
+    if found is None and (call["cost_stated"] or Decimal(call.get("reported_total_cost_usd") or 0)):
+        found = call.get("reported_total_cost_usd")
+    return None if found is None else Decimal(found)

@@ -140,7 +140,7 @@ def _span(budget: Budget, period: Bounds) -> Span:
 
 
 def _recent(budget: Budget, now: datetime) -> Span:
-    return Span(budget.scope, now - WINDOW, now)
+    return Span(budget.scope, now - WINDOW, now, first=True)
 
 
 def _assessed(

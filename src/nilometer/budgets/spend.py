@@ -13,18 +13,20 @@ from nilometer.budgets.budget import BudgetScope
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The calls of a scope whose own time is from `start`, included, to `end`, not included."""
+    """The calls of a scope whose own time is from `start`, included, to `end`, not included.
+    `first`: the time of the earliest of them is asked for, too."""
 
     scope: BudgetScope
     start: datetime
     end: datetime
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
     """What calls cost. `cost` is the exact sum over those whose cost is known; `unpriced` are
-    those that succeeded and whose cost is not known, and are not in it. `first_at` is the earliest
-    of them, where the store knows it."""
+    those that succeeded and whose cost is not known, and are not in it. `first_at` is the time of
+    the earliest call, where it was asked for and the store knows it."""
 
     cost: Decimal = Decimal(0)
     calls: int = 0

@@ -291,6 +291,12 @@ _SCOPES = (
     *_properties(
         COUNT, CALLS, _SDK, {"$ai_api_calls": "How many requests the event stands for, if not 1."}
     ),
+    *_properties(
+        FLAG,
+        CALLS,
+        _SDK,
+        {"$ai_cost_stated": "`$ai_total_cost_usd` is stated by the caller: a 0 is a cost."},
+    ),
     *_properties(JSON, CALLS, _SDK, {"$ai_tags": "Tags: a list of texts, or an object of them."}),
 )
 _CONTEXT = (

@@ -90,6 +90,11 @@ def check_money(metric: AIUsageMetric) -> None:
         )
 
 
+def amount(given: Any) -> Any:
+    """An amount of whole dollars as Decimal; anything else as it is given."""
+    return Decimal(given) if type(given) is int else given
+
+
 def check_usage(usage: Usage) -> None:
     """What the vector's own type does not check."""
     _check_text("usage.convention", usage.convention, MAX_NAME_CHARS)

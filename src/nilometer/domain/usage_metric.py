@@ -50,7 +50,8 @@ class AIUsageMetric:
 
     *Money*: `cost_usd` is exact, None while unpriced, with `unpriced_reason` then saying why (""
     where nobody has asked for a price yet). `cost_components` adds up to it, by bucket of the
-    vector and by unit. `reported_cost_usd` is what the provider says itself.
+    vector and by unit. `reported_cost_usd` is what the provider says itself, or the caller where
+    there is a price too. Whole dollars may be given as an int.
 
     *Outcome*: `latency` and `time_to_first_token` in seconds; a failed call has `error_type` (the
     class), `error` (its text) and `http_status`. `retries` are the SDK's own.
@@ -106,6 +107,8 @@ class AIUsageMetric:
         self._set("tags", metric_rules.tags(self.tags))
         self._set("metadata", metric_rules.json_object("metadata", self.metadata))
         self._set("cost_components", dict(self.cost_components))
+        self._set("cost_usd", metric_rules.amount(self.cost_usd))
+        self._set("reported_cost_usd", metric_rules.amount(self.reported_cost_usd))
         self._set_usage()
         metric_rules.check_money(self)
 
@@ -120,17 +123,17 @@ class AIUsageMetric:
     @property
     def date(self) -> str:
         """The day of the call, UTC: `YYYY-MM-DD`."""
-        return f"{self.timestamp:%Y-%m-%d}"
+        return self.timestamp.isoformat()[:10]
 
     @property
     def month(self) -> str:
         """The month of the call, UTC: `YYYY-MM`."""
-        return f"{self.timestamp:%Y-%m}"
+        return self.timestamp.isoformat()[:7]
 
     @property
     def hour(self) -> str:
         """The hour of the call, UTC: `YYYY-MM-DD-HH`."""
-        return f"{self.timestamp:%Y-%m-%d-%H}"
+        return self.timestamp.isoformat()[:13].replace("T", "-")
 
     @property
     def latency_ms(self) -> int | None:

@@ -163,6 +163,7 @@ def _call(
         "distinct_id": row["distinct_id"],
         "operation": _OPERATIONS[event.name],
         "mapping_version": MAPPING_VERSION,
+        "cost_stated": event.properties.get("$ai_cost_stated") is True,
         **scopes(event.name, event.properties, event.distinct_id),
         **{_CALL_COLUMNS[name]: value for name, value in known.items() if name in _CALL_COLUMNS},
     }

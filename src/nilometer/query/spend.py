@@ -1,8 +1,8 @@
 """What budgets spent, from `calls`: each call once, as its best source tells it, at its own time.
 
-Every question of a project is answered in one pass. Who asks again before a call came, went or was
-priced again gets the answer that was made: a mark of the rows says so, and reads three narrow
-columns.
+Whole days are taken from what is kept of them (`spend_days`), and the rest of a question is
+answered in one pass over its calls. Who asks again before a call came, went or was priced again
+gets the answer that was made: marks of the days say so, and read four narrow columns.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Context, Decimal
 from typing import Any
 
 from nilometer.budgets.budget import BudgetScope, ScopeKind
 from nilometer.budgets.spend import Span, Spent
-from nilometer.clickhouse.store import Store
+from nilometer.clickhouse.errors import StatementTooCostly
+from nilometer.clickhouse.store import Store, StoreRejected
 from nilometer.domain import clock
 from nilometer.query.reader import Condition, Reader, Select, equal, moment
+from nilometer.query.spend_days import SpendDays
 from nilometer.query.trace_sql import BEST
+from nilometer.query.usage_days import Marks
+from nilometer.query.usage_sql import GONE, SKEW
 
 _VALUES = {
     ScopeKind.SERVICE: "lower(ifNull(provider, ''))",
@@ -29,19 +33,19 @@ _VALUES = {
     ScopeKind.ENVIRONMENT: "environment",
 }
 _COLUMNS = (
-    *("timestamp", "is_error", "cost_total", "reported_total_cost_usd"),
+    *("timestamp", "is_error", "cost_total", "reported_total_cost_usd", "cost_stated"),
     *("provider", "model", "user_id", "job_id", "environment"),
 )
 # As `nilometer.usage.groups.known_cost`.
-_COST = "ifNull(cost_total, nullIf(reported_total_cost_usd, 0))"
-_MARK = "count(), max(accepted_at), sum(cityHash64(event_uuid, revision))"
-# Two sources of one call give it times that differ by less.
-_SKEW = timedelta(days=1)
+_COST = (
+    "coalesce(cost_total, if(cost_stated, reported_total_cost_usd, NULL), "
+    "nullIf(reported_total_cost_usd, 0))"
+)
 _SPANS_A_READ = 40
 _KEPT = 2000
 _EXACT = Context(prec=80)
 
-Mark = tuple[Any, ...]
+Pieces = Sequence[tuple[datetime, datetime]]
 Asked = tuple[int, tuple[Span, ...]]
 
 
@@ -50,7 +54,8 @@ class CallSpend:
 
     def __init__(self, store: Store) -> None:
         self._reader = Reader(store)
-        self._kept: OrderedDict[Asked, tuple[Mark, list[Spent]]] = OrderedDict()
+        self._days = SpendDays(store)
+        self._kept: OrderedDict[Asked, tuple[str, list[Spent]]] = OrderedDict()
         self._keeping = threading.Lock()
 
     def of_project(self, project_id: int, organization: Sequence[int] = ()) -> ProjectSpend:
@@ -66,35 +71,55 @@ class CallSpend:
         return found
 
     def _known(self, project_id: int, spans: tuple[Span, ...]) -> list[Spent]:
-        between = _between(spans)
-        # Rows that arrive after it change the mark of the next question, not of this one.
-        [row] = self._reader.rows(project_id, Select(_MARK, "calls", between, every_copy=True))
-        mark, asked = tuple(row.values()), (project_id, spans)
+        # Rows that arrive after them change the marks of the next question, not of this one.
+        marks, asked = self._days.marks(project_id, spans), (project_id, spans)
         with self._keeping:
             known = self._kept.get(asked)
-        if known is not None and known[0] == mark:
+        if known is not None and known[0] == marks.digest:
             return known[1]
-        found = self._read(project_id, spans, between) if mark[0] else [Spent()] * len(spans)
+        found = self._read(project_id, spans, marks) if marks.rows else [Spent()] * len(spans)
         with self._keeping:
-            self._kept[asked] = (mark, found)
+            self._kept[asked] = (marks.digest, found)
             self._kept.move_to_end(asked)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return found
 
-    def _read(
-        self, project_id: int, spans: Sequence[Span], between: Sequence[Condition]
-    ) -> list[Spent]:
+    def _read(self, project_id: int, spans: Sequence[Span], marks: Marks) -> list[Spent]:
+        """By kept days as far as they go, and by the calls of the rest."""
+        try:
+            kept, shares = self._days.of(project_id, spans, marks)
+        except StatementTooCostly:
+            return self.of_calls(project_id, spans)
+        except StoreRejected as refused:
+            if refused.engine_name != GONE:
+                raise
+            return self.of_calls(project_id, spans)
+        left = [(span, each.pieces) for span, each in zip(spans, shares, strict=True)]
+        return list(map(_sum, kept, self._of_pieces(project_id, left)))
+
+    def of_calls(self, project_id: int, spans: Sequence[Span]) -> list[Spent]:
+        """As `of`, of one read's spans, from the calls themselves."""
+        return self._of_pieces(project_id, [(span, ((span.start, span.end),)) for span in spans])
+
+    def _of_pieces(self, project_id: int, asked: Sequence[tuple[Span, Pieces]]) -> list[Spent]:
+        """What the calls of each span cost within its pieces of time."""
         shown: list[str] = []
         bound: dict[str, Any] = {}
-        for place, span in enumerate(spans):
-            condition = _within(span, place)
-            bound |= condition.parameters
-            shown += _sums(condition.sql, place)
+        for place, (span, pieces) in enumerate(asked):
+            if pieces:
+                condition = _within(span.scope, pieces, place)
+                bound |= condition.parameters
+                shown += _sums(condition.sql, place)
+        if not shown:
+            return [Spent()] * len(asked)
         around = [(", ".join(shown), "")]
-        select = Select(", ".join(_COLUMNS), "calls", between, BEST, bound, around)
+        seen = _seen([piece for _, pieces in asked for piece in pieces])
+        select = Select(", ".join(_COLUMNS), "calls", [seen], BEST, bound, around)
         [row] = self._reader.rows(project_id, select)
-        return [_spent(row, place) for place in range(len(spans))]
+        return [
+            _spent(row, place) if pieces else Spent() for place, (_, pieces) in enumerate(asked)
+        ]
 
 
 class ProjectSpend:
@@ -121,25 +146,36 @@ class ProjectSpend:
         return total
 
 
-def _between(spans: Sequence[Span]) -> list[Condition]:
-    start = min(span.start for span in spans) - _SKEW
-    end = max(span.end for span in spans) + _SKEW
-    return [
-        moment("timestamp >=", "seen_start", clock.to_micros(start)),
-        moment("timestamp <", "seen_end", clock.to_micros(end)),
-    ]
+def _seen(pieces: Pieces) -> Condition:
+    """The rows that may matter to these pieces of time: of each, with those of a call that another
+    source gives another time."""
+    windows: list[tuple[datetime, datetime]] = []
+    for start, end in sorted((start - SKEW, end + SKEW) for start, end in pieces):
+        if windows and start <= windows[-1][1]:
+            windows[-1] = (windows[-1][0], max(end, windows[-1][1]))
+        else:
+            windows.append((start, end))
+    return _times(windows, "seen")
 
 
-def _within(span: Span, place: int) -> Condition:
-    conditions = [
-        moment("timestamp >=", f"start_{place}", clock.to_micros(span.start)),
-        moment("timestamp <", f"end_{place}", clock.to_micros(span.end)),
-        *_of_scope(span.scope, place),
-    ]
+def _within(scope: BudgetScope, pieces: Pieces, place: int) -> Condition:
+    conditions = [_times(pieces, f"of_{place}"), *_of_scope(scope, place)]
     bound: dict[str, Any] = {}
     for condition in conditions:
         bound |= condition.parameters
     return Condition(" AND ".join(condition.sql for condition in conditions), bound)
+
+
+def _times(pieces: Pieces, name: str) -> Condition:
+    """A time within one of these pieces."""
+    sql: list[str] = []
+    bound: dict[str, Any] = {}
+    for number, (start, end) in enumerate(pieces):
+        first = moment("timestamp >=", f"{name}_start_{number}", clock.to_micros(start))
+        last = moment("timestamp <", f"{name}_end_{number}", clock.to_micros(end))
+        sql.append(f"{first.sql} AND {last.sql}")
+        bound |= {**first.parameters, **last.parameters}
+    return Condition(f"({' OR '.join(f'({each})' for each in sql)})", bound)
 
 
 def _of_scope(scope: BudgetScope, place: int) -> list[Condition]:

@@ -115,6 +115,11 @@ class Marks:
         ]
 
     @property
+    def digest(self) -> str:
+        """All of the marks, as one."""
+        return _digest(sorted(self.marks.items()))
+
+    @property
     def used(self) -> list[date]:
         """The days that have a call."""
         return sorted(self.marks)
@@ -179,6 +184,18 @@ class UsageDays:
                 self._make(project_id, days, marks)
             return self._found(project_id, marks) if stale else found
 
+    def kept(
+        self, project_id: int, marks: Marks, kinds: Iterable[str]
+    ) -> dict[tuple[str, date], UUID]:
+        """The builds of these kinds that are whole and of the marks, by kind and day; none is
+        made. Raises the store's errors."""
+        wanted = set(kinds)
+        return {
+            (kind, day): build
+            for (kind, day), (build, whole) in self._found(project_id, marks).items()
+            if whole and kind in wanted
+        }
+
     def _found(self, project_id: int, marks: Marks) -> dict[tuple[str, date], tuple[UUID, bool]]:
         """Of each kind and day, a build of these marks."""
         if not marks.used:
@@ -199,8 +216,11 @@ class UsageDays:
 
 
 def _mark(day: date, found: Mapping[date, Mapping[str, Any]]) -> str:
-    text = repr((FORM, [sorted(row.items()) for row in _near(day, found)]))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return _digest((FORM, [sorted(row.items()) for row in _near(day, found)]))
+
+
+def _digest(marked: object) -> str:
+    return hashlib.sha256(repr(marked).encode()).hexdigest()[:32]
 
 
 def _accepted(day: date, found: Mapping[date, Mapping[str, Any]]) -> tuple[datetime, datetime]:

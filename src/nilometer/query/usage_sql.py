@@ -50,14 +50,17 @@ _COLUMNS = {
     "batch": ("batch_id",),
 }
 _MEASURED = (
-    *("timestamp", "is_error", "api_calls", "cost_total", "reported_total_cost_usd"),
+    *("timestamp", "is_error", "api_calls", "cost_total", "reported_total_cost_usd", "cost_stated"),
     *("latency", "vector_input", "vector_output"),
 )
 # Groups of a level that are read: those that an answer may have, the one without a key, one more.
 _MOST = MAX_GROUPS + 2
 
 # As `groups.known_cost`.
-_COST = "ifNull(cost_total, nullIf(reported_total_cost_usd, 0))"
+_COST = (
+    "coalesce(cost_total, if(cost_stated, reported_total_cost_usd, NULL), "
+    "nullIf(reported_total_cost_usd, 0))"
+)
 SUMS = (
     *("count()", "sum(toUInt128(api_calls))", "countIf(is_error)"),
     *(f"countIf({_COST} IS NULL AND NOT is_error)", f"count({_COST})"),
@@ -146,6 +149,17 @@ class Cells:
         return self.kind == "days"
 
     @property
+    def there(self) -> Condition:
+        """The rows of the builds. A read fails (`GONE`) where one is there no more."""
+        return Condition(
+            "build IN {builds:Array(UUID)} AND "
+            "(SELECT throwIf(uniqExact(build) != {count:UInt32}) FROM usage_days "
+            "WHERE project_id = {project_id:Int64} AND kind = {kind:String} "
+            "AND build IN {builds:Array(UUID)}) = 0",
+            {"builds": self.builds, "count": len(self.builds)},
+        )
+
+    @property
     def dimensions(self) -> Mapping[str, str]:
         """As the table names them."""
         own = dict.fromkeys(SCOPES, "value")
@@ -160,19 +174,12 @@ class Cells:
         arrays += CELL_SUMS
         if self.has_latency:
             arrays += ["latencies", "latency_counts"]
-        builds = Condition(
-            "build IN {builds:Array(UUID)} AND "
-            "(SELECT throwIf(uniqExact(build) != {count:UInt32}) FROM usage_days "
-            "WHERE project_id = {project_id:Int64} AND kind = {kind:String} "
-            "AND build IN {builds:Array(UUID)}) = 0",
-            {"builds": self.builds, "count": len(self.builds)},
-        )
         within = [*more, Condition("calls > 0")]
         told = sorted({"value" if name in SCOPES else name for name in names})
         return Select(
             ", ".join(("day", *arrays)),
             "usage_days",
-            [equal("kind", "kind", self.kind), builds],
+            [equal("kind", "kind", self.kind), self.there],
             parameters=_parameters(within),
             around=[
                 *([(_merged(told), f"GROUP BY {', '.join(told)}" if told else "")] * self.has_all),

@@ -13,7 +13,7 @@ from nilometer.domain.usage_metric import COUNTED, AIUsageMetric
 from nilometer.errors import InvalidInput
 from nilometer.sdk import loose_values
 from nilometer.sdk.calculator import CostCalculator
-from nilometer.sdk.observation import Observation, Seen
+from nilometer.sdk.observation import Observed, Seen
 from nilometer.sdk.scopes import Scopes
 
 FAILED = "failed_call"
@@ -45,7 +45,7 @@ class Assembler:
         self._process = process
         self._calculator = calculator
 
-    def metric(self, observed: Observation) -> AIUsageMetric:
+    def metric(self, observed: Observed) -> AIUsageMetric:
         """The metric of an observation. Raises InvalidInput for what is none."""
         seen = observed.seen
         if unknown := seen.keys() - _KNOWN:
@@ -73,9 +73,17 @@ class Assembler:
         )
 
     def _cost(self, seen: Seen, usage: Usage | None, at: datetime) -> dict[str, Any]:
-        cost_usd = seen.get("cost_usd")
-        if cost_usd is not None:
-            return {"cost_usd": cost_usd, "price_source": seen.get("price_source") or GIVEN}
+        """What the usage costs; where nothing prices it, what the caller states."""
+        stated = seen.get("cost_usd")
+        found = self._computed(seen, usage, at)
+        if stated is None:
+            return found
+        if found.get("cost_usd") is None:
+            return {"cost_usd": stated, "price_source": seen.get("price_source") or GIVEN}
+        beside = {"reported_cost_usd": stated} if seen.get("reported_cost_usd") is None else {}
+        return found | beside
+
+    def _computed(self, seen: Seen, usage: Usage | None, at: datetime) -> dict[str, Any]:
         if seen.get("error") is not None and (usage is None or usage.vector is None):
             return {"unpriced_reason": FAILED}
         if self._calculator is None:
@@ -99,7 +107,7 @@ class Assembler:
             "resolved_model": cost.model,
         }
 
-    def _scopes(self, observed: Observation) -> dict[str, Any]:
+    def _scopes(self, observed: Observed) -> dict[str, Any]:
         seen = observed.seen
         own: dict[str, Any] = {name: seen[name] for name in _SCOPES if name in seen}
         scopes = observed.scopes.changed(own).within(self._process)
@@ -110,7 +118,7 @@ class Assembler:
         return found
 
 
-def _started(observed: Observation) -> datetime:
+def _started(observed: Observed) -> datetime:
     ended = datetime.fromtimestamp(observed.ended_at, UTC)
     latency = observed.seen.get("latency")
     return ended - timedelta(seconds=latency) if latency else ended

@@ -87,8 +87,9 @@ def atto(amount: Decimal) -> int:
 
 
 def known_cost(computed: Decimal | None, reported: Decimal | None) -> Decimal | None:
-    """What a call cost: as computed, else as the source reports it. A reported 0 is how some say
-    that they know no price, so it is none."""
+    """What a call cost: as computed from its usage, else as its caller states (which a metric has
+    as its cost, 0 included), else as its source reports it. A reported 0 is how some say that they
+    know no price, so it is none."""
     return computed if computed is not None else reported or None
 
 

@@ -126,8 +126,9 @@ def _usage(metric: AIUsageMetric) -> dict[str, Any]:
     return found | {name: count for name, count in totals.items() if count is not None}
 
 
-def _reported(metric: AIUsageMetric) -> dict[str, str]:
+def _reported(metric: AIUsageMetric) -> dict[str, Any]:
+    """What the caller states, else what the provider reports."""
+    if metric.cost_usd is not None and not (metric.price_source or "").startswith(BOOK_SOURCES):
+        return {"$ai_total_cost_usd": format(metric.cost_usd, "f"), "$ai_cost_stated": True}
     cost = metric.reported_cost_usd
-    if cost is None and not (metric.price_source or "").startswith(BOOK_SOURCES):
-        cost = metric.cost_usd
     return {} if cost is None else {"$ai_total_cost_usd": format(cost, "f")}
