@@ -77,7 +77,7 @@ def measure(calls: int = CALLS) -> dict[str, Any]:
     os.environ |= {"AWS_ACCESS_KEY_ID": "nilometer", "AWS_SECRET_ACCESS_KEY": "nilometer"}
     with private(DynamoDBInMemory) as server:
         local = DynamoDBService(server.address)
-        _through(local, calls // 5, pause=0)  # the Java machine warms up
+        _through(local, calls, pause=0)  # the Java machine warms up
         burst = _through(local, calls, pause=0)
         steady = _through(local, min(calls, 5 * RATE), pause=1 / RATE)
         instant = _through(local, calls, pause=0, instant=True)

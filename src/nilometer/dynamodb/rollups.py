@@ -17,6 +17,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from nilometer.dynamodb.schema import Item, key_part
@@ -113,14 +114,24 @@ def directories(scope: str) -> list[str]:
 def places(row: Row) -> Iterable[tuple[Place, Cell, str | None]]:
     """Every rollup that a metric is part of, its cell there, and its hour where it counts."""
     found = row.dimensions
-    base = tuple(found[name] for name in BASE)
-    day, hour = found["day"], found["hour"]
-    yield Place(whole(found["service"], found["model"]), day), base, hour
-    for scope in SCOPES:
-        if value := found[scope]:
+    base = tuple([found[name] for name in BASE])
+    return _places(base, found["day"], found["hour"], tuple([found[name] for name in SCOPES]))
+
+
+@lru_cache(maxsize=4096)  # metrics come in runs of the same, and each is asked for several times
+def _places(
+    base: Cell, day: str, hour: str, values: Cell
+) -> tuple[tuple[Place, Cell, str | None], ...]:
+    found = dict(zip(BASE, base, strict=True))
+    together: list[tuple[Place, Cell, str | None]] = [
+        (Place(whole(found["service"], found["model"]), day), base, hour)
+    ]
+    for scope, value in zip(SCOPES, values, strict=True):
+        if value:
             listed = (value, *(found[name] for name in LISTED))
-            yield Place(directory(scope, value), day), listed, None
-            yield Place(of_value(scope, value), day), base, hour
+            together.append((Place(directory(scope, value), day), listed, None))
+            together.append((Place(of_value(scope, value), day), base, hour))
+    return tuple(together)
 
 
 def added(rows: Iterable[Row]) -> dict[Place, Cells]:

@@ -91,7 +91,7 @@ def shard(request_id: str) -> int:
 
 def iso(moment: datetime) -> str:
     """A time that sorts as text: UTC, always with microseconds."""
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def key(metric: AIUsageMetric) -> Item:

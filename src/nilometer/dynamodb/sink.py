@@ -30,7 +30,7 @@ class DynamoSink:
     `ttl_days` is None to keep items for ever. `dynamodb` is a client in place of one of its own.
     """
 
-    batch_size = 500
+    batch_size = 2000
     wants_prices = True
     local = False
 

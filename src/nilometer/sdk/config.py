@@ -57,7 +57,7 @@ class ClientConfig:
     spool_bytes: int = 256 * 1024 * 1024
     queue_size: int = 20_000
     queue_bytes: int = 64 * 1024 * 1024
-    batch_size: int = 500
+    batch_size: int = 2000
     flush_interval: float = 1.0
     max_retry_attempts: int = 3
     retry_base_delay: float = 1.0
