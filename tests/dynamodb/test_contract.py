@@ -1,5 +1,6 @@
 """What sink and reader promise, on DynamoDB Local and on moto."""
 
+import zlib
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -249,3 +250,28 @@ def test_a_day_whose_counts_are_too_large_is_answered_and_not_kept(local, monkey
     assert local.sink().store(many()) == []
     assert answer(query, local.reader().groups(query)) == expected(query, many())
     assert kept.partition("") not in {item["PK"]["S"] for item in local.items()}
+
+
+ODD_DOCUMENTS = {
+    "no compressed text": b"junk",
+    "no JSON": zlib.compress(b"\x04\x00\x00\x00{{{{"),
+    "another shape": zlib.compress(b"\x04\x00\x00\x00[[]]"),
+    "no levels": zlib.compress(b"\x07\x00\x00\x00[[],{}]"),
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("document", ODD_DOCUMENTS.values(), ids=ODD_DOCUMENTS)
+def test_a_kept_day_that_cannot_be_read_is_made_anew(local, document):
+    query = asked(aggregation=LEVELS)
+    assert local.sink().store(many()) == []
+    reader = local.reader()
+    right = answer(query, reader.groups(query))
+    kept_days = [item for item in local.items() if item["TYPE"]["S"] == kept.TYPE]
+    for item in kept_days:
+        odd = {"document": {"B": document}} if document else {}
+        rest = {name: value for name, value in item.items() if name != "document"}
+        local.dynamodb.put_item(TableName=local.name, Item=rest | odd)
+    assert answer(query, reader.groups(query)) == right
+    now = [item for item in local.items() if item["TYPE"]["S"] == kept.TYPE]
+    assert sorted(now, key=str) == sorted(kept_days, key=str)

@@ -9,6 +9,7 @@ says, and the next reader makes it anew. Whoever may not write reads the rollups
 from __future__ import annotations
 
 import json
+import logging
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ from nilometer.usage.dimensions import NAMED_IN
 from nilometer.usage.fold import Row
 from nilometer.usage.groups import FIELDS, Group, Groups
 from nilometer.usage.plan import BASE
+
+_LOG = logging.getLogger(__name__)
 
 TYPE = "AIUsageKeptDay"
 MAX_BYTES = 380_000
@@ -106,22 +109,28 @@ def pack(groups: Groups) -> bytes | None:
     return zlib.compress(len(text).to_bytes(4, "little") + text + blob, 1)
 
 
-def add(groups: Groups, documents: Iterable[bytes], names: Sequence[str], *, summary: bool) -> None:
-    """Add the groups of these levels of each document, and its summary."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A kept day's document, read: the packed groups, and their distributions."""
+
+    whole: Sequence[Any]
+    levels: Mapping[str, Sequence[Sequence[Any]]]
+    blob: memoryview
+
+
+def add(groups: Groups, days: Iterable[Opened], names: Sequence[str], *, summary: bool) -> None:
+    """Add the groups of these levels of each day, and its summary."""
     sums = _Sums()
-    for document in documents:
-        plain = memoryview(zlib.decompress(document))
-        start = 4 + int.from_bytes(plain[:4], "little")
-        whole, levels = json.loads(bytes(plain[4:start]))
+    for day in days:
         if summary:
-            sums.add(groups.summary, whole, plain[start:])
+            sums.add(groups.summary, day.whole, day.blob)
         for name in names:
             found = groups.levels.setdefault(name, {})
-            for each in levels[name]:
+            for each in day.levels[name]:
                 group = found.get(each[0])
                 if group is None:
                     group = found[each[0]] = Group(names={n: set() for n in NAMED_IN.get(name, ())})
-                sums.add(group, each, plain[start:])
+                sums.add(group, each, day.blob)
     sums.finish()
 
 
@@ -176,7 +185,24 @@ def _packed(key: str, group: Group, blob: bytearray) -> list[Any]:
     return [key, group.values, first, start, len(blob) - start, names]
 
 
-def kept_of(item: Item, marks: Mapping[str, str]) -> tuple[str, bytes] | None:
-    """Day and document of an item that still holds."""
+def kept_of(item: Item, marks: Mapping[str, str], scope: str) -> tuple[str, Opened] | None:
+    """The day of an item of this scope that still holds. One that cannot be read does not: it is
+    made anew as if it were old."""
     day = item["SK"]["S"][4:]
-    return (day, item["document"]["B"]) if marks.get(day) == item["mark"]["S"] else None
+    if marks.get(day) != item.get("mark", {}).get("S"):
+        return None
+    try:
+        opened = _opened(item["document"]["B"])
+    except (KeyError, TypeError, ValueError, zlib.error):
+        opened = None
+    if opened is None or not all(name in opened.levels for name in levels_of(scope)):
+        _LOG.warning("the kept day %s cannot be read, and is made anew", day)
+        return None
+    return day, opened
+
+
+def _opened(document: bytes) -> Opened:
+    plain = memoryview(zlib.decompress(document))
+    start = 4 + int.from_bytes(plain[:4], "little")
+    whole, levels = json.loads(bytes(plain[4:start]))
+    return Opened(whole, levels, plain[start:])

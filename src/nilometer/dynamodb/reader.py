@@ -85,7 +85,7 @@ class Reader:
         versions, *found = self._threads.map(self._whole, asked)
         marks = kept.marks(versions)
         for (scope, levels), items in zip(wanted.items(), found, strict=True):
-            days = dict(each for item in items if (each := kept.kept_of(item, marks)))
+            days = dict(each for item in items if (each := kept.kept_of(item, marks, scope)))
             stale = {day: mark for day, mark in marks.items() if day not in days}
             kept.add(groups, days.values(), levels, summary=not scope)
             for day, made in self._made(scope, stale):
