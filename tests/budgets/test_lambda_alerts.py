@@ -93,5 +93,5 @@ def test_an_alert_that_fires_again_is_another_to_its_receivers(
 def test_a_hard_stop_that_is_no_boolean_is_refused_and_not_taken_for_none(sent: Any) -> None:
     parse: Callable[[Any], Any] = dynamodb_items.parse
     with pytest.raises(InvalidInput) as refused:
-        parse({"name": "team", "amount": "1", "period": "month", "hard_stop": sent})
+        parse({"name": "team", "amount_usd": "1", "period": "month", "hard_stop": sent})
     assert refused.value.attr == "hard_stop"

@@ -40,7 +40,7 @@ from tests.usage.metrics import JULY, metric
 __all__ = ["local", "local_client", "made", "moto_client"]
 
 SECRET = signature.new_secret()
-BUDGET = {"name": "team", "amount": "1", "period": "month", "hard_stop": True}
+BUDGET = {"name": "team", "amount_usd": "1", "period": "month", "hard_stop": True}
 
 
 class Lambda:
@@ -193,7 +193,7 @@ def test_a_raised_amount_lets_a_threshold_fire_once_more(on_local: Lambda) -> No
     on_local.set(BUDGET | {"thresholds": [50, 100]})
     on_local.spend("1")
     assert on_local.run()["fired"] == alerts_of(50, 100)
-    on_local.set(BUDGET | {"thresholds": [50, 100], "amount": "2"})
+    on_local.set(BUDGET | {"thresholds": [50, 100], "amount_usd": "2"})
     assert on_local.run()["fired"] == []  # half of it is spent still
     on_local.spend("1")
     assert on_local.run()["fired"] == alerts_of(100)
@@ -221,7 +221,7 @@ def test_what_the_function_itself_writes_is_no_reason_to_look_again(on_local: La
 
 def test_the_client_library_stops_by_what_the_function_wrote(on_local: Lambda, keys: None) -> None:
     on_local.now = datetime.now(UTC)
-    on_local.set(BUDGET | {"scope": "user", "scope_value": "ada"})
+    on_local.set(BUDGET | {"scope": "user", "value": "ada"})
     sink = on_local.table.sink()
     assert sink.store([metric(timestamp=on_local.now, cost_usd=Decimal(1), user_id="ada")]) == []
     on_local.run()
@@ -309,8 +309,8 @@ def test_budgets_are_read_from_json_and_refused_with_the_member() -> None:
         json.dumps(
             [
                 BUDGET
-                | {"id": "a#b", "scope": "service", "scope_value": "OpenAI", "thresholds": [10]}
-                | {"rollover_cap": "5", "created_at": "2025-01-01T00:00:00+01:00"}
+                | {"id": "a#b", "scope": "service", "value": "OpenAI", "thresholds": [10]}
+                | {"rollover_cap_usd": "5", "created_at": "2025-01-01T00:00:00+01:00"}
                 | {"time_zone": "Asia/Kolkata", "channels": ["sns"]}
             ]
         )
@@ -319,17 +319,18 @@ def test_budgets_are_read_from_json_and_refused_with_the_member() -> None:
     assert (found.id, str(found.scope), found.thresholds) == ("a%23b", "service openai", (10,))
     assert (found.rollover_cap, found.channels, found.hard_stop) == (5, ("sns",), True)
     for change, attr in (
-        ({"amount": 5}, "amount"),
-        ({"amount": "lots"}, "amount"),
+        ({"amount_usd": 5}, "amount_usd"),
+        ({"amount_usd": "lots"}, "amount_usd"),
         ({"period": "fortnight"}, "period"),
         ({"scope": "moon"}, "scope"),
         ({"thresholds": "50"}, "thresholds"),
         ({"thresholds": [50.5]}, "thresholds"),
         ({"channels": [1]}, "channels"),
-        ({"rollover_cap": "5"}, "created_at"),
+        ({"rollover_cap_usd": "5"}, "created_at"),
         ({"created_at": "2025-01-01T00:00:00"}, "created_at"),
         ({"created_at": "yesterday"}, "created_at"),
         ({"ammount": "5"}, "ammount"),
+        ({"amount": "5"}, "amount_usd"),  # both names
         ({"name": None}, "name"),
     ):
         with pytest.raises(InvalidInput) as error:
@@ -338,6 +339,16 @@ def test_budgets_are_read_from_json_and_refused_with_the_member() -> None:
     for text in ("{", "{}", "[1]", json.dumps([BUDGET, BUDGET])):
         with pytest.raises(InvalidInput):
             dynamodb_items.parse_all(text)
+
+
+def test_names_of_the_first_release_are_still_read() -> None:
+    today = BUDGET | {"scope": "user", "value": "ada", "created_at": "2025-01-01T00:00:00+00:00"}
+    names = {"amount_usd": "amount", "value": "scope_value"}
+    before = {names.get(name, name): value for name, value in today.items()}
+    assert dynamodb_items.parse(before) == dynamodb_items.parse(today)
+    capped = dynamodb_items.parse(before | {"rollover_cap": "5"})
+    assert capped == dynamodb_items.parse(today | {"rollover_cap_usd": "5"})
+    assert capped.rollover_cap == 5
 
 
 def test_budgets_of_the_environment_come_first(

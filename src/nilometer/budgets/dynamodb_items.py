@@ -31,9 +31,11 @@ STALE = timedelta(minutes=15)
 """A standing that nobody has renewed for so long says nothing any more."""
 
 _MEMBERS = frozenset(
-    {"id", "name", "scope", "scope_value", "amount", "period", "time_zone", "thresholds"}
-    | {"rollover_cap", "hard_stop", "channels", "created_at"}
+    {"id", "name", "scope", "value", "amount_usd", "period", "time_zone", "thresholds"}
+    | {"rollover_cap_usd", "hard_stop", "channels", "created_at"}
 )
+_EARLIER = {"amount": "amount_usd", "scope_value": "value", "rollover_cap": "rollover_cap_usd"}
+"""Names of the first release, which are still read; the others are those of the server's API."""
 
 Item = dict[str, dict[str, Any]]
 
@@ -61,30 +63,30 @@ def query(dynamodb: Any, table: str, begin: str) -> Iterator[Item]:
 
 
 def parse(sent: Any) -> Budget:
-    """A budget from JSON: `amount`, `period` and `name`, and what else a budget has. Its `id` is
-    its name where there is none. Raises InvalidInput, naming the member."""
+    """A budget from JSON: `amount_usd`, `period` and `name`, and what else a budget has. Its `id`
+    is its name where there is none. Raises InvalidInput, naming the member."""
     if not isinstance(sent, Mapping):
         raise InvalidInput("a budget is a JSON object")
-    given = cast("Mapping[str, Any]", sent)
+    given = _named(cast("Mapping[str, Any]", sent))
     if unknown := given.keys() - _MEMBERS:
         raise InvalidInput(f"a budget has no {min(unknown)}", attr=min(unknown))
     name = _text(given, "name")
     thresholds = given.get("thresholds", DEFAULT_THRESHOLDS)
     channels = given.get("channels")
-    cap = given.get("rollover_cap")
+    cap = given.get("rollover_cap_usd")
     return Budget(
         id=schema.key_part(_text(given, "id", name)),
         name=name,
         scope=BudgetScope(
             _one_of(ScopeKind, given, "scope", ScopeKind.PROJECT),
-            _text(given, "scope_value", ""),
+            _text(given, "value", ""),
         ),
-        amount=usd("amount", _text(given, "amount")),
+        amount=usd("amount_usd", _text(given, "amount_usd")),
         period=_one_of(Period, given, "period"),
         created_at=_moment(given),
         time_zone=_text(given, "time_zone", "UTC"),
         thresholds=tuple(_list(thresholds, int, "thresholds")),
-        rollover_cap=None if cap is None else usd("rollover_cap", str(cap)),
+        rollover_cap=None if cap is None else usd("rollover_cap_usd", str(cap)),
         hard_stop=_flag(given, "hard_stop"),
         channels=None if channels is None else tuple(_list(channels, str, "channels")),
     )
@@ -197,6 +199,18 @@ def _standing(item: Item) -> Standing:
     )
 
 
+def _named(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The members by their names of today."""
+    found = dict(given)
+    for earlier, name in _EARLIER.items():
+        if earlier not in found:
+            continue
+        if name in found:
+            raise InvalidInput(f"{earlier} and {name} are the same: give one", attr=name)
+        found[name] = found.pop(earlier)
+    return found
+
+
 def _text(given: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = given.get(name, default)
     if not isinstance(value, str):
@@ -228,8 +242,8 @@ def _list(given: Any, kind: type, name: str) -> list[Any]:
 def _moment(given: Mapping[str, Any]) -> datetime:
     """When a budget was made: what earlier periods left over is of those since then."""
     if "created_at" not in given:
-        if given.get("rollover_cap") is not None:
-            raise InvalidInput("with rollover_cap a budget has created_at", attr="created_at")
+        if given.get("rollover_cap_usd") is not None:
+            raise InvalidInput("with rollover_cap_usd a budget has created_at", attr="created_at")
         return datetime(2000, 1, 1, tzinfo=UTC)
     try:
         found = datetime.fromisoformat(_text(given, "created_at"))
