@@ -1,10 +1,13 @@
 """Which addresses notifications may go to."""
 
 import socket
+import threading
+import time
 
 import pytest
 
 from nilometer.errors import ConfigurationError
+from nilometer.notifications import reach as reaching
 from nilometer.notifications.failures import PermanentFailure, TemporaryFailure
 from nilometer.notifications.reach import PUBLIC, Reach
 
@@ -65,6 +68,20 @@ def test_a_name_that_leads_nowhere_may_lead_somewhere_later(host):
     with pytest.raises(TemporaryFailure) as failed:
         PUBLIC.places(host, 80)
     assert failed.value.code == "name_unknown"
+
+
+def test_a_lookup_takes_no_longer_than_it_may(monkeypatch):
+    """Nor does one that finds all lookups taken by those that nobody waits for any more."""
+    silent = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: silent.wait(30))
+    monkeypatch.setattr(reaching, "_LOOKUPS", threading.BoundedSemaphore(1))
+    for _ in range(2):
+        begun = time.monotonic()
+        with pytest.raises(TemporaryFailure, match="in time") as failed:
+            PUBLIC.places("receiver.example", 443, 0.05)
+        assert failed.value.code == "name_unknown"
+        assert time.monotonic() - begun < 5
+    silent.set()
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "private", "10.0.0.0/33"])

@@ -20,7 +20,7 @@ import httpx
 
 from nilometer.notifications.channels.limits import CONNECT_SECONDS
 from nilometer.notifications.failures import PermanentFailure, TemporaryFailure
-from nilometer.notifications.reach import Place, Reach
+from nilometer.notifications.reach import LOOKUP_SECONDS, Place, Reach
 
 _PORTS = {"http": 80, "https": 443}
 _CHUNK = 65536
@@ -58,13 +58,14 @@ class Unanswered(TemporaryFailure):
 
 def exchange(request: Request, reach: Reach, *, seconds: float, most: int) -> Answer:
     """Send it once and return what was answered, whatever its status; of its body the first `most`
-    bytes. Blocks for at most so many seconds and the lookup of the name.
+    bytes. Blocks for at most so many seconds, with the lookup of the name.
 
     Raises Unanswered; PermanentFailure for an address that may not be reached; TemporaryFailure for
     a name that cannot be looked up. Nothing was sent then.
     """
-    places = places_of(request.url, reach)
-    line = _Line(places, time.monotonic() + seconds)
+    until = time.monotonic() + seconds
+    places = places_of(request.url, reach, min(seconds, LOOKUP_SECONDS))
+    line = _Line(places, until)
     try:
         with httpcore.ConnectionPool(_trusted(), network_backend=line) as pool:
             return _asked(pool, request, most)
@@ -76,9 +77,9 @@ def exchange(request: Request, reach: Reach, *, seconds: float, most: int) -> An
         raise _unanswered(error, line.sent) from None
 
 
-def places_of(url: httpx.URL, reach: Reach) -> list[Place]:
-    """Where a URL leads to, now. Raises as `exchange` does."""
-    places = reach.places(url.host, _port(url))
+def places_of(url: httpx.URL, reach: Reach, seconds: float = LOOKUP_SECONDS) -> list[Place]:
+    """Where a URL leads to, now; found within so many seconds. Raises as `exchange` does."""
+    places = reach.places(url.host, _port(url), seconds)
     if url.scheme == "http" and not all(place.named for place in places):
         raise PermanentFailure(
             "Without TLS nothing is sent but to networks that the operator named: give https.",

@@ -9,9 +9,13 @@ for the connection, it could by then lead elsewhere.
 from __future__ import annotations
 
 import ipaddress
+import queue
 import socket
+import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from nilometer.errors import ConfigurationError
 from nilometer.notifications.failures import PermanentFailure, TemporaryFailure
@@ -25,6 +29,11 @@ _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 _PROTOCOLS = ipaddress.IPv4Network("192.0.0.0/24")
 _MOST_TRIED = 3
+
+LOOKUP_SECONDS = 10.0
+"""For the addresses of a name. The system's own lookup takes as long as its resolvers let it."""
+_LOOKUPS = threading.BoundedSemaphore(16)
+"""Lookups at once, with those that nobody waits for any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +62,14 @@ class Reach:
                 "give networks such as 10.0.0.0/8, with commas between"
             ) from None
 
-    def places(self, host: str, port: int) -> list[Place]:
+    def places(self, host: str, port: int, seconds: float = LOOKUP_SECONDS) -> list[Place]:
         """The first few addresses of a host that may be reached, at least one. Blocks for the
-        lookup.
+        lookup, and no longer than so many seconds.
 
         Raises TemporaryFailure when the name cannot be resolved now, and PermanentFailure when no
         address that it has may be reached.
         """
-        judged = (self._judged(each) for each in dict.fromkeys(_addresses(host, port)))
+        judged = (self._judged(each) for each in dict.fromkeys(_addresses(host, port, seconds)))
         if found := [place for place in judged if place is not None][:_MOST_TRIED]:
             return found
         raise PermanentFailure(
@@ -85,16 +94,38 @@ PUBLIC = Reach()
 """The public internet alone."""
 
 
-def _addresses(host: str, port: int) -> Iterable[IpAddress]:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise TemporaryFailure(
-            "The receiver's name cannot be resolved.", code="name_unknown"
-        ) from None
+def _addresses(host: str, port: int, seconds: float) -> Iterable[IpAddress]:
+    found = _looked_up(host, port, seconds)
+    if isinstance(found, Exception):
+        raise TemporaryFailure("The receiver's name cannot be resolved.", code="name_unknown")
+    if found is None:
+        raise TemporaryFailure("The receiver's name was not resolved in time.", code="name_unknown")
     for *_, sockaddr in found:
         # A zone ("%eth0") belongs to a link-local address, which is refused anyhow.
         yield ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
+
+
+def _looked_up(host: str, port: int, seconds: float) -> list[Any] | Exception | None:
+    """What the system says of a name, or its error; None where it says nothing in time. It cannot
+    be told to stop, so it is asked in a thread that is left to itself then."""
+    until = time.monotonic() + seconds
+    answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+        finally:
+            _LOOKUPS.release()
+
+    if not _LOOKUPS.acquire(timeout=seconds):
+        return None
+    threading.Thread(target=ask, name="nilometer-lookup", daemon=True).start()
+    try:
+        return answers.get(timeout=max(0.0, until - time.monotonic()))
+    except queue.Empty:
+        return None
 
 
 def _is_public(address: IpAddress) -> bool:
