@@ -115,7 +115,8 @@ class Handling:
     tools: Tools = field(default_factory=Tools)
 
     def __post_init__(self) -> None:
-        self.project_id = Accounts(self.database).bootstrap(None).project_id
+        created = Accounts(self.database).bootstrap(None)
+        self.project_id = created.project_id if created else 1
         self.use(self.document)
 
     def use(self, document: dict[str, Any] | None, **running: Any) -> None:
