@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 
 from nilometer import failpoints
@@ -52,7 +52,9 @@ class Relay:
         interval: float = _INTERVAL,
         batch: int = _BATCH,
     ) -> None:
-        """`interval` is how often it looks for what others have written."""
+        """`interval` is how often it looks. It is not woken by what is written: a batch costs one
+        commit of the log for each event of one incident, and readers of the log are not in haste.
+        """
         self._database = database
         self._log = log
         self._alone = alone
@@ -66,10 +68,6 @@ class Relay:
     def stop(self) -> None:
         """End after the batch under way, and wait for it."""
         self._loop.stop()
-
-    def wake(self) -> None:
-        """Look now: something was written, and committed. Returns at once."""
-        self._loop.wake()
 
     def look(self) -> bool:
         """Hand over a batch, if it is this one's turn; whether there may be more. Raises
@@ -105,7 +103,7 @@ class Relay:
         """Append these at once and wait for all; `told` gets those that the log has. Raises
         LogUnavailable when it does not have some."""
         under_way: list[tuple[int, Future[Position]]] = []
-        refusal: LogUnavailable | None = None
+        refusal: BaseException | None = None
         for number, notice in wave:
             try:
                 under_way.append((number, self._log.append_soon(record_of(notice))))
@@ -116,11 +114,15 @@ class Relay:
                 # It never will be: the database alone has it, and the others must not wait.
                 _log.error("event %s is not told to the log: %s", notice.event_id, error.detail)
                 told.append(number)
-        wait([future for _, future in under_way])
-        told += [number for number, future in under_way if future.exception() is None]
-        refusals = [refusal, *(future.exception() for _, future in under_way)]
-        if found := next((each for each in refusals if each is not None), None):
-            raise found
+        # Each is waited for: the log resolves every one, and soon. (`concurrent.futures.wait` costs
+        # more than the append.)
+        for number, future in under_way:
+            if error := future.exception():
+                refusal = refusal or error
+            else:
+                told.append(number)
+        if refusal is not None:
+            raise refusal
 
 
 def waves(waiting: Sequence[_Numbered]) -> Iterable[list[_Numbered]]:

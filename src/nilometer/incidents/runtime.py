@@ -95,7 +95,6 @@ class IncidentRuntime:
         for queue in queues:
             if queue in self._runners:
                 self._runners[queue].wake()
-        self._relay.wake()
 
     def _tend(self) -> bool:
         with self._database.concurrent(EVERY_ROW) as session:

@@ -81,7 +81,8 @@ class EffectRunner(Generic[Begun, Outcome]):
         self._pool.shutdown()
         self._recorder.stop()
         try:
-            self.record()
+            while self.record():
+                pass
             self._release(self._beginning.parts)
         except NilometerError as error:
             _log.warning("%s: tasks come back when their lease ends: %s", self.queue, error.detail)

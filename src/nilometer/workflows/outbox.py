@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import Table, delete, func, select
+from sqlalchemy import Table, func, select
 from sqlalchemy.orm import Session
 
-from nilometer.database.bulk import bulk_insert
+from nilometer.database.bulk import Bulk, bulk_insert
 from nilometer.workflows.tables import OutboxRow
 
 _OUTBOX = cast("Table", OutboxRow.__table__)
@@ -19,6 +19,8 @@ _COLUMNS = (
     "trace_context",
 )
 _INSERT = bulk_insert(_OUTBOX, _COLUMNS)
+
+_FORGET = Bulk("DELETE FROM outbox WHERE id = ?", [_OUTBOX.c.id])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def oldest(session: Session, limit: int) -> list[tuple[int, Notice]]:
 
 def forget(session: Session, numbers: Sequence[int]) -> None:
     """The log has these."""
-    session.execute(delete(_OUTBOX).where(_OUTBOX.c.id.in_(numbers)))
+    _FORGET.run(session, ((number,) for number in numbers))
 
 
 def waiting(session: Session) -> tuple[int, datetime | None]:
