@@ -14,11 +14,12 @@ from fastapi import FastAPI
 from nilometer import readiness
 from nilometer.access.accounts import Accounts, IssuedKeys
 from nilometer.access.keyring import Keyring
+from nilometer.alerts.failures import Failures
+from nilometer.alerts.rules import AlertRules
 from nilometer.api import errors as api_errors
 from nilometer.api.health import Check, Health, create_router
 from nilometer.blobs.configured import configured
 from nilometer.budgets.arrivals import Arrivals
-from nilometer.budgets.rules import AlertRules
 from nilometer.budgets.store import Budgets
 from nilometer.capture.app import CaptureApp
 from nilometer.database.fence import EVERY_ROW
@@ -85,7 +86,12 @@ class Process:
             self.rewrites = Rewrites(foundation.database)
             self.arrivals = Arrivals()
             self.spend = CallSpend(self.store) if self.store is not None else None
-            self.blobs = parts.enter_context(closing(configured(settings)))
+            self.failures = Failures(foundation.database)
+            parts.callback(self.failures.stop)
+            self.failures.start()
+            self.blobs = parts.enter_context(
+                closing(configured(settings, failed=self.failures.note))
+            )
             self.capture = self._capture() if settings.role in CAPTURES else None
             self.worker = self._worker(parts) if settings.role in WORKS else None
             if self.store is not None:

@@ -368,6 +368,13 @@ class Settings(BaseSettings):
         "to checks of budgets again.",
     )
 
+    alert_rule_seconds: float = Field(
+        30,
+        ge=0.1,
+        le=3600,
+        description="Seconds between two looks by alert rules; more where a look takes long.",
+    )
+
     # exceptions
     exception_backlog: int = Field(
         50_000,

@@ -9,11 +9,13 @@ from datetime import timedelta
 
 from nilometer.access.deletion import DeletionWorker, Tombstones
 from nilometer.access.price_overrides import CurrentOverrides, PriceOverrides
+from nilometer.alerts.acceptance import accepted
+from nilometer.alerts.readings import Readings
+from nilometer.alerts.rules import AlertRules
+from nilometer.alerts.watch import RuleWatch
 from nilometer.blobs.store import BlobStore
 from nilometer.blobs.sweeper import Sweeper
 from nilometer.budgets.arrivals import Arrivals
-from nilometer.budgets.rule_watch import RuleWatch
-from nilometer.budgets.rules import AlertRules
 from nilometer.budgets.store import Budgets
 from nilometer.budgets.watch import BudgetWatch
 from nilometer.clickhouse.erasure import erase_project
@@ -42,6 +44,7 @@ from nilometer.pipeline.rewriting.worker import RewriteWorker
 from nilometer.pipeline.usage_upkeep import UsageUpkeep
 from nilometer.pricing.files import load
 from nilometer.pricing.refreshing import refreshing
+from nilometer.query.measures import Measures
 from nilometer.query.spend import CallSpend
 from nilometer.query.usage import Usage
 from nilometer.query.usage_days import UsageDays
@@ -121,15 +124,19 @@ class Worker:
         self.budget_watch = BudgetWatch(
             database,
             spend.of_project,
+            raising=accepted,
             told=self.deliverer.wake,
             alone=lambda: database.alone("budgets"),
         )
         self._alert_rules = AlertRules(database)
         self.rule_watch = RuleWatch(
-            self._alert_rules,
+            database,
             Usage(store).groups,
+            Readings(Measures(store), database).of,
+            raising=accepted,
             told=self.deliverer.wake,
             alone=lambda: database.alone("alert rules"),
+            interval=settings.alert_rule_seconds,
         )
         self.usage_upkeep = UsageUpkeep(
             UsageDays(store), alone=lambda: database.alone("usage by the day")

@@ -69,6 +69,7 @@ ROUTES = {
     "POST /api/projects/{project_id}/alert_rules": Scope.ADMIN,
     "DELETE /api/projects/{project_id}/alert_rules/{rule_id}": Scope.ADMIN,
     "GET /api/projects/{project_id}/unusual_days": Scope.READ,
+    "GET /api/projects/{project_id}/alerts": Scope.READ,
     "GET /api/projects/{project_id}/notification_channels": Scope.READ,
     "POST /api/projects/{project_id}/notification_channels": Scope.ADMIN,
     "GET /api/projects/{project_id}/notification_channels/{channel_id}": Scope.READ,

@@ -26,15 +26,15 @@ from nilometer.access.deletion import Tombstones
 from nilometer.access.keyring import Keyring
 from nilometer.access.tables import Organization
 from nilometer.access.types import KeyKind, Scope
+from nilometer.alerts.rule import AlertRule
+from nilometer.alerts.rules import AlertRules
 from nilometer.api.app import Services, create_app
 from nilometer.blobs.store import BlobStore, open_store
 from nilometer.blobs.types import BlobPart
 from nilometer.budgets.arrivals import Arrivals
 from nilometer.budgets.budget import BudgetScope, ScopeKind
 from nilometer.budgets.periods import Period
-from nilometer.budgets.rules import AlertRules
 from nilometer.budgets.store import Budgets
-from nilometer.budgets.unusual import AlertRule
 from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW

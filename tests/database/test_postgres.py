@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import closing, suppress
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,15 +19,21 @@ from sqlalchemy import text
 import nilometer
 from nilometer.access.accounts import Accounts
 from nilometer.access.types import Authority
-from nilometer.budgets.anomalies import Anomaly
+from nilometer.alerts import kinds
+from nilometer.alerts.anomalies import Anomaly
+from nilometer.alerts.condition import Reading
+from nilometer.alerts.days import tell
+from nilometer.alerts.failures import Failures
+from nilometer.alerts.firing import settle
+from nilometer.alerts.rule import AlertRule, Condition
+from nilometer.alerts.rules import AlertRules
+from nilometer.alerts.unusual import Finding
 from nilometer.budgets.budget import BudgetScope, ScopeKind
 from nilometer.budgets.evaluation import evaluate
 from nilometer.budgets.firing import fire
 from nilometer.budgets.periods import Period, bounds, zone
-from nilometer.budgets.rules import AlertRules
 from nilometer.budgets.spend import Spent
 from nilometer.budgets.store import Budgets
-from nilometer.budgets.unusual import AlertRule, Finding
 from nilometer.database import transactions
 from nilometer.database.engine import Base, Database, DatabaseUnavailable
 from nilometer.database.fence import (
@@ -92,6 +99,7 @@ def two_tenants(database):
         )
         add_fired_budget(database, issued.project_id)
         add_unusual_day(database, issued.project_id)
+        add_alert(database, issued.project_id)
         add_task_and_notice(database, issued.project_id)
         add_tool_that_failed(database, issued.project_id)
         DeadLetters(database).add([letter(issued.project_id)])
@@ -122,7 +130,17 @@ def add_unusual_day(database: Database, project_id: int) -> None:
     rules, now = AlertRules(database), clock.now()
     stored = rules.add(project_id, AlertRule("", "r"))
     anomaly = Anomaly("m", Decimal(9), Decimal(1), Decimal(8), 20)
-    assert rules.fire(stored, [Finding(now.date(), "", anomaly)], now) == 1
+    assert tell(database, stored, [Finding(now.date(), "", anomaly)], now) == 1
+
+
+def add_alert(database: Database, project_id: int) -> None:
+    condition = Condition(Decimal(1), timedelta(minutes=5))
+    rule = AlertRule("", "dead", kind=kinds.Kind.DEAD_LETTERS, condition=condition)
+    stored = AlertRules(database).add(project_id, rule)
+    assert settle(database, stored, [Reading("", Decimal(9), 9)], clock.now()) == 1
+    failures = Failures(database)
+    failures.note(project_id)
+    assert failures.write() == 1
 
 
 def add_task_and_notice(database: Database, project_id: int) -> None:

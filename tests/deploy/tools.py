@@ -1,4 +1,4 @@
-"""The tools that deploy/ and the workflow are tested with: packages of PyPI, in their own folder."""
+"""What deploy/ and the workflow are tested with: packages of PyPI, in a folder of their own."""
 
 from __future__ import annotations
 

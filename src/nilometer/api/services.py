@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from nilometer.access.accounts import Accounts
 from nilometer.access.keyring import Keyring
+from nilometer.alerts.rules import AlertRules
 from nilometer.api.budget_checks import BudgetChecks
 from nilometer.api.fairness import FairGate, FairWorkers, Shares
 from nilometer.api.incident_desk import IncidentDesk
@@ -17,7 +18,6 @@ from nilometer.api.workers import Gate, Workers
 from nilometer.blobs.store import BlobStore
 from nilometer.budgets import check
 from nilometer.budgets.arrivals import Arrivals
-from nilometer.budgets.rules import AlertRules
 from nilometer.budgets.store import Budgets
 from nilometer.clickhouse.store import Store
 from nilometer.database.engine import Database

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nilometer.blobs.backend import Limits
 from nilometer.blobs.s3_options import S3Options
 from nilometer.blobs.store import BlobStore, open_store
 from nilometer.settings import Settings
 
 
-def configured(settings: Settings, limits: Limits | None = None) -> BlobStore:
-    """Open the store of a deployment, which the caller closes. Raises ConfigurationError."""
+def configured(
+    settings: Settings,
+    limits: Limits | None = None,
+    failed: Callable[[int], None] = lambda _: None,
+) -> BlobStore:
+    """Open the store of a deployment, which the caller closes; `failed` as `BlobStore`'s. Raises
+    ConfigurationError."""
     return open_store(
         settings.effective_blobs_url,
         bucket=settings.blobs_bucket,
@@ -24,4 +31,5 @@ def configured(settings: Settings, limits: Limits | None = None) -> BlobStore:
         disk_reserve=settings.disk_reserve,
         max_put_bytes=settings.max_parts_bytes,
         limits=limits or Limits.within(settings.blobs_timeout),
+        failed=failed,
     )

@@ -61,6 +61,7 @@ def open_store(
     disk_reserve: int = 0,
     max_put_bytes: int = 0,
     limits: Limits | None = None,
+    failed: Callable[[int], None] = lambda _: None,
 ) -> BlobStore:
     """The store at `file:///directory` or `s3://bucket`. Raises ConfigurationError.
 
@@ -98,6 +99,7 @@ def open_store(
         max_read_bytes=max_read_bytes,
         limits=limits,
         moved_from=moved_from,
+        failed=failed,
     )
 
 
@@ -117,8 +119,10 @@ class BlobStore:
         max_read_bytes: int = MAX_READ_BYTES,
         limits: Limits | None = None,
         moved_from: tuple[str, str] | None = None,
+        failed: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`moved_from` is the scheme and bucket of URLs from before the objects were moved here."""
+        """`moved_from` is the scheme and bucket of URLs from before the objects were moved here;
+        `failed` is told whose put did not succeed, and returns at once."""
         self.scheme = backend.scheme
         self._moved_from = moved_from
         self.bucket = bucket
@@ -126,6 +130,7 @@ class BlobStore:
         self._backend = backend
         self._max_read_bytes = max_read_bytes
         self._limits = limits or Limits()
+        self._note_failure = failed
         self._stored = metrics.BLOB_UPLOADS.labels("stored")
         self._failed = metrics.BLOB_UPLOADS.labels("failed")
         self._packs_stored = metrics.PACK_UPLOADS.labels("stored")
@@ -159,6 +164,7 @@ class BlobStore:
             encoded = await self._put(name, size, lambda: codec.encode(parts, boundary))
         except BlobsUnavailable:
             self._failed.inc()
+            self._note_failure(project_id)
             raise
         self._stored.inc()
         metrics.BLOB_UPLOAD_SECONDS.observe(perf_counter() - started)
@@ -191,6 +197,7 @@ class BlobStore:
             await self._put(name, sum(map(len, encoded.buffers)), lambda: encoded)
         except BlobsUnavailable:
             self._packs_failed.inc()
+            self._note_failure(project_id)
             raise
         self._packs_stored.inc()
         return tuple(self._at(name, part) for part in encoded.parts)

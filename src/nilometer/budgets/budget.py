@@ -72,8 +72,9 @@ class Budget:
     `thresholds` are whole percents of the limit, ascending. `rollover_cap` is how much of what is
     unspent carries over at most; None for nothing. `hard_stop` has the check say no once the limit
     is reached. `channels` are the ids of those that are notified; None for every one of the
-    project. `past_amounts` are earlier amounts and until when each held, oldest first; what an
-    earlier period left over is of the amount that held at its end.
+    project. `raise_exception` has a server raise an exception when thresholds fire. `past_amounts`
+    are earlier amounts and until when each held, oldest first; what an earlier period left over is
+    of the amount that held at its end.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Budget:
     hard_stop: bool = False
     channels: tuple[str, ...] | None = None
     past_amounts: tuple[tuple[datetime, Decimal], ...] = ()
+    raise_exception: bool = False
 
     def __post_init__(self) -> None:
         if self.created_at.tzinfo is None:

@@ -17,6 +17,7 @@ from nilometer.access.lookup import new_id
 from nilometer.access.tables import Project
 from nilometer.budgets.budget import plain
 from nilometer.budgets.evaluation import Evaluation
+from nilometer.budgets.raising import Raise, Raised, unheard
 from nilometer.budgets.store import StoredBudget
 from nilometer.budgets.tables import BudgetAlertRow, BudgetRow
 from nilometer.database.engine import Database
@@ -25,9 +26,12 @@ from nilometer.notifications.notification import Notification, Severity
 from nilometer.notifications.outbox import enqueue
 
 KIND = "budget.threshold"
+EXCEPTION = "runaway_spend"
+"""The type of the exception that a budget raises."""
 
 _WARNING = 80
 _CRITICAL = 100
+_RAISED_AS = {Severity.INFO: "low", Severity.WARNING: "medium", Severity.CRITICAL: "high"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,14 @@ def is_due(database: Database, stored: StoredBudget, evaluation: Evaluation) -> 
 
 
 def fire(
-    database: Database, stored: StoredBudget, evaluation: Evaluation, now: datetime
+    database: Database,
+    stored: StoredBudget,
+    evaluation: Evaluation,
+    now: datetime,
+    raising: Raise = unheard,
 ) -> tuple[int, ...]:
     """Fire the thresholds that are reached and have not fired in the period; those that did now.
+    Where the budget raises exceptions, the highest of them raises one.
 
     Nothing fires of a budget that was changed or removed since it was read: the next evaluation
     sees it as it is. Raises DatabaseUnavailable; then nothing fired.
@@ -68,6 +77,9 @@ def fire(
             session.flush()
             told = _notification(stored, evaluation, alert)
             enqueue(session, stored.project_id, told, evaluation.budget.channels)
+            if evaluation.budget.raise_exception and threshold == due.thresholds[-1]:
+                raised = _raised(evaluation, alert, told)
+                alert.exception_id = raising(session, stored.project_id, raised)
         return due.thresholds
 
 
@@ -113,6 +125,7 @@ def _alert(
         unpriced=evaluation.spent.unpriced,
         fired_at=now,
         lapsed_at=None,
+        exception_id=None,
     )
 
 
@@ -130,6 +143,18 @@ def _notification(
         severity=_severity(alert.threshold),
         facts=_facts(evaluation, alert),
         occurred_at=alert.fired_at,
+    )
+
+
+def _raised(evaluation: Evaluation, alert: BudgetAlertRow, told: Notification) -> Raised:
+    return Raised(
+        exception_type=EXCEPTION,
+        severity=_RAISED_AS[told.severity],
+        occurred_at=alert.fired_at,
+        key=f"budget_alert:{alert.id}",
+        actor=alert.budget_id,
+        payload={"alert_id": alert.id, "title": told.title, **_facts(evaluation, alert)}
+        | {"percent": plain(evaluation.percent)},
     )
 
 

@@ -38,7 +38,15 @@ MAX_ALERTS = 500
 """So many are listed at once."""
 MAX_PAST_AMOUNTS = 50
 
-_CHANGED: Final = ("name", "amount", "thresholds", "rollover_cap", "hard_stop", "channels")
+_CHANGED: Final = (
+    "name",
+    "amount",
+    "thresholds",
+    "rollover_cap",
+    "hard_stop",
+    "channels",
+    "raise_exception",
+)
 
 
 class Changes(TypedDict, total=False):
@@ -51,6 +59,7 @@ class Changes(TypedDict, total=False):
     rollover_cap: Decimal | None
     hard_stop: bool
     channels: tuple[str, ...] | None
+    raise_exception: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,7 @@ class Alert:
     unpriced: int
     fired_at: datetime
     lapsed_at: datetime | None
+    exception_id: str | None
 
 
 class Budgets:
@@ -117,6 +127,7 @@ class Budgets:
         rollover_cap: Decimal | None = None,
         hard_stop: bool = False,
         channels: tuple[str, ...] | None = None,
+        raise_exception: bool = False,
     ) -> StoredBudget:
         """Add one. It is of the period at hand from its start. Raises InvalidInput, also for a name
         that another has (`name_taken`)."""
@@ -129,6 +140,7 @@ class Budgets:
             rollover_cap=rollover_cap,
             hard_stop=hard_stop,
             channels=channels,
+            raise_exception=raise_exception,
         )
         with self._database.session(self._authority.rows) as session:
             project = live_project(session, self._authority, project_id)
@@ -328,6 +340,7 @@ def _write(session: Session, row: BudgetRow, budget: Budget) -> None:
     row.period, row.time_zone = budget.period, budget.time_zone
     row.thresholds = list(budget.thresholds)
     row.rollover_cap, row.hard_stop = budget.rollover_cap, budget.hard_stop
+    row.raise_exception = budget.raise_exception
 
 
 def _told(row: BudgetRow) -> dict[str, Any]:
@@ -339,6 +352,7 @@ def _told(row: BudgetRow) -> dict[str, Any]:
         "thresholds": list(row.thresholds),
         "rollover_cap": None if cap is None else plain(cap),
         "hard_stop": row.hard_stop,
+        "raise_exception": row.raise_exception,
         "channels": None if row.channels is None else len(row.channels),
     }
 
@@ -357,6 +371,7 @@ def _stored(row: BudgetRow, organization_id: str) -> StoredBudget:
         hard_stop=row.hard_stop,
         channels=None if row.channels is None else tuple(row.channels),
         past_amounts=tuple(_past(row.past_amounts)),
+        raise_exception=row.raise_exception,
     )
     return StoredBudget(budget, row.project_id, organization_id, row.updated_at)
 

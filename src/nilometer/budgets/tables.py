@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, UniqueConstraint, Uuid, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+    Uuid,
+    false,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nilometer.access.tables import Project
@@ -34,6 +44,7 @@ class BudgetRow(Base):
     rollover_cap: Mapped[Decimal | None] = mapped_column(ExactDecimal)
     hard_stop: Mapped[bool]
     channels: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    raise_exception: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -63,6 +74,7 @@ class BudgetAlertRow(Base):
     unpriced: Mapped[int] = mapped_column(BigInteger)
     fired_at: Mapped[datetime] = mapped_column(UtcDateTime)
     lapsed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    exception_id: Mapped[str | None] = mapped_column(String(100))
 
     __table_args__ = (
         Index("ix_budget_alerts_newest", "project_id", "fired_at", "id"),

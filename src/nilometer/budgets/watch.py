@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from nilometer.budgets.evaluation import Evaluation, assess
 from nilometer.budgets.firing import fire, is_due
+from nilometer.budgets.raising import Raise, unheard
 from nilometer.budgets.spend import Spend
 from nilometer.budgets.store import Budgets, StoredBudget
 from nilometer.clickhouse.store import StoreUnavailable
@@ -62,18 +63,20 @@ class BudgetWatch:
         database: Database,
         spend_of: SpendOf,
         *,
+        raising: Raise = unheard,
         told: Callable[[], None] = lambda: None,
         alone: Callable[[], AbstractContextManager[bool]] = lambda: nullcontext(True),
         sweep_seconds: float = SWEEP_SECONDS,
         pause: float = _LEAST_PAUSE,
         now: Callable[[], datetime] = clock.now,
     ) -> None:
-        """`told` is called after something fired, for who sends notifications. `alone` says, of
-        several workers, which one sweeps. `pause` is between two rounds at least, in which what
-        arrives is gathered."""
+        """`raising` accepts exceptions; `told` is called after something fired, for who sends
+        notifications and works on exceptions. `alone` says, of several workers, which one sweeps.
+        `pause` is between two rounds at least, in which what arrives is gathered."""
         self._database = database
         self._budgets = Budgets(database)
         self._spend_of = spend_of
+        self._raising = raising
         self._told = told
         self._alone = alone
         self._sweep_seconds = sweep_seconds
@@ -216,7 +219,7 @@ class BudgetWatch:
         if evaluation.bounds.end > now:
             [assessment] = assess(spend, [stored.budget], now, forecasts=True)
             evaluation = assessment.current
-        fired = fire(self._database, stored, evaluation, now)
+        fired = fire(self._database, stored, evaluation, now, self._raising)
         if fired:
             metrics.BUDGET_ALERTS.inc(len(fired))
             _log.info("budget %s: the thresholds %s fired", stored.budget.id, list(fired))

@@ -74,6 +74,12 @@ def set_budget(
     hard_stop: Annotated[
         bool | None, typer.Option("--hard-stop/--no-hard-stop", help="Say no at the limit.")
     ] = None,
+    raise_exception: Annotated[
+        bool | None,
+        typer.Option(
+            "--raise-exception/--no-raise-exception", help="Raise one when a threshold fires."
+        ),
+    ] = None,
     channel: Annotated[
         list[str] | None,
         typer.Option(metavar="ID", help="Tell this channel, or all. Repeat. [default: all]"),
@@ -88,6 +94,7 @@ def set_budget(
         "amount_usd": amount,
         "thresholds": sorted(threshold) if threshold else None,
         "hard_stop": hard_stop,
+        "raise_exception": raise_exception,
     }
     body = {field: value for field, value in changes.items() if value is not None}
     if rollover is not None:

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql
 
 from nilometer import failpoints
 from nilometer.access.tables import ApiKey, AuditEntry, Organization, Project, ProjectDeletion
-from nilometer.budgets.rule_tables import AlertRuleRow, UnusualDayRow
+from nilometer.alerts.tables import AlertRow, AlertRuleRow, FailureRow, UnusualDayRow
 from nilometer.budgets.tables import BudgetAlertRow, BudgetRow
 from nilometer.database.engine import Base, Database
 from nilometer.database.fence import EVERY_ROW
@@ -53,7 +53,7 @@ _COUNTED = tuple(each.__tablename__ for each in (Project, AuditEntry, OutboxRow)
 # What declares tables is imported; `require_known` finds what is not.
 _DECLARED = (
     *(Project, DeadLetterRow, RewriteRow, BudgetRow, BudgetAlertRow, ChannelRow, DeliveryRow),
-    *(AlertRuleRow, UnusualDayRow, TaskRow, OutboxRow),
+    *(AlertRuleRow, UnusualDayRow, AlertRow, FailureRow, TaskRow, OutboxRow),
     *(IncidentRow, IncidentEventRow, ApprovalRow, AcceptanceRow),
     *(PackRow, ToolRow, ToolSecretRow, ExecutionRow, BreakerRow),
 )

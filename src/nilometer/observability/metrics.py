@@ -228,6 +228,17 @@ BUDGET_CHECKS = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
+ALERT_LOOKS = Counter(
+    "nilometer_alert_rule_looks_total",
+    "Looks by one alert rule, by outcome (`ok`, or `failed`: tried again).",
+    ("outcome",),
+    registry=REGISTRY,
+)
+ALERTS = Counter(
+    "nilometer_alerts_total",
+    "Alerts of rules that fired or recovered, and unusual days that were told of.",
+    registry=REGISTRY,
+)
 TASKS_CLAIMED = Counter(
     "nilometer_tasks_claimed_total",
     "Tasks that a worker took, by queue (the stage that works on it).",

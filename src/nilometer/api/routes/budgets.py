@@ -62,6 +62,9 @@ class BudgetBody(Body):
         None, description="How much of what is unspent carries over at most; null for nothing."
     )
     hard_stop: bool = Field(False, description="Whether the check says no at the limit.")
+    raise_exception: bool = Field(
+        False, description="Whether thresholds that fire raise an exception."
+    )
     channels: list[str] | None = Field(
         None, description="Notification channels by id; null for every one of the project."
     )
@@ -75,6 +78,7 @@ class BudgetChanges(Body):
     thresholds: Given[list[int]] = None
     rollover_cap_usd: str | None = Field(None, description="Null for nothing.")
     hard_stop: Given[bool] = None
+    raise_exception: Given[bool] = None
     channels: list[str] | None = Field(None, description="Null for every one of the project.")
 
 
@@ -130,6 +134,7 @@ async def add_budget(request: Request, caller: ProjectAdmin, ctx: Ctx) -> Respon
             rollover_cap=_cap(body.rollover_cap_usd),
             hard_stop=body.hard_stop,
             channels=None if body.channels is None else tuple(body.channels),
+            raise_exception=body.raise_exception,
         )
     )
     ctx.services.wake_budgets([caller.project_id])
@@ -231,6 +236,8 @@ def _changes(body: BudgetChanges) -> Changes:
         changes["rollover_cap"] = _cap(body.rollover_cap_usd)
     if body.hard_stop is not None:
         changes["hard_stop"] = body.hard_stop
+    if body.raise_exception is not None:
+        changes["raise_exception"] = body.raise_exception
     if "channels" in body.model_fields_set:
         changes["channels"] = None if body.channels is None else tuple(body.channels)
     return Changes(**changes)
@@ -268,6 +275,7 @@ def _json(stored: StoredBudget) -> shapes.Json:
         "thresholds": list(budget.thresholds),
         "rollover_cap_usd": None if cap is None else plain(cap),
         "hard_stop": budget.hard_stop,
+        "raise_exception": budget.raise_exception,
         "channels": None if budget.channels is None else list(budget.channels),
         "created_at": shapes.moment(budget.created_at),
         "updated_at": shapes.moment(stored.updated_at),
@@ -339,4 +347,5 @@ def _alert(alert: Alert) -> shapes.Json:
         "unpriced_count": alert.unpriced,
         "fired_at": shapes.moment(alert.fired_at),
         "lapsed_at": shapes.moment(alert.lapsed_at),
+        "exception_id": alert.exception_id,
     }

@@ -4,7 +4,7 @@ from alembic import context
 
 from nilometer import settings
 from nilometer.access import tables as access_tables
-from nilometer.budgets import rule_tables
+from nilometer.alerts import tables as alert_tables
 from nilometer.budgets import tables as budget_tables
 from nilometer.database import compatibility
 from nilometer.database.engine import Base, Database
@@ -23,7 +23,7 @@ TABLES = (
     dead_letters,
     jobs,
     budget_tables,
-    rule_tables,
+    alert_tables,
     notification_tables,
     workflow_tables,
     pack_tables,

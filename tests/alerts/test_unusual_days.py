@@ -14,11 +14,14 @@ from sqlalchemy import func, select
 
 from nilometer.access.accounts import Accounts
 from nilometer.access.types import Scope
-from nilometer.budgets.anomalies import Anomaly, Sensitivity
-from nilometer.budgets.rule_tables import UnusualDayRow
-from nilometer.budgets.rule_watch import RuleWatch
-from nilometer.budgets.rules import AlertRules, StoredRule
-from nilometer.budgets.unusual import MAX_VALUES, AlertRule, Finding, unusual
+from nilometer.alerts.anomalies import Anomaly, Sensitivity
+from nilometer.alerts.condition import Reading
+from nilometer.alerts.days import tell
+from nilometer.alerts.rule import AlertRule
+from nilometer.alerts.rules import AlertRules, StoredRule
+from nilometer.alerts.tables import UnusualDayRow
+from nilometer.alerts.unusual import MAX_VALUES, Finding, unusual
+from nilometer.alerts.watch import RuleWatch
 from nilometer.clickhouse.store import StoreUnavailable
 from nilometer.database.engine import Database, DatabaseUnavailable
 from nilometer.database.fence import EVERY_ROW
@@ -114,8 +117,13 @@ def test_of_many_values_those_that_cost_most_are_looked_at(spent: Spent) -> None
     assert [each.value for each in found] == [f"user {n:03}" for n in range(MAX_VALUES + 9, 9, -1)]
 
 
+def nothing(stored: StoredRule, now: datetime) -> list[Reading]:
+    """Of rules with a condition there are none here."""
+    raise AssertionError(stored.rule.kind)
+
+
 def watch(database: Database, spent: Spent) -> RuleWatch:
-    return RuleWatch(AlertRules(database), lambda _, query: spent(query), now=lambda: NOON)
+    return RuleWatch(database, lambda _, query: spent(query), nothing, now=lambda: NOON)
 
 
 def test_a_day_is_told_once_whoever_looks_and_again_for_the_next(
@@ -160,7 +168,7 @@ def test_a_rule_that_fails_for_a_reason_of_its_own_does_not_keep_the_others(
                 raise OverflowError
             return spent(query)
 
-        return RuleWatch(AlertRules(database), usage, now=lambda: NOON)
+        return RuleWatch(database, usage, nothing, now=lambda: NOON)
 
     assert [of(project_id).run_once(), of(other).run_once()] == [1, 1]
 
@@ -183,8 +191,9 @@ def test_the_thread_looks_when_it_is_its_turn_and_outlives_what_fails(
         yield len(turns) > 3
 
     looks = RuleWatch(
-        AlertRules(database),
+        database,
         lambda _, query: spent(query),
+        nothing,
         told=told.set,
         alone=alone,
         interval=0.01,
@@ -207,13 +216,13 @@ def test_nothing_is_told_of_a_rule_that_is_gone_or_in_part(
     def broken(*_: object) -> None:
         raise RuntimeError("killed")
 
-    monkeypatch.setattr("nilometer.budgets.rules.enqueue", broken)
+    monkeypatch.setattr("nilometer.alerts.telling.enqueue", broken)
     with pytest.raises(RuntimeError):
-        rules.fire(stored, [finding], NOON)
+        tell(database, stored, [finding], NOON)
     assert count(database, UnusualDayRow) == 0  # neither without the other
     monkeypatch.undo()
     rules.remove(project_id, stored.rule.id)
-    assert rules.fire(stored, [finding], NOON) == 0
+    assert tell(database, stored, [finding], NOON) == 0
 
 
 def test_rules_are_kept_refused_and_forgotten(database: Database, project_id: int) -> None:
@@ -256,7 +265,7 @@ def test_rules_by_the_api_find_spikes_in_the_calls(world: World) -> None:
         when = (now - timedelta(days=day)).isoformat()
         project.send(properties, timestamp=when)
     world.settle()
-    looked = RuleWatch(world.services.alert_rules, Usage(world.services.store).groups)
+    looked = RuleWatch(world.database, Usage(world.services.store).groups, nothing)
     assert looked.run_once() == 1
     assert looked.run_once() == 0
     [day] = world.get(project.path("unusual_days/"), admin).json()["results"]

@@ -1,15 +1,13 @@
-"""Alert rules as the server keeps them, and the days that they tell of: each once, durably."""
+"""Alert rules as the server keeps them, and what they told of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
-from hashlib import sha256
 
-from sqlalchemy import Select, delete, func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from nilometer.access import audit
@@ -17,23 +15,23 @@ from nilometer.access.bounds import check_room
 from nilometer.access.lookup import live_project, new_id
 from nilometer.access.tables import Project
 from nilometer.access.types import OPERATOR, Action, Authority
-from nilometer.budgets.anomalies import Sensitivity
-from nilometer.budgets.budget import plain
-from nilometer.budgets.rule_tables import AlertRuleRow, UnusualDayRow
-from nilometer.budgets.unusual import AlertRule, Finding
+from nilometer.alerts.anomalies import DEFAULT, Sensitivity
+from nilometer.alerts.rule import AlertRule, Condition, RaisedAs
+from nilometer.alerts.tables import AlertRow, AlertRuleRow, FailureRow, UnusualDayRow
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW, rows_of_project
 from nilometer.domain import clock
 from nilometer.domain.identity import canonical_uuid
 from nilometer.errors import InvalidInput, NotFound
-from nilometer.notifications.notification import Notification, Severity
-from nilometer.notifications.outbox import check_channels, enqueue
+from nilometer.notifications.outbox import check_channels
 
-KIND = "spend.unusual"
-MAX_RULES = 20
+MAX_RULES = 50
 """Of one project."""
-MAX_DAYS = 500
-"""So many are listed at once."""
+MAX_LISTED = 500
+"""So many days or alerts are listed at once."""
+
+# What the release before kinds reads of a rule of another kind: that it tells of no day.
+_NEVER = Decimal(10) ** 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,24 @@ class UnusualDay:
     score: Decimal
     method: str
     fired_at: datetime
+    exception_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A condition that is broken since `broken_at`, or was; see `AlertRow`."""
+
+    id: str
+    rule_id: str
+    project_id: int
+    subject: str
+    broken_at: datetime
+    measured: Decimal
+    calls: int
+    facts: Mapping[str, str]
+    fired_at: datetime | None
+    recovered_at: datetime | None
+    exception_id: str | None
 
 
 class AlertRules:
@@ -91,19 +107,7 @@ class AlertRules:
                 )
             channels = rule.channels
             told = None if channels is None else check_channels(session, project_id, channels)
-            row = AlertRuleRow(
-                id=new_id(),
-                project_id=project_id,
-                name=rule.name,
-                dimension=rule.dimension,
-                value=rule.value,
-                score=rule.sensitivity.score,
-                min_percent=rule.sensitivity.min_percent,
-                min_amount=rule.sensitivity.min_amount,
-                min_history=rule.sensitivity.min_history,
-                channels=told,
-                created_at=now,
-            )
+            row = _new_row(project_id, rule, told, now)
             session.add(row)
             self._record(session, Action.ALERT_RULE_ADD, project, row)
             session.flush()
@@ -122,10 +126,11 @@ class AlertRules:
             project = live_project(session, self._authority, project_id)
             row = _row(session, project_id, rule_id)
             self._record(session, Action.ALERT_RULE_REMOVE, project, row)
-            session.execute(delete(UnusualDayRow).where(UnusualDayRow.rule_id == row.id))
+            for table in (AlertRow, UnusualDayRow):
+                session.execute(delete(table).where(table.rule_id == row.id))
             session.delete(row)
 
-    def days(self, project_id: int, limit: int = MAX_DAYS) -> list[UnusualDay]:
+    def days(self, project_id: int, limit: int = MAX_LISTED) -> list[UnusualDay]:
         """The unusual days that were told of, newest first."""
         query = select(UnusualDayRow).where(UnusualDayRow.project_id == project_id)
         order = (UnusualDayRow.fired_at.desc(), UnusualDayRow.day.desc(), UnusualDayRow.id)
@@ -143,36 +148,30 @@ class AlertRules:
         with self._database.read(EVERY_ROW) as session:
             return [_stored(row) for row in session.scalars(query.order_by(AlertRuleRow.id))]
 
-    def fire(self, stored: StoredRule, findings: Iterable[Finding], now: datetime) -> int:
-        """Tell of days that were not told of yet: how many. A day and its notifications are one
-        transaction. Nothing is told of a rule that is gone."""
-        return sum(self._fire(stored, _found(stored, each, now), each) for each in findings)
-
-    def _fire(self, stored: StoredRule, row: UnusualDayRow, finding: Finding) -> bool:
-        try:
-            with self._database.session(rows_of_project(stored.project_id)) as session:
-                gone = session.get(AlertRuleRow, stored.rule.id) is None
-                if gone or session.scalar(_same(row)) is not None:
-                    return False
-                session.add(row)
-                session.flush()
-                told = _notification(stored, finding, row)
-                enqueue(session, stored.project_id, told, stored.rule.channels)
-        except IntegrityError:  # another worker was faster
-            return False
-        return True
+    def alerts(
+        self, project_id: int, *, rule_id: str | None = None, limit: int = MAX_LISTED
+    ) -> list[Alert]:
+        """What broke and was told of, or may still be, newest first; of one rule, where one is
+        given."""
+        query = select(AlertRow).where(AlertRow.project_id == project_id)
+        order = (AlertRow.broken_at.desc(), AlertRow.id)
+        with self._database.read(self._authority.rows) as session:
+            live_project(session, self._authority, project_id)
+            if rule_id is not None:
+                query = query.where(AlertRow.rule_id == _row(session, project_id, rule_id).id)
+            return [_alert(row) for row in session.scalars(query.order_by(*order).limit(limit))]
 
     def forget(self, project_id: int) -> None:
         """Delete all rules of a project; for its deletion."""
         with self._database.session(rows_of_project(project_id)) as session:
-            for table in (UnusualDayRow, AlertRuleRow):
+            for table in (AlertRow, UnusualDayRow, AlertRuleRow, FailureRow):
                 session.execute(delete(table).where(table.project_id == project_id))
 
     def _record(
         self, session: Session, action: Action, project: Project, row: AlertRuleRow
     ) -> None:
         # Not the value, which may be the name of a person.
-        detail = {"name": row.name, "dimension": row.dimension}
+        detail = {"name": row.name, "kind": row.kind, "dimension": row.dimension}
         audit.record_of_project(
             session, self._authority, action, project, subject=row.id, detail=detail
         )
@@ -188,73 +187,88 @@ def _row(session: Session, project_id: int, rule_id: str) -> AlertRuleRow:
     return row
 
 
+def _new_row(
+    project_id: int, rule: AlertRule, channels: list[str] | None, now: datetime
+) -> AlertRuleRow:
+    condition, how, raised_as = rule.condition, rule.sensitivity, rule.raised_as
+    of_days = condition is None
+    return AlertRuleRow(
+        id=new_id(),
+        project_id=project_id,
+        name=rule.name,
+        kind=rule.kind,
+        dimension=rule.dimension,
+        value=rule.value,
+        filters=dict(rule.filters),
+        score=how.score,
+        min_percent=how.min_percent,
+        min_amount=how.min_amount if of_days else _NEVER,
+        min_history=how.min_history,
+        channels=channels,
+        created_at=now,
+        threshold=condition and condition.threshold,
+        window_seconds=condition and _seconds(condition.window),
+        min_calls=condition and condition.min_calls,
+        for_seconds=condition and _seconds(condition.holds_for),
+        cooldown_seconds=condition and _seconds(condition.cooldown),
+        raise_exception=raised_as is not None,
+        exception_type=raised_as and raised_as.exception_type,
+        severity=raised_as and raised_as.severity,
+    )
+
+
 def _stored(row: AlertRuleRow) -> StoredRule:
     rule = AlertRule(
         id=row.id,
         name=row.name,
         dimension=row.dimension,
         value=row.value,
-        sensitivity=Sensitivity(
-            score=row.score,
-            min_percent=row.min_percent,
-            min_amount=row.min_amount,
-            min_history=row.min_history,
-        ),
+        sensitivity=_sensitivity(row),
         channels=None if row.channels is None else tuple(row.channels),
+        kind=row.kind,
+        condition=_condition(row),
+        filters=row.filters,
+        raised_as=_raised_as(row),
     )
     return StoredRule(rule, row.project_id, row.created_at)
+
+
+def _sensitivity(row: AlertRuleRow) -> Sensitivity:
+    if row.threshold is not None:
+        return DEFAULT
+    return Sensitivity(
+        score=row.score,
+        min_percent=row.min_percent,
+        min_amount=row.min_amount,
+        min_history=row.min_history,
+    )
+
+
+def _condition(row: AlertRuleRow) -> Condition | None:
+    if row.threshold is None:
+        return None
+    return Condition(
+        threshold=row.threshold,
+        window=timedelta(seconds=row.window_seconds or 0),
+        min_calls=row.min_calls or 0,
+        holds_for=timedelta(seconds=row.for_seconds or 0),
+        cooldown=timedelta(seconds=row.cooldown_seconds or 0),
+    )
+
+
+def _raised_as(row: AlertRuleRow) -> RaisedAs | None:
+    if not row.raise_exception:
+        return None
+    return RaisedAs(row.exception_type or "", row.severity or "")
+
+
+def _seconds(span: timedelta) -> int:
+    return int(span.total_seconds())
 
 
 def _day(row: UnusualDayRow) -> UnusualDay:
     return UnusualDay(**{name: getattr(row, name) for name in UnusualDay.__slots__})
 
 
-def _found(stored: StoredRule, finding: Finding, now: datetime) -> UnusualDayRow:
-    return UnusualDayRow(
-        id=new_id(),
-        rule_id=stored.rule.id,
-        project_id=stored.project_id,
-        day=finding.day.isoformat(),
-        subject=sha256(finding.value.encode("utf-8", "replace")).hexdigest(),
-        value=finding.value,
-        spent=finding.anomaly.value,
-        expected=finding.anomaly.expected,
-        score=finding.anomaly.score,
-        method=finding.anomaly.method,
-        fired_at=now,
-    )
-
-
-def _same(row: UnusualDayRow) -> Select[str]:
-    return select(UnusualDayRow.id).where(
-        UnusualDayRow.rule_id == row.rule_id,
-        UnusualDayRow.day == row.day,
-        UnusualDayRow.subject == row.subject,
-    )
-
-
-def _notification(stored: StoredRule, finding: Finding, row: UnusualDayRow) -> Notification:
-    rule, anomaly = stored.rule, finding.anomaly
-    of = f"{rule.dimension} {finding.value}" if finding.value else rule.dimension
-    facts = {
-        "rule": rule.name,
-        "rule_id": rule.id,
-        "dimension": rule.dimension,
-        "value": finding.value,
-        "day": row.day,
-        "spent_usd": plain(anomaly.value),
-        "expected_usd": plain(anomaly.expected),
-        "score": plain(anomaly.score),
-        "method": anomaly.method,
-    }
-    return Notification.new(
-        id=row.id,
-        kind=KIND,
-        project_id=stored.project_id,
-        title=f"Unusual spend on {row.day}: {of}",
-        text=f"{plain(anomaly.value)} USD are spent on {row.day} (UTC) by calls of {of}; "
-        f"{plain(anomaly.expected)} USD would be usual, by {anomaly.history} earlier days.",
-        severity=Severity.WARNING,
-        facts={name: value for name, value in facts.items() if value},
-        occurred_at=row.fired_at,
-    )
+def _alert(row: AlertRow) -> Alert:
+    return Alert(**{name: getattr(row, name) for name in Alert.__slots__})

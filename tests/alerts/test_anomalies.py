@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nilometer.budgets.anomalies import (
+from nilometer.alerts.anomalies import (
     DAYS_OF_WEEK,
     HOURS_OF_DAY,
     PLAIN,

@@ -1,0 +1,158 @@
+"""Conditions that are looked at: they break, fire and recover, each once, durably.
+
+What became of every condition of a rule, the exceptions and what is told are one transaction; that
+of a rule and subject one breach at most is open, the database itself says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from nilometer.access.lookup import new_id
+from nilometer.access.tables import Project
+from nilometer.alerts import telling
+from nilometer.alerts.condition import Reading, Standing, Step, breaks, step
+from nilometer.alerts.rule import AlertRule
+from nilometer.alerts.rules import StoredRule
+from nilometer.alerts.tables import AlertRow, AlertRuleRow
+from nilometer.budgets.raising import Raise, unheard
+from nilometer.database.engine import Database
+from nilometer.database.fence import rows_of_project
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Something to be done. `row` is the open breach, None where one begins; `reading` is None
+    where a thing was not measured any more."""
+
+    step: Step
+    subject: str
+    row: AlertRow | None
+    reading: Reading | None
+
+
+def settle(
+    database: Database,
+    stored: StoredRule,
+    readings: Sequence[Reading],
+    now: datetime,
+    raising: Raise = unheard,
+) -> int:
+    """Carry out what follows from readings of a rule: how many alerts fired or recovered. Nothing
+    of a rule that is gone. Raises DatabaseUnavailable; then nothing happened."""
+    rows = rows_of_project(stored.project_id)
+    with database.read(rows) as session:
+        if not _due(session, stored.rule, readings, now):
+            return 0
+    try:
+        with database.session(rows) as session:
+            if not _is_there(session, stored):
+                return 0
+            due = _due(session, stored.rule, readings, now)
+            return sum([_carry_out(session, stored, each, now, raising) for each in due])
+    except IntegrityError:
+        with database.read(rows) as session:
+            if _due(session, stored.rule, readings, now):
+                raise
+        return 0  # another worker was faster
+
+
+def _is_there(session: Session, stored: StoredRule) -> bool:
+    query = (
+        select(AlertRuleRow.id)
+        .join(Project, Project.id == AlertRuleRow.project_id)
+        .where(AlertRuleRow.id == stored.rule.id, Project.tombstoned_at.is_(None))
+    )
+    return session.scalar(query) is not None
+
+
+def _due(
+    session: Session, rule: AlertRule, readings: Sequence[Reading], now: datetime
+) -> list[_Due]:
+    is_open = select(AlertRow).where(AlertRow.rule_id == rule.id, AlertRow.recovered_at.is_(None))
+    standing = {row.subject: row for row in session.scalars(is_open)}
+    measured = {each.subject: each for each in readings}
+    broken = {subject for subject, each in measured.items() if breaks(rule, each)}
+    last = _last_fired(session, rule)
+    due: list[_Due] = []
+    for subject in dict.fromkeys([*measured, *standing]):
+        row = standing.get(subject)
+        stood = Standing(last_fired_at=last.get(_digest(subject)))
+        if row is not None:
+            stood = replace(stood, since=row.broken_at, fired=row.fired_at is not None)
+        follows = step(rule, stood, broken=subject in broken, now=now)
+        if follows is not Step.NOTHING:
+            due.append(_Due(follows, subject, row, measured.get(subject)))
+    return due
+
+
+def _last_fired(session: Session, rule: AlertRule) -> Mapping[str, datetime | None]:
+    if rule.condition is None or not rule.condition.cooldown:
+        return {}
+    query = (
+        select(AlertRow.subject_digest, func.max(AlertRow.fired_at))
+        .where(AlertRow.rule_id == rule.id, AlertRow.fired_at.is_not(None))
+        .group_by(AlertRow.subject_digest)
+    )
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
+def _carry_out(
+    session: Session, stored: StoredRule, due: _Due, now: datetime, raising: Raise
+) -> bool:
+    """Whether something was told."""
+    if due.step is Step.RECOVER:
+        return _recover(session, stored, due, now)
+    assert due.reading is not None, "what was not measured breaks nothing"
+    row = due.row or _begin(session, stored, due.reading, now)
+    if due.step is Step.BEGIN:
+        return False
+    reading = due.reading
+    row.measured, row.calls, row.facts = reading.measured, reading.calls, dict(reading.facts)
+    row.fired_at = now
+    row.exception_id = telling.fired(
+        session, stored, telling.breach(stored.rule, row, now), raising
+    )
+    return True
+
+
+def _begin(session: Session, stored: StoredRule, reading: Reading, now: datetime) -> AlertRow:
+    row = AlertRow(
+        id=new_id(),
+        rule_id=stored.rule.id,
+        project_id=stored.project_id,
+        subject=reading.subject,
+        subject_digest=_digest(reading.subject),
+        broken_at=now,
+        measured=reading.measured,
+        calls=reading.calls,
+        facts=dict(reading.facts),
+        fired_at=None,
+        recovered_at=None,
+        exception_id=None,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _recover(session: Session, stored: StoredRule, due: _Due, now: datetime) -> bool:
+    assert due.row is not None, "what did not break does not recover"
+    if due.row.fired_at is None:  # it did not hold for long enough, and nobody heard of it
+        session.delete(due.row)
+        return False
+    due.row.recovered_at = now
+    measured = due.reading.measured if due.reading else None
+    telling.recovered(session, stored, telling.recovery(stored.rule, due.row, measured, now))
+    return True
+
+
+def _digest(subject: str) -> str:
+    return sha256(subject.encode("utf-8", "replace")).hexdigest()

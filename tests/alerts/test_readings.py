@@ -1,0 +1,213 @@
+"""What rules measure in a real store and database, and that the API tells of what broke."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from nilometer.access.types import KeyKind, Scope
+from nilometer.alerts.failures import BLOBS, Failures, failed
+from nilometer.alerts.kinds import Kind
+from nilometer.alerts.readings import FOREIGN, Readings
+from nilometer.alerts.rule import AlertRule, Condition
+from nilometer.alerts.rules import StoredRule
+from nilometer.alerts.watch import RuleWatch
+from nilometer.database.engine import Database
+from nilometer.domain import clock
+from nilometer.query.measures import Measures
+from nilometer.query.usage import Usage
+from tests.api.world import Project, World
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def project(world: World) -> Project:
+    return world.project()
+
+
+@pytest.fixture
+def measure(world: World, project: Project) -> Any:
+    """What a rule reads of the project: number, count and facts by subject."""
+    readings = Readings(Measures(world.services.store), world.database)
+
+    def measure(kind: Kind, *, of: Project = project, **given: Any) -> Mapping[str, Any]:
+        created_at: datetime = given.pop("created_at", clock.now() - 2 * HOUR)
+        rule = AlertRule("", "r", kind=kind, condition=Condition(Decimal(1), HOUR), **given)
+        found = readings.of(StoredRule(rule, of.id, created_at), clock.now())
+        return {each.subject: (each.measured, each.calls, dict(each.facts)) for each in found}
+
+    return measure
+
+
+def test_calls_are_measured_once_each_by_value_and_within_filters(
+    world: World, project: Project, measure: Any
+) -> None:
+    other = world.project()
+    now = clock.now()
+    for place in range(20):
+        bad = place < 5
+        project.send(
+            {
+                "$ai_provider": "OpenAI",
+                "$ai_model": "m" if place % 2 else "n",
+                "$ai_latency": place / 10,
+                "$ai_is_error": bad,
+                **({} if bad else {"$ai_total_cost_usd": "0.10"}),
+            },
+            timestamp=(now - timedelta(minutes=place)).isoformat(),
+        )
+    project.send({"$ai_provider": "p", "$ai_latency": 9}, timestamp=(now - 2 * HOUR).isoformat())
+    project.send({"$ai_provider": "p", "$ai_total_cost_usd": "3"})
+    other.send({"$ai_provider": "openai", "$ai_is_error": True, "$ai_latency": 100})
+    same = {"$ai_provider": "p", "$ai_generation_id": "chatcmpl-1", "$ai_total_cost_usd": "2"}
+    for _ in range(2):
+        project.send(same)
+    world.settle()
+
+    assert measure(Kind.ERROR_RATE, dimension="service") == {
+        "openai": (Decimal("0.25"), 20, {"errors": "5"}),
+        "p": (Decimal(0), 3, {"errors": "0"}),
+    }
+    assert measure(Kind.ERROR_RATE, dimension="service", value="OpenAI", filters={"model": "m"})[
+        ""
+    ] == (Decimal("0.2"), 10, {"errors": "2"})
+    assert measure(Kind.COST_PER_CALL, filters={"service": "openai"})[""][:2] == (
+        Decimal("0.1"),
+        15,
+    )
+    spent, calls, facts = measure(Kind.SPEND)[""]
+    assert spent == Decimal("1.5") + 3 + 4
+    assert (calls, facts) == (23, {"unpriced_calls": "5"})
+    p95, timed, _ = measure(Kind.LATENCY_P95, dimension="service", value="openai")[""]
+    assert timed == 20
+    assert Decimal("1.75") <= p95 <= Decimal("1.9")
+    assert measure(Kind.MISSING_TRAFFIC, dimension="service", value="nobody") == {"": (0, 0, {})}
+    assert measure(Kind.MISSING_TRAFFIC)[""][0] == 23
+    assert measure(Kind.MISSING_TRAFFIC, created_at=now - HOUR / 2) == {}  # it is too young to say
+    assert measure(Kind.ERROR_RATE, of=other)[""][:2] == (1, 1)
+
+
+def test_quality_is_the_mean_of_metrics_that_are_numbers(
+    world: World, project: Project, measure: Any
+) -> None:
+    for value in ("0.9", 0.5, "high", True, "false", "nan"):
+        metric = {"$ai_metric_name": "accuracy", "$ai_metric_value": value}
+        project.send(metric, event="$ai_metric")
+    project.send({"$ai_metric_name": "speed", "$ai_metric_value": "7"}, event="$ai_metric")
+    project.send({"$ai_metric_name": "accuracy", "$ai_metric_value": "0"})  # no metric
+    world.settle()
+    found = measure(Kind.QUALITY, dimension="metric")
+    assert {name: each[:2] for name, each in found.items()} == {
+        "accuracy": (Decimal("0.6"), 4),
+        "speed": (7, 1),
+    }
+    assert measure(Kind.QUALITY, dimension="metric", value="speed")[""][:2] == (7, 1)
+    assert measure(Kind.QUALITY, filters={"metric": "none"}) == {}
+
+
+def test_keys_in_content_are_found_and_ones_own_named(
+    world: World, project: Project, measure: Any
+) -> None:
+    keys = world.accounts.keys
+    own = keys.create(kind=KeyKind.PROJECT, project_id=project.id, name="app", scopes=())
+    revoked = keys.create(kind=KeyKind.PROJECT, project_id=project.id, name="old", scopes=())
+    keys.revoke(revoked.key_id)
+    foreign = world.project().key(Scope.READ)
+    project.send({"$ai_input": "no key in it, only a task-management-system-for-everyone"})
+    project.send({"$ai_input": f"use this:\n{revoked.token}"})
+    world.settle()
+    assert measure(Kind.LEAKED_KEY) == {}
+
+    uuid = project.send({"$ai_input": f"use this:\n{own.token}\nor", "$ai_trace_id": "t"})
+    world.settle()
+    [(subject, (count, _, facts))] = measure(Kind.LEAKED_KEY).items()
+    assert (subject, facts["key_id"], count) == (own.key_id, own.key_id, 1)
+    assert (facts["event_uuid"], facts["trace_id"]) == (uuid, "t")
+    assert own.token not in str(facts)
+
+    project.send({"$ai_output_choices": [{"content": "sk-0123456789abcdef0123"}]})
+    project.send({"$ai_input": foreign})
+    world.settle()
+    found = measure(Kind.LEAKED_KEY)
+    assert found.keys() == {subject, FOREIGN}
+    assert found[FOREIGN][0] == 2
+    assert "key_id" not in found[FOREIGN][2]
+    assert measure(Kind.LEAKED_KEY, of=world.project()) == {}
+
+
+def test_new_dead_letters_are_counted_with_their_reasons(
+    world: World, project: Project, measure: Any
+) -> None:
+    del world
+    project.dead_letter()
+    [(count, _, facts)] = measure(Kind.DEAD_LETTERS).values()
+    assert count == 1
+    assert facts["reasons"].endswith("(1)")
+
+
+def test_failures_are_counted_over_processes_and_kept_while_the_database_is_away(
+    database: Database, project_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = clock.now()
+    one, other = Failures(database), Failures(database)
+    for each in (one, one, other):
+        each.note(project_id)
+
+    def away(*_: object) -> None:
+        raise OSError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one, "_add", away)
+        with pytest.raises(OSError, match="away"):
+            one.write()
+    one.note(project_id)
+    assert [one.write(), other.write(), one.write()] == [3, 1, 0]
+    assert failed(database, project_id, BLOBS, start) == 4
+    assert failed(database, project_id + 1, BLOBS, start) == 0
+    late = Failures(database, now=lambda: clock.now() + timedelta(days=9))
+    late.note(project_id)
+    late.start()
+    late.stop()  # what is noted is written before it ends
+    assert failed(database, project_id, BLOBS, start) == 1  # the older ones are gone
+
+
+def test_a_rule_by_the_api_fires_for_what_was_sent_and_is_listed(
+    world: World, project: Project
+) -> None:
+    admin = project.key(Scope.ADMIN, Scope.READ)
+    path = project.path("alert_rules/")
+    body = {"name": "outage", "kind": "error_rate", "dimension": "service", "min_calls": 3}
+    given = {"threshold": "0.4", "window_seconds": 900, "raise_exception": True}
+    added = world.ask("POST", path, admin, json=body | given)
+    assert added.status_code == 201, added.text
+    rule = added.json()
+    assert (rule["exception_type"], rule["severity"]) == ("provider_outage", "high")
+    for wrong in (
+        {"kind": "moon"},
+        {"threshold": "lots"},
+        {"window_seconds": 10**9},
+        {"kind": "spend"},  # has no threshold of its own
+        {"raise_exception": True, "severity": "worst"},
+    ):
+        answer = world.ask("POST", path, admin, json=body | {"name": "x"} | wrong)
+        attr = "threshold" if wrong == {"kind": "spend"} else [*wrong][-1]
+        assert (answer.status_code, answer.json()["attr"]) == (400, attr)
+    for place in range(4):
+        project.send({"$ai_provider": "openai", "$ai_is_error": place % 2 == 0})
+    world.settle()
+    store, database = world.services.store, world.database
+    readings = Readings(Measures(store), database)
+    watch = RuleWatch(database, Usage(store).groups, readings.of)
+    assert [watch.run_once(), watch.run_once()] == [1, 0]
+    alerts = project.path("alerts/")
+    [alert] = world.get(alerts, admin).json()["results"]
+    assert (alert["state"], alert["subject"], alert["measured"]) == ("firing", "openai", "0.5")
+    assert world.get(alerts, admin, rule_id=rule["id"]).json()["results"] == [alert]
+    assert world.get(alerts, admin, rule_id="x").status_code == 404
+    assert world.ask("DELETE", f"{path}{rule['id']}/", admin).status_code == 204
+    assert world.get(alerts, admin).json()["results"] == []
