@@ -25,16 +25,18 @@ class Bulk:
         self._columns = tuple(columns)
         self._prepared: dict[str, tuple[str, list[_Converter]]] = {}
 
-    def run(self, session: Session, rows: Iterable[Sequence[Any]]) -> None:
-        """Run it for each row, in the caller's transaction. Raises as the statement does."""
+    def run(self, session: Session, rows: Iterable[Sequence[Any]]) -> int:
+        """Run it for each row, in the caller's transaction; how many rows of the table that were.
+        Raises as the statement does."""
         connection = session.connection()
         statement, converters = self._of(connection.dialect)
         values = [list(row) for row in rows]
         for at, convert in converters:
             for row in values:
                 row[at] = convert(row[at])
-        if values:
-            connection.exec_driver_sql(statement, [tuple(row) for row in values])
+        if not values:
+            return 0
+        return connection.exec_driver_sql(statement, [tuple(row) for row in values]).rowcount
 
     def _of(self, dialect: Dialect) -> tuple[str, list[_Converter]]:
         prepared = self._prepared.get(dialect.name)

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from nilometer.domain import clock
 from nilometer.errors import NilometerError
 from nilometer.incidents.incident import Actor, ActorKind
 
@@ -390,8 +389,9 @@ class IncidentEvent:
         """The entry of the registry."""
         return _BY_CLASS[type(self.payload)]
 
-    def to_json(self) -> Json:
-        """The envelope as the topic and the API have it."""
+    def to_json(self, facts: Json | None = None) -> Json:
+        """The envelope as the topic and the API have it; `facts` are the payload's (`payload_json`)
+        where they are at hand."""
         return {
             "eventId": self.event_id,
             "type": self.kind.name,
@@ -404,7 +404,7 @@ class IncidentEvent:
             "causationId": self.causation_id,
             "correlationId": self.correlation_id,
             "traceparent": self.traceparent,
-            "payload": payload_json(self.payload),
+            "payload": payload_json(self.payload) if facts is None else facts,
         }
 
     @classmethod
@@ -462,4 +462,6 @@ def read_payload(
 
 def moment(at: datetime) -> str:
     """A moment as it is written in events: RFC 3339, UTC, to the microsecond."""
-    return clock.from_micros(clock.to_micros(at)).isoformat().replace("+00:00", "Z")
+    if at.tzinfo is None:
+        raise ValueError("a datetime without a time zone is ambiguous; give one with a zone")
+    return at.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"

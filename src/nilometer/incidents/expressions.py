@@ -50,14 +50,22 @@ class NotEvaluable(NilometerError):
 
 
 class View:
-    """Facts as expressions see them: made once, evaluated often. Not shared between threads."""
+    """Facts as expressions see them: made once, and only if one is evaluated; evaluated often. Not
+    shared between threads."""
 
-    __slots__ = ("activation",)
+    __slots__ = ("_facts", "_made")
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.activation: Any = _ENVIRONMENT.Activation(
-            {name: _seen(facts.get(name), 0) for name in MEMBERS}
-        )
+        self._facts = facts
+        self._made: Any = None
+
+    @property
+    def activation(self) -> Any:
+        """What the engine evaluates with."""
+        if self._made is None:
+            members = {name: _seen(self._facts.get(name), 0) for name in MEMBERS}
+            self._made = _ENVIRONMENT.Activation(members)
+        return self._made
 
 
 class Expression:

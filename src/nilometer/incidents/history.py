@@ -13,12 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
+from operator import attrgetter
 from typing import Any, Final, cast
 
 import orjson
-from sqlalchemy import Table, Update, bindparam, insert, select, tuple_, update
+from sqlalchemy import Table, select, tuple_
 from sqlalchemy.orm import Session
 
+from nilometer.database.bulk import Bulk, bulk_insert
 from nilometer.domain import clock
 from nilometer.domain.identity import uuid7
 from nilometer.errors import NotFound
@@ -43,6 +45,14 @@ Key = tuple[int, str]
 _TABLE: Final = cast("Table", IncidentRow.__table__)
 _EVENTS: Final = cast("Table", IncidentEventRow.__table__)
 _COLUMNS: Final = tuple(each.name for each in fields(Incident))
+_ADD: Final = bulk_insert(_TABLE, _COLUMNS)
+_TELL: Final = bulk_insert(
+    _EVENTS,
+    (
+        *("project_id", "incident_id", "sequence", "event_id", "type", "version", "occurred_at"),
+        *("actor_kind", "actor_id", "causation_id", "correlation_id", "traceparent", "payload"),
+    ),
+)
 _CHUNK = 400
 
 
@@ -157,13 +167,13 @@ class History:
 
     def flush(self) -> None:
         """Write everything. Raises Conflict where a row was changed behind the lock."""
-        if self._added:
-            rows = [{name: getattr(each, name) for name in _COLUMNS} for each in self._added]
-            self.session.execute(insert(_TABLE), rows)
+        # What else is pending in the session was said before.
+        self.session.flush()
+        _ADD.run(self.session, map(_values, self._added))
         self._update()
-        if self._events:
-            self.session.execute(insert(_EVENTS), [_row(each) for each in self._events])
-            publish(self.session, [_notice(each) for each in self._events])
+        told = [(each, payload_json(each.payload)) for each in self._events]
+        _TELL.run(self.session, [_row(event, facts) for event, facts in told])
+        publish(self.session, [_notice(event, facts) for event, facts in told])
         if self.tasks:
             enqueue(self.session, self.tasks, self.now)
         self._added, self._events, self.tasks = [], [], []
@@ -191,7 +201,7 @@ class History:
     def _update(self) -> None:
         """One statement for each set of columns that were changed together."""
         added = {(each.project_id, each.id) for each in self._added}
-        groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+        groups: dict[tuple[str, ...], list[list[Any]]] = defaultdict(list)
         for key, (incident, values) in self._changed.items():
             if key in added:
                 continue
@@ -201,50 +211,37 @@ class History:
                 "sequence": incident.sequence,
                 "updated_at": self.now,
             }
-            bound = {f"new_{name}": value for name, value in written.items()}
-            bound |= {
-                "of_project": incident.project_id,
-                "of_id": incident.id,
-                "of_version": incident.version,
-            }
-            groups[tuple(sorted(written))].append(bound)
+            names = tuple(sorted(written))
+            place = (incident.project_id, incident.id, incident.version)
+            groups[names].append([*(written[name] for name in names), *place])
             incident.version += 1
             incident.updated_at = self.now
         for names, rows in groups.items():
-            result = self.session.connection().execute(_statement(names), rows)
-            if result.rowcount != len(rows):
+            if _statement(names).run(self.session, rows) != len(rows):
                 raise lifecycle.Conflict("the exception was changed meanwhile", code="changed")
 
 
 @cache
-def _statement(names: tuple[str, ...]) -> Update:
+def _statement(names: tuple[str, ...]) -> Bulk:
+    """Changes these columns of an incident that is of a version still."""
+    key = ("project_id", "id", "version")
+    given = ", ".join(f"{name} = ?" for name in names)
+    found = " AND ".join(f"{name} = ?" for name in key)
+    statement = f"UPDATE {_TABLE.name} SET {given} WHERE {found}"  # noqa: S608
+    return Bulk(statement, [_TABLE.c[name] for name in (*names, *key)])
+
+
+_values = attrgetter(*_COLUMNS)
+
+
+def _row(event: IncidentEvent, facts: dict[str, Any]) -> tuple[Any, ...]:
+    kind = event.kind
     return (
-        update(_TABLE)
-        .where(
-            _TABLE.c.project_id == bindparam("of_project"),
-            _TABLE.c.id == bindparam("of_id"),
-            _TABLE.c.version == bindparam("of_version"),
-        )
-        .values({name: bindparam(f"new_{name}") for name in names})
+        *(event.project_id, event.incident_id, event.sequence, event.event_id),
+        *(kind.name, kind.version, event.occurred_at),
+        *(event.actor.kind, event.actor.id, event.causation_id, event.correlation_id),
+        *(event.traceparent, facts),
     )
-
-
-def _row(event: IncidentEvent) -> dict[str, Any]:
-    return {
-        "project_id": event.project_id,
-        "incident_id": event.incident_id,
-        "sequence": event.sequence,
-        "event_id": event.event_id,
-        "type": event.kind.name,
-        "version": event.kind.version,
-        "occurred_at": event.occurred_at,
-        "actor_kind": event.actor.kind,
-        "actor_id": event.actor.id,
-        "causation_id": event.causation_id,
-        "correlation_id": event.correlation_id,
-        "traceparent": event.traceparent,
-        "payload": payload_json(event.payload),
-    }
 
 
 def event_of(row: IncidentEventRow) -> IncidentEvent:
@@ -291,7 +288,7 @@ def change(
     history.flush()
 
 
-def _notice(event: IncidentEvent) -> Notice:
+def _notice(event: IncidentEvent, facts: dict[str, Any]) -> Notice:
     return Notice(
         project_id=event.project_id,
         lane=event.incident_id,
@@ -299,5 +296,5 @@ def _notice(event: IncidentEvent) -> Notice:
         event_id=event.event_id,
         occurred_at=event.occurred_at,
         trace_context=event.traceparent,
-        record=orjson.dumps(event.to_json()),
+        record=orjson.dumps(event.to_json(facts)),
     )
