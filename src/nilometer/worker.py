@@ -28,6 +28,7 @@ from nilometer.incidents.packs.active import ActivePacks
 from nilometer.incidents.packs.store import Packs
 from nilometer.incidents.runtime import IncidentRuntime
 from nilometer.incidents.stages import chain
+from nilometer.incidents.stages.intake import Intake
 from nilometer.incidents.tools.executions import Executions
 from nilometer.live_blobs import LiveBlobs
 from nilometer.notifications.channel_store import Channels
@@ -125,7 +126,7 @@ class Worker:
             database,
             spend.of_project,
             raising=accepted,
-            told=self.deliverer.wake,
+            told=self._note_told,
             alone=lambda: database.alone("budgets"),
         )
         self._alert_rules = AlertRules(database)
@@ -134,7 +135,7 @@ class Worker:
             Usage(store).groups,
             Readings(Measures(store), database).of,
             raising=accepted,
-            told=self.deliverer.wake,
+            told=self._note_told,
             alone=lambda: database.alone("alert rules"),
             interval=settings.alert_rule_seconds,
         )
@@ -190,6 +191,11 @@ class Worker:
         """Usage of these projects can be read: of whom what is known of budgets is not new."""
         self._arrivals.stored(project_ids)
         self.budget_watch.stored(project_ids)
+
+    def _note_told(self) -> None:
+        """Something fired: notifications wait to be sent, and exceptions to be handled."""
+        self.deliverer.wake()
+        self.incidents.wake((Intake.queue,))
 
     def _settle_writers(self) -> None:
         """Wait until everything here that writes rows knows of every tombstone of now. Another
