@@ -11,7 +11,7 @@ from nilometer.access.types import Action, KeyKind, Scope
 from nilometer.budgets.budget import BudgetScope, ScopeKind
 from nilometer.budgets.periods import Period
 from nilometer.database.fence import EVERY_ROW
-from nilometer.errors import InvalidInput, Unavailable
+from nilometer.errors import InvalidInput, NotFound, Unavailable
 from nilometer.incidents.tools.call import (
     Begun,
     ErrorClass,
@@ -23,6 +23,7 @@ from nilometer.incidents.tools.call import (
 )
 from nilometer.incidents.tools.executor import Executor
 from nilometer.incidents.tools.kinds import INPUTS, REMOTE, ToolKind
+from nilometer.incidents.tools.own.changes import CHANGES
 from nilometer.incidents.tools.own.elsewhere import Elsewhere
 from nilometer.incidents.tools.remote import Remote
 from nilometer.notifications.channels import ChannelKind
@@ -188,6 +189,19 @@ def test_one_that_fails_takes_nothing_else_of_its_transaction_along(each_bench):
     changed = bench.budgets.get(bench.project, of.id).budget
     assert (changed.hard_stop, changed.amount) == (True, 9)
     assert len(audited(bench, Action.BUDGET_CHANGE)) == 2
+
+
+def test_one_that_fails_half_way_leaves_nothing_behind(bench, monkeypatch):
+    of = budget(bench)
+
+    def half(session, call, asked):
+        CHANGES[ToolKind.BUDGET_HARD_STOP](session, call, {"budget": "research"})
+        raise NotFound("there is no second half")
+
+    monkeypatch.setitem(CHANGES, ToolKind.KEY_REVOKE, half)
+    assert bench.run(bench.call("key_revoke", key_id="x")).code == "not_found"
+    assert not bench.budgets.get(bench.project, of.id).budget.hard_stop
+    assert audited(bench, Action.BUDGET_CHANGE) == []
 
 
 def test_a_dry_run_tells_what_would_change_and_changes_nothing(each_bench):
