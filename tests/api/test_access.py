@@ -107,6 +107,17 @@ ROUTES = {
     "GET /ops/sla/breaches": Scope.READ,
     "GET /ops/sla/at-risk": Scope.READ,
     "GET /ops/sla/resolution-time": Scope.READ,
+    "GET /api/projects/{project_id}/tools": Scope.READ,
+    "POST /api/projects/{project_id}/tools": Scope.ADMIN,
+    "GET /api/projects/{project_id}/tools/{tool}": Scope.READ,
+    "PATCH /api/projects/{project_id}/tools/{tool}": Scope.ADMIN,
+    "DELETE /api/projects/{project_id}/tools/{tool}": Scope.ADMIN,
+    "POST /api/projects/{project_id}/tools/{tool}/rotate": Scope.ADMIN,
+    "POST /api/projects/{project_id}/tools/{tool}/close_breaker": Scope.OPERATE,
+    "POST /api/projects/{project_id}/tools/{tool}/dry_run": Scope.OPERATE,
+    "GET /api/projects/{project_id}/tool_executions": Scope.READ,
+    "GET /api/projects/{project_id}/tool_executions/{execution_id}": Scope.READ,
+    "POST /api/projects/{project_id}/tool_executions/{execution_id}/decide": Scope.OPERATE,
     "GET /api/price_overrides": Scope.OPERATE,
     "POST /api/price_overrides": Scope.OPERATE,
     "DELETE /api/price_overrides/{override_id}": Scope.OPERATE,
@@ -130,7 +141,7 @@ OF_AN_OBJECT = [
     for name in [*IN_PROJECT, *OF_A_TENANT]
     if re.search(
         r"\{(uuid|trace_id|letter_id|key_id|override_id|rewrite_id|budget_id|rule_id|channel_id|"
-        r"delivery_id|exception_id|approval_id|task_id)",
+        r"delivery_id|exception_id|approval_id|task_id|tool\}|execution_id)",
         name,
     )
 ]
@@ -145,12 +156,15 @@ BODIES = [
     (r"(discard|resolve|task_id\}/replay)$", {"reason": "r"}),
     (r"comments$", {"text": "t"}),
     (r"owner$", {"owner": "o"}),
+    (r"^PATCH .*tool\}$", {"enabled": True}),
+    (r"/decide$", {"succeeded": True}),
     (r"^PATCH ", {"name": "n"}),
 ]
 # What a route says to a caller who may use it, where that is not 200.
 ALLOWED = [
     (r"/blobs$|/discard$|/query|^POST .*/(keys|projects|price_overrides|rewrites|budgets)$", 400),
-    (r"^POST .*/(notification_channels|alert_rules)$", 400),
+    (r"^POST .*/(notification_channels|alert_rules|tools)$|/decide$", 400),
+    (r"tool\}/rotate$|^(DELETE|PATCH) .*tool\}$", 404),
     (r"^DELETE .*rule_id\}$", 404),
     (r"channel_id\}/test$", 202),
     (r"channel_id\}/rotate$|^(DELETE|PATCH) .*channel_id\}$", 404),
@@ -198,6 +212,8 @@ def objects(world):
         "exception_id": project.exception(),
         "approval_id": project.approval(),
         "task_id": project.exception_dead_letter(),
+        "tool": project.tool(),
+        "execution_id": project.tool_execution(),
         "step": "call",
         "organization_id": world.accounts.projects.get(project.id).organization_id,
         **dict(zip(("channel_id", "delivery_id"), project.notification(), strict=True)),
@@ -211,7 +227,8 @@ def ask(world, route, token, project_id, names=None, slash="/", **more):
     values |= {"rewrite_id": uuid4(), "budget_id": uuid4(), "name": "ai_generation.v1"}
     values |= {"channel_id": uuid4(), "delivery_id": uuid4(), "rule_id": uuid4()}
     values |= {"tenant": project_id, "exception_id": uuid4(), "approval_id": uuid4()}
-    values |= {"task_id": f"{uuid4()}.1", "step": "none"}
+    values |= {"task_id": f"{uuid4()}.1", "step": "none", "tool": "none"}
+    values |= {"execution_id": uuid4()}
     filled = path.replace(":path", "").format(**values | (names or {}))
     return world.ask(method, filled + slash, token, **more)
 

@@ -29,6 +29,7 @@ from nilometer.api.routes import (
     query,
     rewrites,
     schemas,
+    tools,
     traces,
     usage,
 )
@@ -58,6 +59,7 @@ _ROUTERS = (
     exception_decisions.router,
     approvals.router,
     incident_operations.router,
+    tools.router,
     schemas.router,
 )
 

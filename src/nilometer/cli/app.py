@@ -72,6 +72,7 @@ MODULES = {
     "alert-rules": "nilometer.cli.alert_rules",
     "notifications": "nilometer.cli.notifications",
     "exceptions": "nilometer.cli.exceptions",
+    "tools": "nilometer.cli.tools",
     "report": "nilometer.cli.report",
 }
 
