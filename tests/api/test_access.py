@@ -80,6 +80,14 @@ ROUTES = {
     "GET /api/projects/{project_id}/notification_deliveries": Scope.READ,
     "GET /api/projects/{project_id}/notification_deliveries/{delivery_id}": Scope.READ,
     "POST /api/projects/{project_id}/notification_deliveries/{delivery_id}/replay": Scope.OPERATE,
+    "GET /api/projects/{project_id}/packs": Scope.READ,
+    "POST /api/projects/{project_id}/packs": Scope.WRITE,
+    "POST /api/projects/{project_id}/packs/validate": Scope.READ,
+    "GET /api/projects/{project_id}/packs/{pack}": Scope.READ,
+    "GET /api/projects/{project_id}/packs/{pack}/{version}": Scope.READ,
+    "POST /api/projects/{project_id}/packs/{pack}/{version}/activate": Scope.ADMIN,
+    "POST /api/projects/{project_id}/packs/{pack}/{version}/deactivate": Scope.ADMIN,
+    "GET /api/projects/{project_id}/playbooks": Scope.READ,
     "POST /exceptions": Scope.CAPTURE,
     "POST /exceptions/{tenant}": Scope.CAPTURE,
     "GET /exceptions/{tenant}": Scope.READ,
@@ -141,7 +149,7 @@ OF_AN_OBJECT = [
     for name in [*IN_PROJECT, *OF_A_TENANT]
     if re.search(
         r"\{(uuid|trace_id|letter_id|key_id|override_id|rewrite_id|budget_id|rule_id|channel_id|"
-        r"delivery_id|exception_id|approval_id|task_id|tool\}|execution_id)",
+        r"delivery_id|exception_id|approval_id|task_id|tool\}|execution_id|pack\})",
         name,
     )
 ]
@@ -163,6 +171,7 @@ BODIES = [
 # What a route says to a caller who may use it, where that is not 200.
 ALLOWED = [
     (r"/blobs$|/discard$|/query|^POST .*/(keys|projects|price_overrides|rewrites|budgets)$", 400),
+    (r"^POST .*/packs(/validate)?$", 400),
     (r"^POST .*/(notification_channels|alert_rules|tools)$|/decide$", 400),
     (r"tool\}/rotate$|^(DELETE|PATCH) .*tool\}$", 404),
     (r"^DELETE .*rule_id\}$", 404),
@@ -209,6 +218,8 @@ def objects(world):
         "rewrite_id": project.rewrite(),
         "budget_id": project.budget(),
         "rule_id": project.alert_rule(),
+        "pack": project.pack(),
+        "version": "1",
         "exception_id": project.exception(),
         "approval_id": project.approval(),
         "task_id": project.exception_dead_letter(),
@@ -226,6 +237,7 @@ def ask(world, route, token, project_id, names=None, slash="/", **more):
     values |= {"key_id": uuid4(), "organization_id": uuid4(), "override_id": uuid4()}
     values |= {"rewrite_id": uuid4(), "budget_id": uuid4(), "name": "ai_generation.v1"}
     values |= {"channel_id": uuid4(), "delivery_id": uuid4(), "rule_id": uuid4()}
+    values |= {"pack": "none", "version": "1"}
     values |= {"tenant": project_id, "exception_id": uuid4(), "approval_id": uuid4()}
     values |= {"task_id": f"{uuid4()}.1", "step": "none", "tool": "none"}
     values |= {"execution_id": uuid4()}

@@ -24,6 +24,7 @@ from nilometer.api.routes import (
     log,
     notifications,
     organizations,
+    packs,
     prices,
     projects,
     query,
@@ -37,7 +38,9 @@ from nilometer.api.services import Services, make_context
 
 __all__ = ["Services", "create_app"]
 
+# Routes are looked through in this order for each request: those that are asked most come first.
 _ROUTERS = (
+    exceptions.router,
     organizations.router,
     projects.router,
     keys.router,
@@ -55,10 +58,10 @@ _ROUTERS = (
     notifications.router,
     dead_letters.router,
     log.router,
-    exceptions.router,
     exception_decisions.router,
     approvals.router,
     incident_operations.router,
+    packs.router,
     tools.router,
     schemas.router,
 )

@@ -23,6 +23,7 @@ from nilometer.errors import NilometerError
 SERVER_MODULES = frozenset(
     {
         "alembic",
+        "cel_expr_python",
         "chdb",
         "clickhouse_connect",
         "fastapi",
@@ -41,6 +42,7 @@ SERVER_MODULES = frozenset(
         "sqlglot",
         "uvicorn",
         "uvloop",
+        "yaml",
         "zstandard",
     }
 )
@@ -72,6 +74,8 @@ MODULES = {
     "alert-rules": "nilometer.cli.alert_rules",
     "notifications": "nilometer.cli.notifications",
     "exceptions": "nilometer.cli.exceptions",
+    "packs": "nilometer.cli.packs",
+    "playbook": "nilometer.cli.playbooks",
     "tools": "nilometer.cli.tools",
     "report": "nilometer.cli.report",
 }

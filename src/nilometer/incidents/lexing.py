@@ -80,8 +80,9 @@ def _members(words: _Words) -> frozenset[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for place, (kind, word) in enumerate(words):
         is_root = kind == "name" and word in MEMBERS and _at(words, place - 1) != "."
-        if is_root and _at(words, place + 1) == "." and words[place + 2 : place + 3]:
-            found.add((word, _at(words, place + 2)))
+        named = words[place + 2 : place + 3]
+        if is_root and _at(words, place + 1) == "." and named and named[0][0] == "name":
+            found.add((word, named[0][1]))
     return frozenset(found)
 
 

@@ -143,7 +143,7 @@ async def list_playbooks(caller: Reader, ctx: Ctx) -> Response:
 
 
 def _own(ctx: Context, caller: Caller) -> Packs:
-    return ctx.services.packs.acting_as(caller.authority)
+    return ctx.packs.acting_as(caller.authority)
 
 
 def _pack(body: PackBody) -> tuple[Pack, Mapping[str, Any]]:
