@@ -45,6 +45,9 @@ from nilometer.database.fence import (
 from nilometer.database.migrate import MIGRATIONS, current, migrate
 from nilometer.domain import clock
 from nilometer.errors import ConfigurationError
+from nilometer.incidents.accept import raise_exceptions
+from nilometer.incidents.incident import Actor, ActorKind, ApprovalState, NewException
+from nilometer.incidents.tables import ApprovalRow
 from nilometer.incidents.tools.call import Begun, ErrorClass, Failed, ToolCall
 from nilometer.incidents.tools.definitions import Changes, Tools
 from nilometer.incidents.tools.executions import Executions
@@ -101,6 +104,7 @@ def two_tenants(database):
         add_unusual_day(database, issued.project_id)
         add_alert(database, issued.project_id)
         add_task_and_notice(database, issued.project_id)
+        add_incident(database, issued.project_id)
         add_tool_that_failed(database, issued.project_id)
         DeadLetters(database).add([letter(issued.project_id)])
         channels = Channels(database, Egress())
@@ -148,6 +152,33 @@ def add_task_and_notice(database: Database, project_id: int) -> None:
     with database.session(rows_of_project(project_id)) as session:
         enqueue(session, [NewTask(project_id, "queue", "lane", 1, "kind")], now)
         publish(session, [Notice(project_id, "lane", 1, "event", now, b"{}")])
+
+
+def add_incident(database: Database, project_id: int) -> None:
+    """With its history, the key that it was raised with, and an approval that is asked for."""
+    now = clock.now()
+    with database.concurrent(rows_of_project(project_id)) as session:
+        [accepted] = raise_exceptions(
+            session,
+            project_id,
+            [NewException("type", "system")],
+            actor=Actor(ActorKind.KEY, "key"),
+            idempotency_key="once",
+            now=now,
+        )
+        approval = ApprovalRow(
+            project_id=project_id,
+            id="approval",
+            incident_id=accepted.exception_id,
+            run=1,
+            state=ApprovalState.PENDING,
+            rule="rule",
+            reason="reason",
+            separate=False,
+            requested_at=now,
+            expires_at=now,
+        )
+        session.add(approval)
 
 
 def add_tool_that_failed(database: Database, project_id: int) -> None:
