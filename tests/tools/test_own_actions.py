@@ -1,5 +1,6 @@
 """Nilometer's own actions: each really does the thing, once, under the incident's name."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 
@@ -345,3 +346,20 @@ def test_an_unknown_kind_is_refused_when_it_is_defined(bench, kind):
     with pytest.raises(InvalidInput) as refused:
         bench.tools.add(bench.project, "call", kind, {})
     assert refused.value.code == "unknown_kind"
+
+
+def test_changes_of_one_budget_at_the_same_moment_are_all_there(each_bench):
+    """An incident's transaction takes no turn with those of people: it locks the row instead."""
+    bench = each_bench
+    of = budget(bench)
+
+    def change(amount):
+        bench.run(bench.call("budget_change", budget="research", amount_usd=str(amount)))
+        bench.budgets.change(bench.project, of.id, {"amount": Decimal(amount + 1000)})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(change, range(1, 9)))
+    past = bench.budgets.get(bench.project, of.id).budget.past_amounts
+    now = bench.budgets.get(bench.project, of.id).budget.amount
+    every = {100, *range(1, 9), *range(1001, 1009)}
+    assert {*(amount for _, amount in past), now} == every

@@ -259,7 +259,7 @@ def change(
 ) -> StoredBudget:
     """As `Budgets.change`, within the caller's transaction, which may write rows of the project."""
     project = live_project(session, authority, project_id)
-    row = _row(session, project_id, budget_id)
+    row = _row(session, project_id, budget_id, lock=True)
     before, told = _stored(row, project.organization_id), _told(row)
     budget = _changed(before.budget, changes)
     if budget != before.budget:
@@ -296,9 +296,10 @@ def _live(session: Session, *conditions: ColumnElement[bool]) -> list[StoredBudg
     return [_stored(row, organization_id) for row, organization_id in rows]
 
 
-def _row(session: Session, project_id: int, budget_id: str) -> BudgetRow:
+def _row(session: Session, project_id: int, budget_id: str, *, lock: bool = False) -> BudgetRow:
+    """A budget's row; with `lock` nobody else changes it before this transaction has ended."""
     try:
-        row = session.get(BudgetRow, canonical_uuid(budget_id))
+        row = session.get(BudgetRow, canonical_uuid(budget_id), with_for_update=lock)
     except ValueError:
         row = None
     if row is None or row.project_id != project_id:
