@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,17 +54,11 @@ class DynamoSink:
 
     def store(self, metrics: Sequence[AIUsageMetric]) -> Sequence[Failed]:
         """As the port says."""
-        now = clock.now().timestamp()
-        refused: list[Refused] = []
-        entries: dict[tuple[str, str], Entry] = {}
-        for metric in metrics:
-            try:
-                each = entry(metric, self._expires_at(metric, now))
-            except InvalidInput as error:
-                refused.append(refused_at_once(metric, error))
-            else:
-                entries.setdefault((each.item["PK"]["S"], each.item["SK"]["S"]), each)
-        refused += self._write(sorted(entries.values(), key=_neighbours))
+        each_once: dict[tuple[Any, ...], AIUsageMetric] = {}
+        for metric in metrics:  # two of one key cannot be put by one transaction
+            key = metric.service, metric.model, metric.timestamp, metric.request_id
+            each_once.setdefault(key, metric)
+        refused = self._write(sorted(each_once.values(), key=_neighbours))
         return [
             Failed(each.metric, each.reason, each.permanent, 0 if each.permanent else _RETRY_AFTER)
             for each in refused
@@ -75,23 +69,38 @@ class DynamoSink:
         self._threads.shutdown()
         self._dynamodb.close()
 
-    def _write(self, entries: list[Entry]) -> list[Refused]:
+    def _write(self, metrics: list[AIUsageMetric]) -> list[Refused]:
         """By several writers where there are many: each takes neighbours, whose rollups are few."""
-        if len(entries) <= _ALONE:
-            return self._writers[0].write(entries) if entries else []
-        share = -(-len(entries) // len(self._writers))
-        parts = [entries[start : start + share] for start in range(0, len(entries), share)]
+        now = clock.now().timestamp()
+        if len(metrics) <= _ALONE:
+            return self._share(self._writers[0], metrics, now) if metrics else []
+        share = -(-len(metrics) // len(self._writers))
+        parts = [metrics[start : start + share] for start in range(0, len(metrics), share)]
         try:
             running = [
-                self._threads.submit(writer.write, part)
+                self._threads.submit(self._share, writer, part, now)
                 for writer, part in zip(self._writers, parts, strict=False)
             ]
         except RuntimeError:  # the interpreter is ending, and starts no threads
-            return self._writers[0].write(entries)
+            return self._share(self._writers[0], metrics, now)
         # All end before the first error is raised.
         for each in running:
             each.exception()
         return [refused for each in running for refused in each.result()]
+
+    def _share(self, writer: Writer, metrics: list[AIUsageMetric], now: float) -> list[Refused]:
+        """What one writer stores. Items are made as it comes to them: while it waits for the answer
+        to a transaction, another one makes those of its next."""
+        refused: list[Refused] = []
+
+        def entries() -> Iterator[Entry]:
+            for metric in metrics:
+                try:
+                    yield entry(metric, self._expires_at(metric, now))
+                except InvalidInput as error:
+                    refused.append(refused_at_once(metric, error))
+
+        return [*writer.write(entries()), *refused]
 
     def _expires_at(self, metric: AIUsageMetric, now: float) -> int | None:
         if self._ttl_days is None:
@@ -99,8 +108,8 @@ class DynamoSink:
         return int(max(metric.timestamp.timestamp(), now)) + self._ttl_days * _DAY
 
 
-def _neighbours(each: Entry) -> tuple[str, ...]:
+def _neighbours(each: AIUsageMetric) -> tuple[str, ...]:
     """Metrics of one day, user and job next to each other: they are of the same rollups, each of
     which a transaction replaces once."""
-    found = each.row.dimensions
-    return tuple(found[name] for name in ("day", "user", "job", "batch", "service", "model"))
+    scopes = each.user_id or "", each.job_id or "", each.batch_id or ""
+    return (each.date, *scopes, each.service, each.model)

@@ -89,9 +89,10 @@ class Writer:
         self._documents: OrderedDict[Place, _Document] = OrderedDict()
         self._seen: list[Place] = []
 
-    def write(self, entries: Sequence[Entry]) -> list[Refused]:
-        """Store these metrics; those that could not be. Raises botocore's errors of the network
-        when the last attempt ended in one: any of the metrics may be stored."""
+    def write(self, entries: Iterable[Entry]) -> list[Refused]:
+        """Store these metrics, a transaction after the other; those that could not be. Raises
+        botocore's errors of the network when the last attempt ended in one: any of the metrics may
+        be stored."""
         refused: list[Refused] = []
         for chunk in _chunks(entries):
             refused += self._chunk(chunk)
@@ -241,7 +242,7 @@ def _replacement(
     }
 
 
-def _chunks(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """The metrics in runs that a transaction holds, with their rollups."""
     chunk: list[Entry] = []
     touched: set[Place] = set()
