@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,7 +43,8 @@ class Server:
     """One process over a data directory; start it again to see what survived.
 
     In tests it is forked from one that has imported Nilometer (see `tests.forking`), unless it is
-    to start `cold`, or is run by another command, the `prefix`."""
+    to start `cold`, or is run by another command, the `prefix`. `environment` is what it has beside
+    that of the tests."""
 
     def __init__(
         self,
@@ -51,11 +52,13 @@ class Server:
         prefix: list[str] | None = None,
         *,
         cold: bool = False,
+        environment: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
         self.data_dir = data_dir
         self.prefix = prefix or []
         self.cold = cold
+        self.environment = environment or {}
         defaults = {"BOOTSTRAP_PERSONAL_KEY": KEY, "LOG_LEVEL": "warning", "OTLP_GRPC_PORT": 0}
         self.settings = defaults | settings
         self.output: list[str] = []
@@ -64,6 +67,7 @@ class Server:
         """The bare process, not waited for."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("NILOMETER_")}
         environment |= {f"NILOMETER_{name}": str(value) for name, value in self.settings.items()}
+        environment |= self.environment
         port = str(self.settings.get("PORT", 0))
         arguments = ["serve", "--port", port, "--data-dir", str(self.data_dir)]
         if forking.wanted and not self.cold and not self.prefix:

@@ -55,14 +55,14 @@ def distributed(directory: Path) -> Iterator[dict[str, str]]:
             # it waits for.
             "KAFKA_PARTITIONS": 1,
             "KAFKA_ALLOW_SINGLE_REPLICA": "true",
+            "KAFKA_DELIVERY_TIMEOUT": 2,  # what is refused is refused soon
             "CLICKHOUSE_URL": clickhouse.url(),
             "BLOBS_URL": f"s3://{BUCKET}",
             "S3_ENDPOINT": s3.address,
             "PIPELINE_LINGER": 0.05,
         }
-        prefix = ["env", *(f"{name}={value}" for name, value in credentials.items())]
         processes = {
-            role: Server(directory / "unused", prefix, ROLE=role, **settings)
+            role: Server(directory / "unused", environment=credentials, ROLE=role, **settings)
             for role in ("api", "capture", "worker")
         }
         with ThreadPoolExecutor() as pool:

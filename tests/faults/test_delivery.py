@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 
 from nilometer.log.envelope import Envelope
 from tests.faults.deployment import Deployment, Loading, Project, one
-from tests.running import Server, wait_until
+from tests.running import NO_TLS, Server, wait_until
 
 
 def test_what_is_delivered_twice_and_sent_often_is_there_once(deployment: Deployment) -> None:
@@ -97,7 +97,7 @@ def test_a_bad_release_stops_at_its_share_and_a_mended_one_loses_nothing(
     with deployment.process("worker", **bad) as worker:
 
         def stopped() -> bool:
-            told = httpx.get(f"{worker.url}/_readiness", params={"role": "worker"})
+            told = httpx.get(f"{worker.url}/_readiness", params={"role": "worker"}, verify=NO_TLS)
             return told.status_code == 503 and "bad release" in told.text
 
         wait_until(stopped, what="the worker stops and says why")
@@ -146,5 +146,5 @@ def test_slow_workers_that_come_go_and_die_under_load_lose_and_repeat_nothing(
 
 def works(worker: Server) -> bool:
     """Whether it has stored events."""
-    text = httpx.get(f"{worker.url}/metrics", timeout=30).text
+    text = httpx.get(f"{worker.url}/metrics", timeout=30, verify=NO_TLS).text
     return 'nilometer_pipeline_events_total{outcome="stored"}' in text

@@ -51,6 +51,7 @@ def common(
             "KAFKA_TOPIC": kafka.new_topic(),
             "KAFKA_PARTITIONS": 4,
             "KAFKA_ALLOW_SINGLE_REPLICA": "true",
+            "KAFKA_SESSION_TIMEOUT": 6,  # so long the partitions of a killed worker wait
             "CLICKHOUSE_URL": clickhouse.url(),
             "BLOBS_URL": f"s3://{bucket}",
             "S3_ENDPOINT": s3.endpoint,

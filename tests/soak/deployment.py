@@ -66,17 +66,20 @@ def deployed(directory: Path, brokers: int, **settings: Any) -> Iterator[Deploym
             "S3_ENDPOINT": s3.address,
             **settings,
         }
-        prefix = [
-            "env",
-            f"AWS_ACCESS_KEY_ID={storage.access_key}",
-            f"AWS_SECRET_ACCESS_KEY={storage.secret_key}",
-            f"AWS_REGION={storage.region}",
-        ]
+        credentials = {
+            "AWS_ACCESS_KEY_ID": storage.access_key,
+            "AWS_SECRET_ACCESS_KEY": storage.secret_key,
+            "AWS_REGION": storage.region,
+        }
         processes: dict[str, Server] = {}
         for role in _ROLES:
             number = sum(name.startswith(role) for name in processes) + 1
             processes[f"{role}-{number}"] = Server(
-                directory / "unused", prefix, ROLE=role, PORT=free_port(), **told
+                directory / "unused",
+                environment=credentials,
+                ROLE=role,
+                PORT=free_port(),
+                **told,
             )
         with ThreadPoolExecutor() as pool:
             list(pool.map(partial(_start, stack), processes, processes.values()))
