@@ -4,7 +4,8 @@
 
 Through the queue, the spool and the sink of production, from the first `record` until all are
 stored: a burst of all at once, then as many at a steady 1,000 a second. `request` is the time of
-one write, as the sink's thread sees it; `amortised` is the burst's time by the call. Beside it, the
+one write, as the sink's thread sees it; `amortised` is the burst's time by the call, and `process`
+the processor's of this process, with all of its threads. Beside it, the
 limit that DynamoDB Local itself sets: the same items, written by bare boto3 in BatchWriteItem
 requests of 25 from as many threads, without rollups, conditions, spool or tracker, and in
 transactions of 100 with the sink's condition (DynamoDB Local does one at a time). `instant` is the
@@ -106,14 +107,14 @@ def _through(
         manager.tracker.record(**CALL)  # the prices are loaded
         assert manager.flush(60)
         timed.seconds.clear()
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         for number in range(calls):
             with usage_context(job_id=f"job-{number % 20}", user_id=f"user-{number % 50}"):
                 manager.tracker.record(**CALL)
             if pause and (ahead := begun + number * pause - time.perf_counter()) > 0:
                 time.sleep(ahead)
         assert manager.flush(300)
-        taken = time.perf_counter() - begun
+        taken, work = time.perf_counter() - begun, time.process_time() - worked
         stats = manager.stats()
         assert (stats.stored, stats.dropped) == (calls + 1, {}), stats
         manager.close()
@@ -123,6 +124,7 @@ def _through(
         "calls": calls,
         "per_second": calls / taken,
         "amortised_ms": taken / calls * 1e3,
+        "process_ms": work / calls * 1e3,
         "requests": len(seconds),
         "request_mean_ms": statistics.fmean(seconds) * 1e3,
         "request_p99_ms": seconds[int(len(seconds) * 0.99)] * 1e3,

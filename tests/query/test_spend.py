@@ -114,3 +114,13 @@ def test_more_questions_than_one_read_has_are_all_answered_in_order(store, proje
     assert [each.cost for each in found] == [int(day == 1) for day in range(90)]
     assert CallSpend(store).of(project_id, []) == []
     assert CallSpend(store).of(new_project_id(), [span()]) == [Spent()]
+
+
+def test_spans_that_lie_far_apart_are_each_answered(store, project_id):
+    at = [START + timedelta(days=5 * number) for number in range(8)]
+    for number, moment in enumerate(at):
+        put(store, project_id, str(2**number), at=moment)
+    spans = [span(start=each, end=each + timedelta(hours=1)) for each in at]
+    for few in (spans[:3], spans):
+        found = CallSpend(store).of(project_id, few)
+        assert [each.cost for each in found] == [2**number for number in range(len(few))]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
@@ -42,10 +42,12 @@ _COST = (
     "nullIf(reported_total_cost_usd, 0))"
 )
 _SPANS_A_READ = 40
+_MOST_READS = 6
 _KEPT = 2000
 _EXACT = Context(prec=80)
 
-Pieces = Sequence[tuple[datetime, datetime]]
+Piece = tuple[datetime, datetime]
+Pieces = Sequence[Piece]
 Asked = tuple[int, tuple[Span, ...]]
 
 
@@ -96,14 +98,28 @@ class CallSpend:
                 raise
             return self.of_calls(project_id, spans)
         left = [(span, each.pieces) for span, each in zip(spans, shares, strict=True)]
-        return list(map(_sum, kept, self._of_pieces(project_id, left)))
+        found = kept
+        for window in _windows([piece for _, pieces in left for piece in pieces]):
+            early = marks.early(_days(window))
+            if early:  # else there is no call
+                part = [(span, _inside(pieces, window)) for span, pieces in left]
+                found = list(map(_sum, found, self._of_pieces(project_id, part, window, early)))
+        return found
 
     def of_calls(self, project_id: int, spans: Sequence[Span]) -> list[Spent]:
         """As `of`, of one read's spans, from the calls themselves."""
-        return self._of_pieces(project_id, [(span, ((span.start, span.end),)) for span in spans])
+        asked = [(span, ((span.start, span.end),)) for span in spans]
+        start, end = min(span.start for span in spans), max(span.end for span in spans)
+        return self._of_pieces(project_id, asked, (start - SKEW, end + SKEW))
 
-    def _of_pieces(self, project_id: int, asked: Sequence[tuple[Span, Pieces]]) -> list[Spent]:
-        """What the calls of each span cost within its pieces of time."""
+    def _of_pieces(
+        self,
+        project_id: int,
+        asked: Sequence[tuple[Span, Pieces]],
+        window: Piece,
+        early: Sequence[Condition] = (),
+    ) -> list[Spent]:
+        """What the calls of each span cost within its pieces of time, which are all in a window."""
         shown: list[str] = []
         bound: dict[str, Any] = {}
         for place, (span, pieces) in enumerate(asked):
@@ -111,11 +127,10 @@ class CallSpend:
                 condition = _within(span.scope, pieces, place)
                 bound |= condition.parameters
                 shown += _sums(condition.sql, place)
-        if not shown:
-            return [Spent()] * len(asked)
         around = [(", ".join(shown), "")]
-        seen = _seen([piece for _, pieces in asked for piece in pieces])
-        select = Select(", ".join(_COLUMNS), "calls", [seen], BEST, bound, around)
+        seen = [_times([window], "seen")]
+        columns = ", ".join(_COLUMNS)
+        select = Select(columns, "calls", seen, BEST, bound, around, early=early)
         [row] = self._reader.rows(project_id, select)
         return [
             _spent(row, place) if pieces else Spent() for place, (_, pieces) in enumerate(asked)
@@ -146,16 +161,27 @@ class ProjectSpend:
         return total
 
 
-def _seen(pieces: Pieces) -> Condition:
-    """The rows that may matter to these pieces of time: of each, with those of a call that another
-    source gives another time."""
-    windows: list[tuple[datetime, datetime]] = []
+def _windows(pieces: Pieces) -> list[Piece]:
+    """When the rows are that may matter to these pieces of time: with those of a call that another
+    source gives another time. Each window is read for itself, where there are few."""
+    windows: list[Piece] = []
     for start, end in sorted((start - SKEW, end + SKEW) for start, end in pieces):
         if windows and start <= windows[-1][1]:
             windows[-1] = (windows[-1][0], max(end, windows[-1][1]))
         else:
             windows.append((start, end))
-    return _times(windows, "seen")
+    if len(windows) <= _MOST_READS:
+        return windows
+    return [(windows[0][0], windows[-1][1])]
+
+
+def _inside(pieces: Pieces, window: Piece) -> Pieces:
+    return tuple(each for each in pieces if window[0] <= each[0] and each[1] <= window[1])
+
+
+def _days(window: Piece) -> list[date]:
+    first, last = (moment.astimezone(UTC).date() for moment in window)
+    return [first + timedelta(days=each) for each in range((last - first).days + 1)]
 
 
 def _within(scope: BudgetScope, pieces: Pieces, place: int) -> Condition:
