@@ -139,6 +139,14 @@ def test_of_a_key_no_more_are_worked_at_once_than_its_limit_and_others_pass(queu
     assert [task.project_id for task in claims.claim(20, queue.now)] == [2]
 
 
+def test_a_limit_that_was_lowered_holds_for_the_next_task(queue):
+    for lane in "ab":
+        queue.add(lane, limit_key="tool", limit=5)
+    assert len(queue.claim(keyed=True)) == 2
+    queue.add("c", limit_key="tool", limit=2)
+    assert queue.claim(keyed=True) == []
+
+
 def test_a_lane_whose_first_task_is_dead_waits(queue):
     queue.add(sequence=1)
     queue.add(sequence=2)

@@ -9,7 +9,7 @@ import pytest
 from nilometer import failpoints
 from nilometer.database.engine import DatabaseUnavailable
 from nilometer.database.fence import EVERY_ROW
-from nilometer.workflows import dead_letters
+from nilometer.workflows import dead_letters, stage_runner
 from nilometer.workflows.effect_runner import EffectRunner
 from nilometer.workflows.enqueueing import cancel, enqueue, enqueued_in
 from nilometer.workflows.retries import RetryPolicies, RetryPolicy
@@ -79,6 +79,26 @@ def test_it_is_tried_exactly_as_often_as_its_policy_says_then_it_is_a_dead_lette
     assert len(stage.batches) == 3
     assert stage.told == [("retried", "busy", 1), ("retried", "busy", 2), ("died", "busy", 3)]
     assert states(queue) == {"lane.1": TaskState.DEAD}
+
+
+def test_batches_are_as_large_as_a_twentieth_of_a_second_allows(sqlite_queue, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(stage_runner.time, "perf_counter", lambda: clock[0])
+    seconds = [0.0001]
+
+    def act(session, task):
+        clock[0] += seconds[0]
+
+    sqlite_queue.add_lanes(600)
+    stage = Recording(act)
+    worker = runner(sqlite_queue, stage)
+    for _ in range(4):
+        worker.look()
+    seconds[0] = 0.01
+    for _ in range(6):
+        worker.look()
+    sizes = [len(batch) for batch in stage.batches]
+    assert sizes == [32, 64, 128, 128, 128, 64, 32, 16, 8]
 
 
 def test_what_fails_twice_and_then_succeeds_has_effect_once(queue):

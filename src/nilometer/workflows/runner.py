@@ -39,7 +39,8 @@ def wake_nobody(_: Collection[str]) -> None:
 class Running:
     """How a runner works.
 
-    - `batch`: tasks of one claim, at most. `lease`: for how long a claim holds without a word.
+    - `batch`: tasks of one claim, at most; fewer where that takes long. `lease`: for how long a
+      claim holds without a word.
     - `interval`: seconds between two looks when nobody wakes it: for tasks whose time has come, and
       for what a lost message left.
     - `wake` is told the queues that a transaction has added to, once it is committed.

@@ -18,6 +18,9 @@ from nilometer.workflows.runner import Attempts, Running, check_survivable, fail
 from nilometer.workflows.stage import Stage
 from nilometer.workflows.task import Task
 
+BATCH_SECONDS = 0.05
+FIRST, LEAST = 32, 8
+
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +45,7 @@ class StageRunner:
         self._claims = Claims(database, stage.queue, sharing, lease=self._running.lease)
         self._attempts = Attempts(stage, stage.queue, self._running.policies)
         self._in_hand = Bisecting[Task](self._work, self._failed)
+        self._size = min(FIRST, self._running.batch)
         self._loop = Loop(f"stage-{stage.queue}", self.look, self._running.interval)
 
     @property
@@ -78,14 +82,25 @@ class StageRunner:
         now = self._running.now()
         if not self._claims.due(now):
             return False
-        claimed = self._claims.claim(self._running.batch, now)
+        claimed = self._claims.claim(self._size, now)
         self._attempts.note_claim(claimed, now)
         started = time.perf_counter()
         self._in_hand.add(claimed)
         self._in_hand.drain()
         if claimed:
-            self._attempts.note_time(time.perf_counter() - started)
+            took = time.perf_counter() - started
+            self._attempts.note_time(took)
+            self._size = self._fitting(len(claimed), took)
         return bool(claimed)
+
+    def _fitting(self, done: int, took: float) -> int:
+        """How many tasks the next claim may have, so that a batch takes about `BATCH_SECONDS`:
+        whoever comes meanwhile waits for its end, and so does every other writer of SQLite."""
+        if took > BATCH_SECONDS:
+            return max(LEAST, min(self._size, done) // 2)
+        if took < BATCH_SECONDS / 2 and done == self._size:
+            return min(self._running.batch, self._size * 2)
+        return self._size
 
     def _work(self, tasks: list[Task]) -> None:
         """The transaction that does tasks and ends them."""
