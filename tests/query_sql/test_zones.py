@@ -68,7 +68,7 @@ def test_zones_stay():
         assert zones.harmless(zone)
 
 
-def test_every_place_at_which_the_engine_takes_a_zone_is_known(store):
+def test_every_place_at_which_the_engine_takes_a_zone_is_known(connection):
     """Tries each function that may be called with a zone that there is not."""
     unknown: list[str] = []
     places = 0
@@ -76,10 +76,9 @@ def test_every_place_at_which_the_engine_takes_a_zone_is_known(store):
         for before in BEFORE:
             call = f"{name}({', '.join([*before, chr(39) + 'No/Such' + chr(39)])})"
             try:
-                store.query(f"SELECT {call}")
+                connection.query(f"SELECT {call}", "TSV", params={})
             except Exception as error:
-                told = str(error.__context__ or error).lower()
-                taken = "load time zone" in told
+                taken = "load time zone" in str(error).lower()
             else:
                 taken = False
             places += taken
