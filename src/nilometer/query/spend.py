@@ -32,10 +32,15 @@ _VALUES = {
     ScopeKind.JOB: "job_id",
     ScopeKind.ENVIRONMENT: "environment",
 }
-_COLUMNS = (
-    *("timestamp", "is_error", "cost_total", "reported_total_cost_usd", "cost_stated"),
-    *("provider", "model", "user_id", "job_id", "environment"),
-)
+_MEASURED = ("timestamp", "is_error", "cost_total", "reported_total_cost_usd", "cost_stated")
+_COLUMNS = {
+    ScopeKind.SERVICE: "provider",
+    ScopeKind.MODEL: "model",
+    ScopeKind.USER: "user_id",
+    ScopeKind.JOB: "job_id",
+    ScopeKind.ENVIRONMENT: "environment",
+}
+"""The column of a scope's value. Only those that are asked for are read: of every row."""
 # As `nilometer.usage.groups.known_cost`.
 _COST = (
     "coalesce(cost_total, if(cost_stated, reported_total_cost_usd, NULL), "
@@ -129,7 +134,8 @@ class CallSpend:
                 shown += _sums(condition.sql, place)
         around = [(", ".join(shown), "")]
         seen = [_times([window], "seen")]
-        columns = ", ".join(_COLUMNS)
+        told = {_COLUMNS[span.scope.kind] for span, _ in asked if span.scope.kind in _COLUMNS}
+        columns = ", ".join((*_MEASURED, *sorted(told)))
         select = Select(columns, "calls", seen, BEST, bound, around, early=early)
         [row] = self._reader.rows(project_id, select)
         return [
