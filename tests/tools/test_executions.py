@@ -24,8 +24,15 @@ from nilometer.incidents.tools.call import (
 )
 from nilometer.incidents.tools.resolving import limits
 from nilometer.incidents.tools.tables import BreakerRow, BreakerState, ExecutionState, ToolRow
+from nilometer.observability import metrics
 
 FAILED = Failed("http_500", "The receiver answered 500.", ErrorClass.TRANSIENT)
+
+
+def counts():
+    """What the metric says of HTTP tools that failed for now, and that succeeded."""
+    outcomes = ("failed_for_now", "succeeded")
+    return [metrics.TOOL_EXECUTIONS.labels("http", each)._value.get() for each in outcomes]
 
 
 def test_an_attempt_is_counted_before_anything_is_sent(each_bench, receiver):
@@ -47,8 +54,10 @@ def test_who_fails_three_times_and_then_succeeds_has_four_attempts_and_one_effec
     bench.http()
     receiver.answers(500, times=3)
     call = bench.call()
+    counted = counts()
     outcomes = [bench.run(call) for _ in range(5)]
     assert [type(each) for each in outcomes] == [Failed] * 3 + [Succeeded] * 2
+    assert [after - before for before, after in zip(counted, counts(), strict=True)] == [3, 1]
     assert len(receiver.received) == 4
     assert receiver.effects == {call.execution_id: 1}
     kept = bench.kept(call)
@@ -181,7 +190,9 @@ def test_after_so_many_failures_in_a_row_nothing_is_sent_for_a_while(each_bench,
     opened_breaker(bench, receiver)
     bench.later(seconds=20)
     call = bench.call()
+    deferred = metrics.TOOL_EXECUTIONS.labels("http", "deferred")._value.get()
     [found] = bench.begin(call)
+    assert metrics.TOOL_EXECUTIONS.labels("http", "deferred")._value.get() == deferred + 1
     assert isinstance(found, Deferred)
     assert (found.code, found.retry_after) == ("breaker_open", 40)
     with pytest.raises(NotFound):

@@ -273,6 +273,19 @@ TASKS = Gauge(
     ("queue", "state"),
     registry=REGISTRY,
 )
+TOOL_EXECUTIONS = Counter(
+    "nilometer_tool_executions_total",
+    "Attempts to execute a tool, by its kind and outcome (`succeeded`, `failed_for_now`, `failed` "
+    "for good, `unknown`, or `deferred`: the tool's breaker is open and nothing was tried).",
+    ("kind", "outcome"),
+    registry=REGISTRY,
+)
+INCIDENT_TOOL_SECONDS = Histogram(
+    "nilometer_incident_tool_seconds",
+    "From the acceptance of an exception to the first attempt with each tool of its playbook.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
 OUTBOX_RECORDS = Gauge(
     "nilometer_outbox_records",
     "Events of incidents that the log does not have yet.",

@@ -43,6 +43,7 @@ from nilometer.incidents.tools.tables import (
     ToolRow,
     ToolSecretRow,
 )
+from nilometer.observability import metrics
 
 _REDACTION_WAIT = 60.0
 _TABLE = cast("Table", ExecutionRow.__table__)
@@ -92,6 +93,7 @@ class Executions:
                 continue
             outcome = _carried_out(session, call, result)
             outcomes.append(outcome)
+            metrics.TOOL_EXECUTIONS.labels(row.kind, _named(outcome)).inc()
             changes.append(_of(call) | kept_outcome(outcome, now))
             if not call.dry_run and call.resolved is not None:
                 settled.append(Settled(call.resolved.tool, call.execution_id, outcome))
@@ -179,6 +181,9 @@ def _admitted(session: Session, judged: list[Beginning], now: datetime) -> list[
         if isinstance(each, Begun) and not each.call.dry_run
     ]
     refused = breaker.admit(session, asking, now)
+    kinds = {_id(each.call): each.call for each in judged if isinstance(each, Begun)}
+    for key in refused:
+        metrics.TOOL_EXECUTIONS.labels(_kind(kinds[key]), "deferred").inc()
     return [
         refused.get(_id(each.call), each) if isinstance(each, Begun) else each for each in judged
     ]
@@ -214,7 +219,7 @@ def _first(each: Begun | Over, now: datetime) -> dict[str, Any]:
         "id": call.execution_id,
         "incident_id": call.incident_id,
         "tool": call.tool,
-        "kind": call.resolved.tool.kind,
+        "kind": _kind(call),
         "dry_run": call.dry_run,
         "input": kept(call.resolved, call.input),
         "traceparent": call.traceparent,
@@ -246,6 +251,18 @@ def _attempt(each: Begun | Over, now: datetime) -> dict[str, Any]:
 
 def _carried_out(session: Session, call: ToolCall, result: Performed) -> Outcome:
     return carry_out(session, call, result.resolved) if isinstance(result, Pending) else result
+
+
+def _kind(call: ToolCall) -> str:
+    assert call.resolved is not None, "it was judged"
+    return call.resolved.tool.kind
+
+
+def _named(outcome: Outcome) -> str:
+    """As the metric has it."""
+    if isinstance(outcome, Failed):
+        return "failed_for_now" if outcome.is_transient else "failed"
+    return "succeeded" if isinstance(outcome, Succeeded) else "unknown"
 
 
 def _write(session: Session, changes: list[dict[str, Any]]) -> None:
