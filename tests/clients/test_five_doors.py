@@ -20,7 +20,7 @@ import pytest
 
 from tests.clients import golden
 from tests.clients.river import Project, cost, new_project, vector
-from tests.running import Server
+from tests.running import NO_TLS, Server
 from tests.sending import ai_parts
 
 START = 1_795_000_000
@@ -88,6 +88,7 @@ def through_ai(project: Project, call: Call) -> httpx.Response:
         f"{project.server.url}/i/v0/ai",
         files=ai_parts(event, properties(call), {}),
         headers={"Authorization": f"Bearer {project.key}"},
+        verify=NO_TLS,
     )
 
 
@@ -95,7 +96,9 @@ def through_batch(project: Project, call: Call) -> httpx.Response:
     event = {"uuid": str(uuid.uuid4()), "event": "$ai_generation", "distinct_id": "ada"}
     event |= {"properties": properties(call)}
     return httpx.post(
-        f"{project.server.url}/batch/", json={"api_key": project.key, "batch": [event]}
+        f"{project.server.url}/batch/",
+        json={"api_key": project.key, "batch": [event]},
+        verify=NO_TLS,
     )
 
 
@@ -166,6 +169,7 @@ def through_litellm(project: Project, call: Call) -> httpx.Response:
         f"{project.server.url}/integrations/litellm",
         json=[payload],
         headers={"Authorization": f"Bearer {project.key}"},
+        verify=NO_TLS,
     )
 
 
@@ -184,7 +188,7 @@ def _export(
         ],
     }
     body = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
-    return httpx.post(f"{project.server.url}{path}", json=body, headers=headers)
+    return httpx.post(f"{project.server.url}{path}", json=body, headers=headers, verify=NO_TLS)
 
 
 def _text(value: str) -> dict[str, str]:
