@@ -47,6 +47,7 @@ from nilometer.domain import clock
 from nilometer.errors import ConfigurationError
 from nilometer.incidents.accept import raise_exceptions
 from nilometer.incidents.incident import Actor, ActorKind, ApprovalState, NewException
+from nilometer.incidents.packs.store import Packs
 from nilometer.incidents.tables import ApprovalRow
 from nilometer.incidents.tools.call import Begun, ErrorClass, Failed, ToolCall
 from nilometer.incidents.tools.definitions import Changes, Tools
@@ -106,6 +107,7 @@ def two_tenants(database):
         add_task_and_notice(database, issued.project_id)
         add_incident(database, issued.project_id)
         add_tool_that_failed(database, issued.project_id)
+        Packs(database).add(issued.project_id, {"format": 1, "name": "own"})
         DeadLetters(database).add([letter(issued.project_id)])
         channels = Channels(database, Egress())
         webhook = {"url": "https://receiver.example/"}
