@@ -15,6 +15,7 @@ from nilometer.incidents import decisions, feedback
 from nilometer.incidents.approvals import SeparationOfDuties
 from nilometer.incidents.incident import Deadline, NewException, Severity, Status
 from nilometer.incidents.lifecycle import Conflict
+from nilometer.observability.metrics import REGISTRY
 from tests.incidents.handling import (
     ALICE,
     BOB,
@@ -37,6 +38,7 @@ def playbook(*steps, **more):
     return [{"name": "mend", "types": ["OrderFailed"], "steps": list(steps), **more}]
 
 
+SECONDS = "nilometer_incident_tool_seconds_count"
 CALL = {"name": "call", "tool": "notify", "params": {"title": "mend it"}}
 ASK = {"name": "ask", "manual": {"instructions": "Ring {{ exception.payload.order }}"}}
 
@@ -49,6 +51,7 @@ WHOLE = [
 
 
 def test_an_exception_is_read_judged_allowed_handled_and_resolved(handling):
+    before = REGISTRY.get_sample_value(SECONDS)
     given = handling.one()
     handling.run()
     incident = handling.incident(given)
@@ -67,6 +70,7 @@ def test_an_exception_is_read_judged_allowed_handled_and_resolved(handling):
     assert handling.told(given, "CommentAdded")[0].text == "Order 1"
     assert handling.tools.effects.total() == 1
     assert handling.waiting() == 0
+    assert REGISTRY.get_sample_value(SECONDS) == before + 1
 
 
 @pytest.mark.parametrize("joined", [True, False])

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 from sqlalchemy.orm import Session
 
+from nilometer.domain import clock
 from nilometer.incidents.events import RetryScheduled, ToolExecutionCompleted, moment
 from nilometer.incidents.history import History, Key, Limit
 from nilometer.incidents.incident import Incident, Status, system
@@ -43,6 +44,7 @@ from nilometer.incidents.tools.call import (
 )
 from nilometer.incidents.tools.executions import Executions
 from nilometer.incidents.tools.executor import Executor
+from nilometer.observability import metrics
 from nilometer.workflows import stage
 from nilometer.workflows.retries import JITTER
 from nilometer.workflows.task import ErrorClass, Failure, Task
@@ -59,6 +61,7 @@ class Started:
     """A call that was begun; one that is `over` needs nothing to be done."""
 
     beginning: Begun | Interrupted | Over
+    received_at: datetime
 
     @property
     def call(self) -> ToolCall:
@@ -103,6 +106,9 @@ class Tool(RecordsFailures):
             return beginning.outcome
         if isinstance(beginning, Interrupted):
             return self._executor.reconcile(beginning.call)
+        if beginning.call.attempt == 1:
+            seconds = (clock.now() - begun.received_at).total_seconds()
+            metrics.INCIDENT_TOOL_SECONDS.observe(max(0, seconds))
         return self._executor.execute(beginning.call)
 
     def record(
@@ -152,7 +158,7 @@ def _started(
     if isinstance(beginning, Deferred):
         _put_off(history, incidents[task.project_id, task.lane], task, beginning)
         return None
-    return Started(beginning)
+    return Started(beginning, incidents[task.project_id, task.lane].received_at)
 
 
 def _put_off(history: History, incident: Incident, task: Task, deferred: Deferred) -> None:

@@ -1,0 +1,89 @@
+"""The chain on either database: the same statuses, histories and effects."""
+
+import pytest
+from sqlalchemy import func, select
+
+from nilometer.access.accounts import Accounts
+from nilometer.database.fence import EVERY_ROW, rows_of_project
+from nilometer.errors import NotFound
+from nilometer.incidents import decisions, erasing
+from nilometer.incidents.incident import Status
+from nilometer.incidents.tables import AcceptanceRow, ApprovalRow, IncidentEventRow, IncidentRow
+from tests.database.both import KINDS, opened
+from tests.incidents.handling import BOB, BUSY, PACK, REFUSED, Handling, contiguous, order
+
+SEVERE = order(5, severity="critical")
+DOCUMENT = {
+    **PACK,
+    "normalisation": {
+        "fingerprint": {"fields": ["string(exception.payload.order)"], "window_seconds": 60},
+        "sla_seconds": {"critical": 100},
+        "amount": "exception.payload.order",
+    },
+    "policy": {
+        "approvals": ["critical"],
+        "approval_seconds": 600,
+        "rates": [{"name": "few", "per": "playbook", "limit": 4, "window_seconds": 60}],
+    },
+}
+
+
+@pytest.fixture(params=KINDS)
+def handling(request, tmp_path):
+    with opened(request, tmp_path) as database:
+        yield Handling(database, DOCUMENT)
+
+
+def test_every_way_that_an_exception_may_take(handling):
+    handling.tools.next(BUSY, REFUSED)
+    # One waits for an approval; of 1 and 1 again, 2, 3 and 4 four are allowed; 6 is too many.
+    wanted = [SEVERE, order(1), order(1), order(2), order(3), order(4), order(6)]
+    given = [each.exception_id for each in handling.accept(*wanted, idempotency_key="k")]
+    again = handling.accept(*wanted, idempotency_key="k")
+    assert [each.exception_id for each in again] == given
+    handling.settle()
+    statuses = [handling.incident(each).status for each in given]
+    assert statuses[0] is Status.AWAITING_APPROVAL
+    assert statuses[2] is Status.DUPLICATE
+    assert statuses[6] is Status.ESCALATED
+    assert sorted([statuses[1], *statuses[3:6]]) == [Status.FAILED, *[Status.RESOLVED] * 3]
+    handling.replay()
+    handling.settle()
+    assert sorted(handling.tools.effects.values()) == [1, 1, 1, 1]
+    handling.later(seconds=600)
+    assert handling.sweep() == 2  # its deadline, and its approval
+    handling.run()
+    late = handling.incident(given[0])
+    assert (late.status, late.sla_state, late.amount) == (Status.ESCALATED, "expired", 5)
+    handling.decide(decisions.comment, given[0], "why")
+    handling.decide(decisions.reprocess, given[6])
+    handling.later(seconds=61)
+    handling.settle()
+    assert handling.incident(given[6]).status is Status.RESOLVED
+    assert all(contiguous(handling.events(each)) for each in given)
+
+
+def test_a_decision_within_one_projects_rows_reaches_no_other(handling):
+    given = handling.one()
+    other = Accounts(handling.database).create_project("other").project_id
+    for project in (other, handling.project_id):
+        with handling.database.session(rows_of_project(project)) as session:
+            if project == other:
+                with pytest.raises(NotFound):
+                    decisions.assign(session, project, given, "x", actor=BOB, now=handling.now)
+            else:
+                decisions.assign(session, project, given, "x", actor=BOB, now=handling.now)
+    assert handling.incident(given).owner == "x"
+
+
+def test_of_a_project_that_is_deleted_nothing_is_left_and_of_others_everything(handling):
+    other = Accounts(handling.database).create_project("other").project_id
+    kept = handling.one(SEVERE, project=other, idempotency_key="k")
+    handling.accept(SEVERE, order(2), idempotency_key="k")
+    handling.run()
+    with handling.database.session(EVERY_ROW) as session:
+        assert erasing.forget(session, handling.project_id) == 2
+        for row in (IncidentRow, IncidentEventRow, ApprovalRow, AcceptanceRow):
+            query = select(row.project_id, func.count()).group_by(row.project_id)
+            assert [each[0] for each in session.execute(query)] == [other]
+    assert handling.incident(kept, other).status is Status.AWAITING_APPROVAL
