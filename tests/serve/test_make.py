@@ -57,10 +57,16 @@ def test_make_run_shows_the_traffic_and_finds_its_data_again(tmp_path):
         assert name in text
     assert "RateLimitError" in text or "429" in text
     assert "identical to what was sent" in text
+    for name in ("ExceptionIngested", "TriageCompleted", "PolicyEvaluated", "ExceptionResolved"):
+        assert name in text
+    assert "budget_hard_stop" in text
+    assert "The webhook was called once" in text
+    assert "May a call of this job be made now? no" in text
     assert first.interrupt() == 0
     assert "Traceback" not in text
 
     second = Demo(tmp_path / "data")
     text = second.wait_shown()
     assert re.search(r"9 events\b.* from earlier", text)
+    assert "The webhook was called once" in text
     assert second.interrupt() == 0

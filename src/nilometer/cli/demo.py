@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from nilometer.cli import demo_incident
 from nilometer.cli.app import app
 from nilometer.cli.sample_traffic import SampleEvent, support_question
 from nilometer.domain import clock
@@ -59,7 +60,12 @@ def _server(data_dir: Path, port: int) -> Generator[subprocess.Popen[str]]:
         [sys.executable, "-m", "nilometer", "serve", *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        env={"NILOMETER_LOG_LEVEL": "warning"} | os.environ,
+        env={
+            "NILOMETER_LOG_LEVEL": "warning",
+            # The webhook that is shown is of this machine.
+            "NILOMETER_NOTIFICATION_NETWORKS": "127.0.0.0/8",
+        }
+        | os.environ,
     )
 
     def stop(number: int, _frame: object) -> None:
@@ -119,15 +125,19 @@ def _show(console: Console, client: httpx.Client, url: str, keys: list[str]) -> 
     if earlier:
         console.print(f"Found {earlier} events from earlier runs.")
     trace_id, events = support_question(clock.now() - timedelta(minutes=2))
-    _send(console, url, project_key, events)
-    trace = _until(lambda: _whole_trace(client, trace_id, len(events)))
-    console.print(trace_tree(trace))
-    console.print(_blob_line(client, events), soft_wrap=True)
+    with demo_incident.webhook() as webhook:
+        budget = demo_incident.prepare(client, PROJECT, trace_id, webhook.url)
+        _send(console, url, project_key, events)
+        trace = _until(lambda: _whole_trace(client, trace_id, len(events)))
+        console.print(trace_tree(trace))
+        console.print(_blob_line(client, events), soft_wrap=True)
+        demo_incident.show(console, client, _until, budget, trace_id, webhook)
     facts = f"URL           {url}\nAPI           {url}/docs\nproject key   {project_key}\n"
     console.print(Panel(f"{facts}personal key  {personal_key}", title="Nilometer", expand=False))
     for line in (
         f"export NILOMETER_URL={url} NILOMETER_API_KEY={personal_key}",
         ".venv/bin/nilometer events",
+        ".venv/bin/nilometer exceptions list",
         f".venv/bin/nilometer trace {trace_id}",
     ):
         console.print(f"  {line}", soft_wrap=True)

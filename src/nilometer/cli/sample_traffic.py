@@ -51,7 +51,7 @@ class SampleEvent:
 def support_question(start: datetime) -> tuple[str, list[SampleEvent]]:
     """The trace id, and the events of one answered question that began at `start`."""
     trace = f"support-{uuid.uuid4().hex[:12]}"
-    base = {"$ai_trace_id": trace, "$ai_session_id": "session-1"}
+    base = {"$ai_trace_id": trace, "$ai_session_id": "session-1", "$ai_job_id": trace}
 
     def at(seconds: float) -> datetime:
         return start + timedelta(seconds=seconds)
