@@ -81,7 +81,7 @@ def test_it_is_tried_exactly_as_often_as_its_policy_says_then_it_is_a_dead_lette
     assert states(queue) == {"lane.1": TaskState.DEAD}
 
 
-def test_batches_are_as_large_as_a_twentieth_of_a_second_allows(sqlite_queue, monkeypatch):
+def test_batches_are_as_large_as_a_thirtieth_of_a_second_allows(sqlite_queue, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(stage_runner.time, "perf_counter", lambda: clock[0])
     seconds = [0.0001]

@@ -8,7 +8,6 @@ https://www.sqlite.org/wal.html and https://www.sqlite.org/lang_transaction.html
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from nilometer.database import postgres, sqlite
 from nilometer.database.fence import RowScope
+from nilometer.database.queued_lock import QueuedLock
 from nilometer.database.transactions import BUSY_SECONDS, Transaction
 from nilometer.errors import ConfigurationError, Unavailable
 
@@ -60,7 +60,7 @@ class Database:
         self.backend = _BACKENDS[parsed.get_backend_name()]
         self.engine: Engine = self.backend.make_engine(parsed)
         self.url = parsed
-        self._turn = threading.Lock() if self.backend is sqlite else None
+        self._turn = QueuedLock() if self.backend is sqlite else None
         self._readers = self.engine.execution_options(transaction=Transaction.READ)
         self._beside = self.engine.execution_options(transaction=Transaction.CONCURRENT)
 

@@ -18,7 +18,7 @@ from nilometer.workflows.runner import Attempts, Running, check_survivable, fail
 from nilometer.workflows.stage import Stage
 from nilometer.workflows.task import Task
 
-BATCH_SECONDS = 0.05
+BATCH_SECONDS = 0.03
 FIRST, LEAST = 32, 8
 
 _log = logging.getLogger(__name__)
