@@ -10,6 +10,7 @@ from nilometer.access.types import ALL_SCOPES, CaptureMode, Scope
 from nilometer.database.fence import EVERY_ROW
 from nilometer.incidents.events import CommentAdded
 from nilometer.incidents.incident import Deadline, Severity, Status
+from nilometer.incidents.packs.store import Packs
 from nilometer.incidents.tables import IncidentEventRow, IncidentRow
 
 LEAST = {"exception_type": "Failed", "source_system": "billing"}
@@ -327,6 +328,37 @@ def test_the_manual_step_that_is_waited_for_is_completed(project, key):
     )
     assert (answer.status_code, answer.json()["status"]) == (200, "in_progress")
     assert shown(project, exception_id)["steps"]["call the bank"]["status"] == "succeeded"
+
+
+def test_a_playbook_is_shown_with_the_steps_that_are_to_come(world):
+    project = world.project()
+    writer = project.key(Scope.WRITE, Scope.READ)
+    steps = [
+        {"name": "look", "comment": "Looking."},
+        {"name": "ask", "manual": {"instructions": "Ask the bank."}},
+        {"name": "tell", "comment": "Told."},
+    ]
+    late = [{"name": "recover", "comment": "It went wrong."}]
+    playbook = {"name": "settle", "steps": steps, "recovery": late}
+    pack = {"format": 1, "name": "orders", "playbooks": [playbook]}
+    Packs(world.database).add(project.id, pack)
+    exception_id = project.exception()
+    url = path(project, exception_id, "playbook")
+    assert world.get(url, writer).json()["steps"] == []
+    for status in (Status.OPEN, Status.TRIAGED, Status.IN_PROGRESS, Status.WAITING):
+        project.change_exception(exception_id, to=status)
+    of_pack = {"pack": "orders", "pack_version": 1, "playbook": "settle", "step": "ask"}
+    came_to = {"look": {"status": "succeeded"}, "ask": {"status": "waiting"}}
+    project.change_exception(exception_id, steps=came_to, **of_pack)
+    found = world.get(url, writer).json()
+    assert [(each["number"], each["step"], each["status"]) for each in found["steps"]] == [
+        *((1, "look", "succeeded"), (2, "ask", "waiting"), (3, "tell", "pending"))
+    ]
+    assert (found["playbook"], found["currentStep"]) == ("settle", "ask")
+    for number, status in (("1", 409), ("4", 404), ("0", 404), ("2", 200)):
+        answer = world.ask("POST", f"{url}/steps/{number}/complete", writer)
+        assert answer.status_code == status, (number, answer.text)
+    assert shown(project, exception_id)["steps"]["ask"]["status"] == "succeeded"
 
 
 def test_an_approval_is_decided_once(project, key):

@@ -111,7 +111,7 @@ class ExceptionsAnswer(_Answer):
 
 
 class PlaybookAnswer(_Answer):
-    """How a playbook goes. `steps` are in the order in which they were begun."""
+    """How a playbook goes, step by step."""
 
     exception_id: str
     tenant_id: int
@@ -120,7 +120,10 @@ class PlaybookAnswer(_Answer):
     pack: str | None
     pack_version: int | None
     current_step: str | None
-    steps: list[dict[str, Any]] = Field(description="`step` is its name, `status` what came of it.")
+    steps: list[dict[str, Any]] = Field(
+        description="In order: `step` is the name, `number` counts from 1, `action` is what it "
+        "does, `status` what came of it; `pending` before it was begun."
+    )
 
 
 class AcceptedAnswer(_Answer):
@@ -279,20 +282,6 @@ def incident(
         "automatic": found.automatic,
         "events": [event(each) for each in events],
         "nextEvents": next_events,
-    }
-
-
-def playbook(found: Incident) -> shapes.Json:
-    """How an incident's playbook goes."""
-    return {
-        "exceptionId": found.id,
-        "tenantId": found.project_id,
-        "status": found.status,
-        "playbook": found.playbook,
-        "pack": found.pack,
-        "packVersion": found.pack_version,
-        "currentStep": found.step,
-        "steps": [{"step": name, **came_to} for name, came_to in found.steps.items()],
     }
 
 

@@ -26,6 +26,7 @@ from nilometer.errors import NilometerError, Unavailable
 from nilometer.incidents.backlog import Backlog, BacklogFull
 from nilometer.incidents.incident import Accepted, Actor, NewException
 from nilometer.workflows.enqueueing import enqueued_in
+from nilometer.workflows.located import located
 
 logger = logging.getLogger(__name__)
 
@@ -131,13 +132,7 @@ class Raising:
 
     def _run(self) -> None:
         while (batch := self._take()) is not None:
-            try:
-                self._write(batch)
-            except Exception as error:
-                # The thread must go on: whoever waits is told, and the log says where.
-                logger.exception("exceptions could not be accepted: %s", type(error).__name__)
-                refusal = Unavailable("The exception could not be accepted.", code="failed")
-                _answer([(each, refusal) for each in batch])
+            self._write(batch)
 
     def _take(self) -> list[_Waiting] | None:
         """The next batch, of each project in turn; None when closed and drained."""
@@ -172,23 +167,15 @@ class Raising:
             outcomes = self._commit([each.asked for each in wanted])
         except NilometerError as error:
             outcomes = [error] * len(wanted)
-        except Exception as error:
-            if len(wanted) == 1:
-                raise
-            # One of them did this: each is tried alone.
-            logger.warning("a commit of exceptions failed, %s: one by one", type(error).__name__)
-            for each in wanted:
-                self._write_alone(each)
-            return
+        except Exception as error:  # noqa: BLE001  (the thread goes on; who waits is told)
+            logger.error("exceptions could not be accepted: %s", located(error))  # noqa: TRY400
+            if len(wanted) > 1:
+                # One of them did this: each is tried alone.
+                for each in wanted:
+                    self._write([each])
+                return
+            outcomes = [Unavailable("The exception could not be accepted.", code="failed")]
         _answer(list(zip(wanted, outcomes, strict=True)))
-
-    def _write_alone(self, waiting: _Waiting) -> None:
-        try:
-            self._write([waiting])
-        except Exception:
-            logger.exception("an exception could not be accepted")
-            refusal = Unavailable("The exception could not be accepted.", code="failed")
-            _answer([(waiting, refusal)])
 
     def _commit(self, asked: Sequence[Raise]) -> Sequence[Outcome]:
         now = clock.now()

@@ -14,6 +14,7 @@ from nilometer.api.answers import json_answer
 from nilometer.api.auth import BEARER
 from nilometer.api.bodies import Body, Given, documented, read_body
 from nilometer.api.exception_answers import AcceptedAnswer, ExceptionSummaryAnswer
+from nilometer.api.exception_playbooks import step_named
 from nilometer.api.routes.exceptions import ONE
 from nilometer.api.routing import ERRORS, NO_PARAMETERS, route
 from nilometer.api.services import Ctx
@@ -121,14 +122,15 @@ async def recalculate(request: Request, exception_id: str, caller: Writer, ctx: 
 async def complete_step(
     request: Request, exception_id: str, step: str, caller: Writer, ctx: Ctx
 ) -> Response:
-    """Say that the manual step which is waited for was done, or that it cannot be; the playbook
-    goes on from there. 409 for any other step."""
+    """Say that the manual step which is waited for (its name, or its number from 1) was done, or
+    that it cannot be; the playbook goes on from there. 409 for any other step."""
     body = await read_body(request, StepBody)
+    name = await step_named(ctx, caller, exception_id, step)
     return _changed(
         await ctx.incidents.decide(
             caller.project_id,
             lambda session, now: decisions.complete_step(
-                *(session, caller.project_id, exception_id, step),
+                *(session, caller.project_id, exception_id, name),
                 actor=caller.incident_actor,
                 succeeded=body.status is StepOutcome.SUCCEEDED,
                 note=body.note,

@@ -10,7 +10,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from nilometer.api import exception_answers, exception_bodies, shapes
+from nilometer.api import exception_answers, exception_bodies, exception_playbooks, shapes
 from nilometer.api.answers import PRIVATE, json_answer, list_answer
 from nilometer.api.auth import BEARER
 from nilometer.api.bodies import json_schema, read_bytes
@@ -259,7 +259,8 @@ async def show_trace(exception_id: str, caller: Seer, ctx: Ctx) -> Response:
 async def show_playbook(exception_id: str, caller: Seer, ctx: Ctx) -> Response:
     """The playbook that handles an exception, where it is in it, and what its steps came to."""
     found = await ctx.incidents.read(caller.project_id, lambda reads: reads.incident(exception_id))
-    return json_answer(exception_answers.playbook(found))
+    playbook = await exception_playbooks.playbook_of(ctx, caller, found)
+    return json_answer(exception_playbooks.shown(found, playbook))
 
 
 def is_id(text: str) -> bool:
