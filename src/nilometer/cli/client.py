@@ -63,6 +63,8 @@ class Refused(NilometerError):
 @contextmanager
 def connected(url: str, key: str | None) -> Generator[Client]:
     """A client for the length of the block. Raises ConfigurationError without a key or URL."""
+    from ssl import PROTOCOL_TLS_CLIENT, SSLContext
+
     import httpx
 
     if not key:
@@ -71,8 +73,10 @@ def connected(url: str, key: str | None) -> Generator[Client]:
             "`nilometer keys create --kind personal --scope read` makes one"
         )
     headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
+    # To load the authorities' certificates takes 40 ms, and plain HTTP asks for none.
+    verify = SSLContext(PROTOCOL_TLS_CLIENT) if url.startswith("http://") else True
     try:
-        http = httpx.Client(base_url=url, headers=headers, timeout=_SECONDS)
+        http = httpx.Client(base_url=url, headers=headers, timeout=_SECONDS, verify=verify)
     except (httpx.InvalidURL, UnicodeEncodeError):
         raise ConfigurationError("the URL or the key cannot be used as it is") from None
     with http:
