@@ -33,6 +33,7 @@ _OF_SEVERAL_PROCESSES = frozenset(
     {"acceptance", "budgets", "clients", "clickhouse_server", "database", "deploy", "doctor"}
     | {"dynamodb", "faults", "integration", "live_blobs", "log", "migrate_data", "notifications"}
     | {"sdk", "serve", "servers", "soak", "test_servers.py", "usage"}
+    | {"alerts", "incidents", "tools", "workflows"}
 )
 
 
