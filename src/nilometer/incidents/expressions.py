@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, cast
 
 from cel_expr_python import cel  # pyright: ignore[reportMissingTypeStubs]  # it has its types
@@ -165,26 +166,30 @@ def _check_patterns(literals: tuple[str, ...]) -> None:
 
 def _seen(value: Any, depth: int) -> Any:
     """A value as the engine takes it, and no more of it than an expression may see."""
-    if isinstance(value, str):
-        return _seen_text(value)
-    if value is None or isinstance(value, bool | float):
+    kind: object = value.__class__
+    if kind is str:
+        return value if len(value) <= MAX_TEXT and value.isascii() else _seen_text(value)
+    if value is None or kind is bool or kind is float:
         return value
-    if isinstance(value, int):
+    if kind is int:
         return value if _MIN_INT <= value <= _MAX_INT else _as_double(value)
-    if depth >= MAX_DEPTH:
-        return None
+    return None if depth >= MAX_DEPTH else _seen_members(value, depth + 1)
+
+
+def _seen_members(value: Any, depth: int) -> Any:
     if isinstance(value, Mapping):
-        members = list(cast("Mapping[str, Any]", value).items())[:MAX_MEMBERS]
-        return {_seen_text(str(name)): _seen(each, depth + 1) for name, each in members}
+        members = cast("Mapping[str, Any]", value).items()
+        seen = members if len(members) <= MAX_MEMBERS else islice(members, MAX_MEMBERS)
+        return {_seen(str(name), depth): _seen(each, depth) for name, each in seen}
     if isinstance(value, list | tuple):
-        return [_seen(each, depth + 1) for each in cast("list[Any]", value)[:MAX_MEMBERS]]
-    return str(value)[:MAX_TEXT]
+        return [_seen(each, depth) for each in cast("list[Any]", value)[:MAX_MEMBERS]]
+    # A text of another class, such as one of an enumeration.
+    return _seen_text(str(value))
 
 
 def _seen_text(text: str) -> str:
-    seen = text[:MAX_TEXT]
     # Half of a surrogate pair has no UTF-8, which is what the engine works on.
-    return seen if seen.isascii() else seen.encode("utf-8", "replace").decode()
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _as_double(number: int) -> float:

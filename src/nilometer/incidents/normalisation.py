@@ -252,7 +252,7 @@ class _Redaction:
             if rule:
                 self._places.append(f"{at}.{name}")
                 return name, replacement(rule)
-        return self._text(name, at), self._below(name, value, at, paths)
+        return self._name(name, at), self._below(name, value, at, paths)
 
     def _below(self, name: str, value: Any, at: str, paths: list[list[str]]) -> Any:
         leading = [path[1:] for path in paths if path[0] in (name, "*")]
@@ -261,6 +261,14 @@ class _Redaction:
             self._places.append(here)
             return replacement(_BY_PATH)
         return self.value(value, here, leading)
+
+    def _name(self, name: str, at: str) -> str:
+        clean = name
+        for redactor in self._redactors:
+            clean = redactor.name(clean, Counter())
+        if clean != name:
+            self._places.append(at)
+        return clean
 
     def _text(self, text: str, at: str) -> str:
         clean = text

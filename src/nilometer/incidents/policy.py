@@ -114,12 +114,12 @@ def _approval_seconds(
 def _verdicts(
     pack: Pack, override: Override | None, facts: Facts, counts: Mapping[str, int]
 ) -> Iterator[Verdict]:
-    playbook = match(pack, facts).playbook
+    seen = view(facts)
+    playbook = match(pack, facts, seen).playbook
     if override is not None:
         yield from _lists(override.block, override.allow, "override.", facts, playbook)
     policy = pack.policy
     yield from _lists(policy.block, policy.allow, "", facts, playbook)
-    seen = view(facts)
     for rule in policy.rules:
         if not rule.types or facts["exception"]["type"] in rule.types:
             yield _guarded(rule, seen)

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,11 +78,10 @@ json_documents = st.dictionaries(
 @settings(max_examples=40)
 @given(json_documents)
 def test_yaml_and_json_of_a_document_are_the_same(document):
-    as_json = json.dumps(document).encode()
-    as_yaml = yaml.safe_dump(document, allow_unicode=True).encode()
+    as_json = json.dumps(document, ensure_ascii=False).encode()
     assert read_document(as_json).value == document
-    if "&id" not in as_yaml.decode():
-        assert read_document(as_yaml).value == document
+    # JSON is YAML, whose reader it comes to by its first line.
+    assert read_document(b"---\n" + as_json).value == document
 
 
 def test_problems_of_a_pack_have_their_lines():

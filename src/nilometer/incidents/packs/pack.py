@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -135,7 +136,7 @@ class Redaction(Part):
         Field(max_length=MAX_LIST),
     ] = ()
 
-    @property
+    @cached_property
     def read(self) -> RedactionRules | None:
         """The rules, None where there are none."""
         return read_rules(self.rules)

@@ -31,9 +31,9 @@ class Match:
     considered: tuple[Considered, ...]
 
 
-def match(pack: Pack, facts: Facts) -> Match:
-    """Choose the playbook."""
-    seen = view(facts)
+def match(pack: Pack, facts: Facts, seen: View | None = None) -> Match:
+    """Choose the playbook. `seen` is the view of the facts, where there is one already."""
+    seen = seen or view(facts)
     chosen: Playbook | None = None
     considered: list[Considered] = []
     for playbook in sorted(pack.playbooks, key=lambda each: (-each.priority, each.name)):
