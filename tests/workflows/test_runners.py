@@ -98,7 +98,7 @@ def test_batches_are_as_large_as_a_thirtieth_of_a_second_allows(sqlite_queue, mo
     for _ in range(6):
         worker.look()
     sizes = [len(batch) for batch in stage.batches]
-    assert sizes == [32, 64, 128, 128, 128, 64, 32, 16, 8]
+    assert sizes == [32, 64, 128, 128, 128, 64, 32, 24]
 
 
 def test_what_fails_twice_and_then_succeeds_has_effect_once(queue):

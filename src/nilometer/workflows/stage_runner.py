@@ -19,7 +19,8 @@ from nilometer.workflows.stage import Stage
 from nilometer.workflows.task import Task
 
 BATCH_SECONDS = 0.03
-FIRST, LEAST = 32, 8
+LEAST = 32
+"""Of a smaller batch the commit would be most, on a slow disk."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class StageRunner:
         self._claims = Claims(database, stage.queue, sharing, lease=self._running.lease)
         self._attempts = Attempts(stage, stage.queue, self._running.policies)
         self._in_hand = Bisecting[Task](self._work, self._failed)
-        self._size = min(FIRST, self._running.batch)
+        self._size = min(LEAST, self._running.batch)
+        self._busy = 0.0
         self._loop = Loop(f"stage-{stage.queue}", self.look, self._running.interval)
 
     @property
@@ -84,20 +86,20 @@ class StageRunner:
             return False
         claimed = self._claims.claim(self._size, now)
         self._attempts.note_claim(claimed, now)
-        started = time.perf_counter()
+        started, self._busy = time.perf_counter(), 0.0
         self._in_hand.add(claimed)
         self._in_hand.drain()
         if claimed:
-            took = time.perf_counter() - started
-            self._attempts.note_time(took)
-            self._size = self._fitting(len(claimed), took)
+            self._attempts.note_time(time.perf_counter() - started)
+            self._size = self._fitting(len(claimed), self._busy)
         return bool(claimed)
 
     def _fitting(self, done: int, took: float) -> int:
         """How many tasks the next claim may have, so that a batch takes about `BATCH_SECONDS`:
-        whoever comes meanwhile waits for its end, and so does every other writer of SQLite."""
+        whoever comes meanwhile waits for its end, and so does every other writer of SQLite. What
+        it waited for them itself does not count, or all would make each other smaller."""
         if took > BATCH_SECONDS:
-            return max(LEAST, min(self._size, done) // 2)
+            return min(self._running.batch, max(LEAST, min(self._size, done) // 2))
         if took < BATCH_SECONDS / 2 and done == self._size:
             return min(self._running.batch, self._size * 2)
         return self._size
@@ -108,11 +110,13 @@ class StageRunner:
             check_survivable(task)
         now = self._running.now()
         with self._database.concurrent(EVERY_ROW) as session:
+            began = time.perf_counter()
             mine = settling.held(session, tasks)
             if mine:
                 self._stage.work(session, mine, now)
                 settling.finish(session, mine)
             failpoints.hit("stage_worked")
+        self._busy += time.perf_counter() - began
         failpoints.hit("stage_settled")
         self._attempts.note("done", len(mine))
         self._attempts.note("lost", len(tasks) - len(mine))
