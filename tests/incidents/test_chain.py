@@ -1,6 +1,7 @@
 """The chain from an exception to what came of it: each step told, in order, once."""
 
 import copy
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from nilometer.incidents import decisions, feedback
 from nilometer.incidents.approvals import SeparationOfDuties
 from nilometer.incidents.incident import Deadline, NewException, Severity, Status
 from nilometer.incidents.lifecycle import Conflict
+from nilometer.incidents.stages.chain import Clock
 from nilometer.observability.metrics import REGISTRY
 from tests.incidents.handling import (
     ALICE,
@@ -517,6 +519,42 @@ class TestDeadlines:
         handling.run()
         incident = handling.incident(given)
         assert incident.sla_deadline - incident.received_at == timedelta(seconds=1000)
+
+
+class TestClock:
+    def test_it_tells_what_is_due_wakes_the_stages_and_tidies_up(self, handling):
+        handling.use(pack(playbooks=playbook({**ASK, "timeout_seconds": 60.0})))
+        given = handling.one(idempotency_key="k")
+        handling.run()
+        woken = []
+        clock = Clock(
+            handling.database,
+            wake=lambda: woken.append(True),
+            alone=lambda: nullcontext(True),
+            now=lambda: handling.now,
+        )
+        assert not clock.look()
+        assert not woken
+        handling.later(days=8)
+        assert not clock.look()
+        assert woken == [True]
+        handling.run()
+        assert handling.incident(given).steps["ask"]["code"] == "timed_out"
+        assert handling.one(order(2), idempotency_key="k") != given
+
+    def test_where_another_process_does_it_nothing_is_done(self, handling):
+        handling.use(pack(playbooks=playbook({**ASK, "timeout_seconds": 60.0})))
+        given = handling.one()
+        handling.run()
+        handling.later(days=8)
+        clock = Clock(
+            handling.database,
+            wake=lambda: None,
+            alone=lambda: nullcontext(False),
+            now=lambda: handling.now,
+        )
+        assert not clock.look()
+        assert handling.incident(given).status is Status.WAITING
 
 
 class TestDecisions:

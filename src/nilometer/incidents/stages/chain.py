@@ -43,7 +43,7 @@ RETRIES: Final = RetryPolicies(
 )
 """By the type of event that asks for a task (seed 003); others are tried three times."""
 
-_SWEEP: Final = 200
+_AT_ONCE: Final = 200
 _LOOK_SECONDS: Final = 1.0
 _TIDY: Final = timedelta(hours=1)
 
@@ -65,6 +65,14 @@ def build(
         for place, stage in enumerate(stages):
             stage.follow = {each.queue: each for each in stages[place + 1 :]}
     return Chain(stages, Tool(packs, executions, executor))
+
+
+_Due = Callable[[Session, datetime], bool]
+_Sweep = Callable[[Session, datetime, int], int]
+_SWEEPS: Final[tuple[tuple[_Due, _Sweep], ...]] = (
+    (sla.due, sla.sweep),
+    (expiry.due, expiry.sweep),
+)
 
 
 class Clock:
@@ -101,14 +109,17 @@ class Clock:
                 return False
             now = self._now()
             self._tidy(now)
-            told = [self._swept(each, now) for each in (sla.sweep, expiry.sweep)]
+            told = [self._swept(due, sweep, now) for due, sweep in _SWEEPS]
         if any(told):
             self._wake()
-        return max(told) >= _SWEEP
+        return max(told) >= _AT_ONCE
 
-    def _swept(self, sweep: Callable[[Session, datetime, int], int], now: datetime) -> int:
-        with self._database.session(EVERY_ROW) as session:
-            return sweep(session, now, _SWEEP)
+    def _swept(self, due: _Due, sweep: _Sweep, now: datetime) -> int:
+        with self._database.read(EVERY_ROW) as session:
+            if not due(session, now):
+                return 0
+        with self._database.concurrent(EVERY_ROW) as session:
+            return sweep(session, now, _AT_ONCE)
 
     def _tidy(self, now: datetime) -> None:
         """Delete what is kept for a time only."""

@@ -14,7 +14,7 @@ from nilometer.incidents.events import (
     PlaybookStepCompletionRequested,
     moment,
 )
-from nilometer.incidents.history import History
+from nilometer.incidents.history import History, Key
 from nilometer.incidents.incident import ApprovalState, Incident, Status, system
 from nilometer.incidents.tables import ApprovalRow, IncidentRow
 
@@ -23,6 +23,11 @@ APPROVAL_EXPIRED = "approval_expired"
 
 _ACTOR = system("expiry")
 _LATE = "nobody did it in time"
+
+
+def due(session: Session, now: datetime) -> bool:
+    """Whether there is anything to expire."""
+    return bool(approvals.overdue(session, now, 1) or _late(session, now, 1))
 
 
 def sweep(session: Session, now: datetime, limit: int) -> int:
@@ -60,18 +65,22 @@ def _expire(history: History, incident: Incident, row: ApprovalRow) -> None:
 
 
 def _steps(session: Session, now: datetime, limit: int) -> int:
+    found = _late(session, now, limit)
+    history = History(session, now)
+    for incident in history.load(found).values():
+        _give_up(history, incident)
+    history.flush()
+    return len(found)
+
+
+def _late(session: Session, now: datetime, limit: int) -> list[Key]:
     query = (
         select(IncidentRow.project_id, IncidentRow.id)
         .where(IncidentRow.waits_until.is_not(None), IncidentRow.waits_until <= now)
         .order_by(IncidentRow.waits_until)
         .limit(limit)
     )
-    found = [(row[0], row[1]) for row in session.execute(query)]
-    history = History(session, now)
-    for incident in history.load(found).values():
-        _give_up(history, incident)
-    history.flush()
-    return len(found)
+    return [(row[0], row[1]) for row in session.execute(query)]
 
 
 def _give_up(history: History, incident: Incident) -> None:
