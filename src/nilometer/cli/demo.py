@@ -42,11 +42,11 @@ def demo(
     """Run Nilometer with sample traffic, and print where to look. Ctrl-C stops it."""
     console = Console(highlight=False)
     console.print("Starting Nilometer ...")
-    with _server(data_dir, port) as process:
+    with demo_incident.webhook() as webhook, _server(data_dir, port) as process:
         url, issued = _started(process)
         keys = issued or _new_keys(data_dir)
         with httpx.Client(base_url=url, timeout=60) as client:
-            _show(console, client, url, keys)
+            _show(console, client, url, keys, webhook)
         console.print("Running. Ctrl-C stops it; `make run` finds this data again.", style="bold")
         code = process.wait()
     raise typer.Exit(code)
@@ -115,7 +115,13 @@ def _new_keys(data_dir: Path) -> list[str]:
         ]
 
 
-def _show(console: Console, client: httpx.Client, url: str, keys: list[str]) -> None:
+def _show(
+    console: Console,
+    client: httpx.Client,
+    url: str,
+    keys: list[str],
+    webhook: demo_incident.Webhook,
+) -> None:
     from nilometer.cli.trace import trace_tree
 
     project_key, personal_key = keys
@@ -125,13 +131,12 @@ def _show(console: Console, client: httpx.Client, url: str, keys: list[str]) -> 
     if earlier:
         console.print(f"Found {earlier} events from earlier runs.")
     trace_id, events = support_question(clock.now() - timedelta(minutes=2))
-    with demo_incident.webhook() as webhook:
-        budget = demo_incident.prepare(client, PROJECT, trace_id, webhook.url)
-        _send(console, url, project_key, events)
-        trace = _until(lambda: _whole_trace(client, trace_id, len(events)))
-        console.print(trace_tree(trace))
-        console.print(_blob_line(client, events), soft_wrap=True)
-        demo_incident.show(console, client, _until, budget, trace_id, webhook)
+    budget = demo_incident.prepare(client, PROJECT, trace_id, webhook.url)
+    _send(console, url, project_key, events)
+    trace = _until(lambda: _whole_trace(client, trace_id, len(events)))
+    console.print(trace_tree(trace))
+    console.print(_blob_line(client, events), soft_wrap=True)
+    demo_incident.show(console, client, _until, budget, trace_id, webhook)
     facts = f"URL           {url}\nAPI           {url}/docs\nproject key   {project_key}\n"
     console.print(Panel(f"{facts}personal key  {personal_key}", title="Nilometer", expand=False))
     for line in (
