@@ -16,7 +16,6 @@ SCENARIOS = [
     *(f"stage_settled,{nth},alone" for nth in (1, 4)),
     *(f"{point},1,joined" for point in ("stage_worked", "stage_settled")),
     *(f"{point},1,joined" for point in ("tool_begun", "tool_performed", "tool_recorded")),
-    "tool_recorded,2,joined",
 ]
 
 
