@@ -101,17 +101,28 @@ def accept(session: Session, asked: Sequence[Raise], now: datetime) -> list[Outc
 def check(exception: NewException) -> None:
     """Raises InvalidInput for an exception that cannot be raised."""
     for name in ("exception_type", "source_system"):
-        text = getattr(exception, name)
-        if not 1 <= len(text) <= NAME_LENGTH or not text.isprintable():
-            raise InvalidInput(f"give 1 to {NAME_LENGTH} printable characters", attr=name)
+        _check_name(getattr(exception, name), name, least=1)
     for name in ("severity", "domain"):
-        text = getattr(exception, name)
-        if text is not None and (len(text) > NAME_LENGTH or not text.isprintable()):
-            raise InvalidInput(f"give at most {NAME_LENGTH} printable characters", attr=name)
+        _check_name(getattr(exception, name) or "", name, least=0)
     if exception.occurred_at is not None and exception.occurred_at.tzinfo is None:
         raise InvalidInput("give the moment with a time zone", attr="occurred_at")
     if len(_json(exception.payload)) > MAX_PAYLOAD_BYTES:
-        raise InvalidInput(f"a payload has at most {MAX_PAYLOAD_BYTES:,} bytes", attr="payload")
+        raise InvalidInput(
+            f"payload may have at most {MAX_PAYLOAD_BYTES} bytes; keep what is larger elsewhere "
+            "and send where it is.",
+            code="too_large",
+            attr="payload",
+        )
+
+
+def _check_name(text: str, name: str, *, least: int) -> None:
+    if not least <= len(text) <= NAME_LENGTH:
+        raise InvalidInput(f"{name} has {least} to {NAME_LENGTH} characters.", attr=name)
+    if not text.isprintable():
+        first = next(each for each in text if not each.isprintable())
+        raise InvalidInput(
+            f"{name} holds U+{ord(first):04X}, and may hold printable characters alone.", attr=name
+        )
 
 
 def forget_keys(session: Session, now: datetime) -> int:
