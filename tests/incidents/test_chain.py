@@ -10,6 +10,7 @@ from sqlalchemy import event, update
 
 from nilometer.access.accounts import Accounts
 from nilometer.access.tables import Project
+from nilometer.database.engine import DatabaseUnavailable
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import InvalidInput, NotFound
 from nilometer.incidents import decisions, feedback
@@ -559,6 +560,32 @@ class TestClock:
         handling.run()
         assert handling.incident(given).steps["ask"]["code"] == "timed_out"
         assert handling.one(order(2), idempotency_key="k") != given
+
+    def test_one_that_cannot_tidy_tells_what_is_due_all_the_same(self, handling, monkeypatch):
+        def too_long(*_):
+            raise DatabaseUnavailable("it took too long")
+
+        monkeypatch.setattr("nilometer.incidents.stages.chain.forget_keys", too_long)
+        handling.use(pack(playbooks=playbook({**ASK, "timeout_seconds": 60.0})))
+        given = handling.one()
+        handling.run()
+        handling.later(seconds=61)
+        woken = []
+        clock = Clock(
+            handling.database,
+            wake=lambda: woken.append(1),
+            alone=lambda: nullcontext(True),
+            now=lambda: handling.now,
+        )
+        with pytest.raises(DatabaseUnavailable):
+            clock.look()
+        assert woken == [1]
+        handling.run()
+        assert handling.incident(given).status is Status.ESCALATED
+        assert clock.look() is False  # it tidies again in an hour
+        handling.later(hours=1)
+        with pytest.raises(DatabaseUnavailable):
+            clock.look()
 
     def test_where_another_process_does_it_nothing_is_done(self, handling):
         handling.use(pack(playbooks=playbook({**ASK, "timeout_seconds": 60.0})))
