@@ -7,6 +7,7 @@ time; for something else, it is refused. Digests are kept, not what was sent.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,8 +26,10 @@ from nilometer.errors import InvalidInput, NilometerError, NotFound, Unavailable
 from nilometer.incidents.events import ExceptionIngested, moment
 from nilometer.incidents.history import History
 from nilometer.incidents.incident import (
+    OWN_SOURCE,
     Accepted,
     Actor,
+    ActorKind,
     Deadline,
     Incident,
     NewException,
@@ -98,12 +101,18 @@ def accept(session: Session, asked: Sequence[Raise], now: datetime) -> list[Outc
     return outcomes
 
 
-def check(exception: NewException) -> None:
-    """Raises InvalidInput for an exception that cannot be raised."""
+def check(exception: NewException, by: ActorKind = ActorKind.KEY) -> None:
+    """Raises InvalidInput for an exception that cannot be raised, or not by such an actor."""
     for name in ("exception_type", "source_system"):
         _check_name(getattr(exception, name), name, least=1)
     for name in ("severity", "domain"):
         _check_name(getattr(exception, name) or "", name, least=0)
+    if by is ActorKind.KEY and _folded(exception.source_system) == OWN_SOURCE:
+        raise InvalidInput(
+            f"{OWN_SOURCE} is the source of what its own rules raise; name the system that sends.",
+            code="reserved_source",
+            attr="source_system",
+        )
     if exception.occurred_at is not None and exception.occurred_at.tzinfo is None:
         raise InvalidInput("give the moment with a time zone", attr="occurred_at")
     if len(_json(exception.payload)) > MAX_PAYLOAD_BYTES:
@@ -123,6 +132,11 @@ def _check_name(text: str, name: str, *, least: int) -> None:
         raise InvalidInput(
             f"{name} holds U+{ord(first):04X}, and may hold printable characters alone.", attr=name
         )
+
+
+def _folded(name: str) -> str:
+    """A name as it looks: without its case, blanks around it, and other forms of its letters."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def forget_keys(session: Session, now: datetime) -> int:
@@ -154,7 +168,7 @@ def _accepted(history: History, door: _Door | None, asked: Raise, ids: list[str]
     if door.paused:
         raise ProjectPaused("the project takes no exceptions in for now", retry_after=60)
     for each in asked.exceptions:
-        check(each)
+        check(each, asked.actor.kind)
     made = [
         _incident(history, asked, exception, door.rules, exception_id)
         for exception, exception_id in zip(asked.exceptions, ids, strict=True)
