@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol
 
 from nilometer import __version__
 from nilometer.domain import clock, json_text
-from nilometer.domain.json_text import InvalidJson
 from nilometer.errors import InvalidInput
 from nilometer.incidents.tools import remote_config, schemas, templates
 from nilometer.incidents.tools.call import (
@@ -276,13 +275,16 @@ def _output(answer: Answer, tool: Resolved, config: RemoteConfig) -> Outcome:
 
 
 def _parsed(body: bytes) -> Any:
-    """JSON, or the text that it is; None for nothing."""
+    """JSON, or the text that it is; None for nothing. A number that no double holds was never
+    one of JSON: read as infinity, it could not be written again."""
     if not body:
         return None
     try:
-        return json_text.loads(body)
-    except InvalidJson:
-        return body.decode("utf-8", "replace").replace("\0", "\ufffd")
+        value = json_text.loads(body)
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return body.decode("utf-8", "replace")
+    return value
 
 
 def _refused(error: InvalidInput) -> Failed:
