@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nilometer.errors import InvalidInput
+from nilometer.incidents import decisions
 from nilometer.incidents.incident import Actor, ActorKind, NewException, Status
 from nilometer.incidents.packs.built_in import text_of
 from nilometer.incidents.packs.documents import read_document
@@ -76,3 +77,26 @@ def test_in_a_project_without_a_channel_the_playbook_goes_on_without_it(shipped)
     assert incident.status is Status.RESOLVED
     assert incident.steps["tell"]["status"] == "failed"
     assert "call_webhook" in incident.steps
+
+
+@pytest.mark.parametrize("again", [decisions.recalculate, decisions.reprocess])
+def test_what_a_person_rejected_only_a_person_allows(handling, again):
+    asks = {"name": "asks", "when": "exception.severity == 'low'", "outcome": "require_approval"}
+    handling.use({**PACK, "policy": {"rules": [asks]}})
+    given = handling.one(order(severity="low"), actor=ALICE)
+    handling.run()
+    [asked] = handling.told(given, "ApprovalRequested")
+    handling.decide(decisions.decide_approval, asked.approval_id, approve=False)
+    handling.use(PACK)  # nothing is against it any more
+    handling.decide(again, given)
+    handling.settle()
+    assert handling.incident(given).status is Status.AWAITING_APPROVAL
+    assert handling.told(given, "PolicyEvaluated")[-1].rule == "rejected"
+    assert handling.tools.effects.total() == 0
+    handling.decide(
+        decisions.decide_approval,
+        handling.told(given, "ApprovalRequested")[-1].approval_id,
+        approve=True,
+    )
+    handling.settle()
+    assert handling.incident(given).status is Status.RESOLVED

@@ -29,6 +29,8 @@ from nilometer.incidents.playbooks.matching import match
 
 _RANK: Final = {outcome: rank for rank, outcome in enumerate(Outcome)}
 DEFAULT_RULE: Final = "default"
+REJECTED: Final = "rejected"
+"""The rule by which a person is asked again about what a person rejected."""
 NO_ENTITY: Final = "(no entity)"
 """Stands for the entity of an exception without one, so that no list of allowed ones lets it by."""
 
@@ -81,10 +83,18 @@ def to_count(pack: Pack, facts: Facts) -> tuple[Counted, ...]:
     )
 
 
-def decide(pack: Pack, facts: Facts, counts: Mapping[str, int]) -> Decision:
-    """Decide. `counts` has a number for each of `to_count`; a missing one asks for an approval."""
+_REJECTION: Final = (
+    Verdict(REJECTED, Outcome.REQUIRE_APPROVAL, "a person rejected it before, so a person decides"),
+)
+
+
+def decide(
+    pack: Pack, facts: Facts, counts: Mapping[str, int], *, rejected: bool = False
+) -> Decision:
+    """Decide. `counts` has a number for each of `to_count`; a missing one asks for an approval.
+    `rejected`: a person has rejected it before, so that it is a person who may allow it."""
     override = pack.override(facts["tenant"]["id"])
-    considered = tuple(_verdicts(pack, override, facts, counts))
+    considered = (*_verdicts(pack, override, facts, counts), *_REJECTION[: int(rejected)])
     against = [each for each in considered if each.outcome is not None]
     worst = max(
         against,

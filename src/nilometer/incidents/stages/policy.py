@@ -51,7 +51,9 @@ class Policy(ChainStage):
         if wanted:
             context.alone(incident.project_id)
         counts = {each.name: _count(context, incident, each) for each in wanted}
-        decision = decide(pack, facts, counts)
+        # Whoever rejects it touches it: of most nothing has to be asked.
+        rejected = incident.touched and approvals.rejected(context.session, incident)
+        decision = decide(pack, facts, counts, rejected=rejected)
         to, events, columns = _consequences(context, incident, decision)
         if decision.outcome is Outcome.ALLOW and wanted:
             columns |= _counted(context, incident, wanted)
