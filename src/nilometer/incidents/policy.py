@@ -77,8 +77,9 @@ def to_count(pack: Pack, facts: Facts) -> tuple[Counted, ...]:
     """What the rate caps of a pack need counted for this incident. `value` of a cap per playbook is
     the name of the one that matches, "" without one; of one per project it is ""."""
     rates = pack.policy.rates
+    playbook = match(pack, facts).playbook if any(cap.per == "playbook" for cap in rates) else None
     return tuple(
-        Counted(cap.name, cap.per, _counted_value(cap, pack, facts), cap.window_seconds)
+        Counted(cap.name, cap.per, _counted_value(cap, facts, playbook), cap.window_seconds)
         for cap in rates
     )
 
@@ -228,13 +229,12 @@ def _capped(cap: RateCap, counts: Mapping[str, int]) -> Verdict:
     return Verdict(rule, cap.outcome if count >= cap.limit else None, reason)
 
 
-def _counted_value(cap: RateCap, pack: Pack, facts: Facts) -> str:
+def _counted_value(cap: RateCap, facts: Facts, playbook: Playbook | None) -> str:
     exception = facts["exception"]
     if cap.per == "type":
         return exception["type"]
     if cap.per == "entity":
         return exception["entity"] or ""
     if cap.per == "playbook":
-        playbook = match(pack, facts).playbook
         return "" if playbook is None else playbook.name
     return ""
