@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 from nilometer.database.bulk import Bulk
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
-from nilometer.workflows.candidates import Candidates
+from nilometer.workflows.candidates import Candidates, Kinds
 from nilometer.workflows.tables import TaskRow
 from nilometer.workflows.task import Task, TaskState
 
@@ -84,12 +84,15 @@ class Claims:
         sharing: Sharing | None = None,
         *,
         lease: timedelta = LEASE,
+        kinds: Kinds = None,
     ) -> None:
+        """Tasks of other kinds than `kinds`, if it is given, are left for a worker that knows them:
+        while workers are replaced, the newer ones enqueue what the older never heard of."""
         self._database = database
         self._queue = queue
         self._sharing = sharing or Sharing()
         self._lease = lease
-        self._candidates = Candidates(queue, serves_many=database.path is None)
+        self._candidates = Candidates(queue, serves_many=database.path is None, kinds=kinds)
         self._after = -1
         self._suspects_next = True
 
