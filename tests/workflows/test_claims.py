@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from nilometer.database.fence import EVERY_ROW
 from nilometer.workflows import settling
+from nilometer.workflows.claims import Claims
+from nilometer.workflows.dead_letters import discard
+from nilometer.workflows.enqueueing import count_dead, count_waiting
 from nilometer.workflows.task import Failure
 from tests.database.migrated import migrated
 from tests.workflows.queues import LEASE, Queue, lanes
@@ -54,6 +57,37 @@ def test_a_task_is_not_claimed_before_its_time_and_its_lane_waits(queue):
     assert queue.claim() == []
     queue.later(seconds=11)
     assert [task.sequence for task in queue.claim()] == [1]
+
+
+def test_a_task_of_a_kind_that_a_worker_does_not_know_is_left_for_one_that_does(queue):
+    queue.add("older")
+    queue.add("newer", kind="kind of a later release")
+    old = Claims(queue.database, "work", lease=LEASE, kinds=frozenset({"kind"}))
+    assert lanes(old.claim(10, queue.now)) == ["older"]
+    queue.later(seconds=90)
+    for _ in range(2):  # every other claim looks for what workers died with
+        assert set(lanes(old.claim(10, queue.now))) <= {"older"}
+    assert lanes(queue.claim()) == ["newer"]
+
+
+def test_what_waits_for_a_worker_is_counted_and_what_waits_for_a_person_apart_from_it(queue):
+    queue.add_lanes(3)
+    dead, leased, discarded = queue.claim(3)
+    with queue.database.concurrent(EVERY_ROW) as session:
+        for task in (dead, discarded):
+            settling.bury(session, task, Failure("refused", "It refused."), queue.now)
+        discard(session, 1, discarded.id, by="key:ada", because="gone", now=queue.now)
+    queue.add("later", queue="other", due_at=queue.now + timedelta(hours=1))
+    queue.add("theirs", project=2)
+
+    def counted(most=100):
+        with queue.database.read(EVERY_ROW) as session:
+            return count_waiting(session, 1, most), count_dead(session, 1, most)
+
+    assert counted() == (2, 1)
+    queue.finish([leased])
+    assert counted() == (1, 1)
+    assert counted(most=0) == (0, 0)
 
 
 def test_a_lost_lease_settles_nothing(queue):
