@@ -72,7 +72,7 @@ class Remote:
             request = self._request(call, tool, config)
         except InvalidInput as error:
             return _refused(error)
-        return self._asked(request, tool, config)
+        return self._asked(request, call, tool, config)
 
     def reconcile(self, call: ToolCall, tool: Resolved) -> Outcome:
         """Find out what became of a request whose answer nobody has, or send it again where that is
@@ -97,7 +97,7 @@ class Remote:
             return config
         try:
             request = self._request(call, tool, config)
-            places_of(request.url, self._reach)
+            places_of(request.url, self._reach.of(call.project_id))
         except InvalidInput as error:
             return _refused(error)
         except (PermanentFailure, TemporaryFailure) as error:
@@ -129,8 +129,10 @@ class Remote:
         url = templates.url(config.url, call, given, tool.secrets)
         return Request(config.method, url, headers, body)
 
-    def _asked(self, request: Request, tool: Resolved, config: RemoteConfig) -> Outcome:
-        answer = self._answer(request, config)
+    def _asked(
+        self, request: Request, call: ToolCall, tool: Resolved, config: RemoteConfig
+    ) -> Outcome:
+        answer = self._answer(request, call, config)
         if isinstance(answer, Unanswered):
             if config.is_safe or not answer.sent:
                 return _not_sent(answer)
@@ -139,11 +141,13 @@ class Remote:
             return answer
         return _judged(answer, config) or _output(answer, tool, config)
 
-    def _answer(self, request: Request, config: RemoteConfig) -> Answer | Unanswered | Failed:
+    def _answer(
+        self, request: Request, call: ToolCall, config: RemoteConfig
+    ) -> Answer | Unanswered | Failed:
         try:
             return self._send(
                 request,
-                self._reach,
+                self._reach.of(call.project_id),
                 seconds=config.timeout_seconds,
                 most=config.max_response_bytes,
             )
@@ -158,7 +162,7 @@ class Remote:
             headers = {"Accept": "application/json", **_headers(call, tool, config)}
         except InvalidInput as error:
             return _unknown(_refused(error), again=False)
-        answer = self._answer(Request("GET", url, headers), config)
+        answer = self._answer(Request("GET", url, headers), call, config)
         if isinstance(answer, Unanswered):
             return Unknown(answer.code, answer.detail, reconcilable=True)
         if isinstance(answer, Failed):
