@@ -11,10 +11,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
-from sqlalchemy import delete, select
+from sqlalchemy import Table, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -42,6 +42,7 @@ from nilometer.incidents.raising import Outcome, Raise
 from nilometer.incidents.tables import NAME_LENGTH, AcceptanceRow
 
 KEEP_KEYS: Final = timedelta(days=7)
+KEYS_AT_ONCE: Final = 5000
 """How long an idempotency key is known."""
 MAX_PAYLOAD_BYTES: Final = 256 * 1024
 
@@ -139,10 +140,12 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
-def forget_keys(session: Session, now: datetime) -> int:
-    """Delete the idempotency keys that are old; how many those were."""
-    old = delete(AcceptanceRow).where(AcceptanceRow.created_at < now - KEEP_KEYS)
-    return len(session.scalars(old.returning(AcceptanceRow.key_digest)).all())
+def forget_keys(session: Session, now: datetime, most: int = KEYS_AT_ONCE) -> int:
+    """Delete idempotency keys that are old, at most so many; how many those were."""
+    key = (AcceptanceRow.project_id, AcceptanceRow.key_digest)
+    old = select(*key).where(AcceptanceRow.created_at < now - KEEP_KEYS).limit(most)
+    table = cast("Table", AcceptanceRow.__table__)
+    return session.connection().execute(delete(table).where(tuple_(*key).in_(old))).rowcount
 
 
 def _doors(session: Session, project_ids: set[int]) -> dict[int, _Door]:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.domain import clock
-from nilometer.incidents.accept import forget_keys
+from nilometer.incidents.accept import KEYS_AT_ONCE, forget_keys
 from nilometer.incidents.stages import expiry, sla
 from nilometer.incidents.stages.context import Packs
 from nilometer.incidents.stages.feedback import Feedback
@@ -128,5 +128,7 @@ class Clock:
             return
         self._tidied_at = now
         with self._database.session(EVERY_ROW) as session:
-            forget_keys(session, now)
+            more = forget_keys(session, now) >= KEYS_AT_ONCE
             dead_letters.prune(session, now)
+        if more:  # others write meanwhile; the next look goes on
+            self._tidied_at = None
