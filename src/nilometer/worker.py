@@ -6,11 +6,13 @@ import threading
 from collections.abc import Collection
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 
 from nilometer.access.deletion import DeletionWorker, Tombstones
 from nilometer.access.price_overrides import CurrentOverrides, PriceOverrides
 from nilometer.alerts.acceptance import accepted
 from nilometer.alerts.readings import Readings
+from nilometer.alerts.retention import expire as expire_alerts
 from nilometer.alerts.rules import AlertRules
 from nilometer.alerts.watch import RuleWatch
 from nilometer.blobs.store import BlobStore
@@ -23,9 +25,11 @@ from nilometer.clickhouse.store import Store
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import Unavailable
 from nilometer.foundation import STORE_GROUP, Foundation
+from nilometer.incidents import retention
 from nilometer.incidents.erasing import forget as forget_incidents
 from nilometer.incidents.packs.active import ActivePacks
 from nilometer.incidents.packs.store import Packs
+from nilometer.incidents.retention import Retention
 from nilometer.incidents.runtime import IncidentRuntime
 from nilometer.incidents.stages import chain
 from nilometer.incidents.stages.intake import Intake
@@ -50,7 +54,6 @@ from nilometer.query.spend import CallSpend
 from nilometer.query.usage import Usage
 from nilometer.query.usage_days import UsageDays
 from nilometer.settings import Settings, read_weights
-from nilometer.workflows.erasing import forget as forget_tasks
 
 # How long the deletion of a project waits for the pipeline's batch under way before it tries later.
 SETTLE_SECONDS = 60.0
@@ -154,17 +157,24 @@ class Worker:
             places=settings.tool_concurrency,
             weights=read_weights(settings.exception_weights),
         )
+        self.retention = Retention(
+            database,
+            settings.retention_days,
+            others=(partial(expire_alerts, database),),
+            alone=lambda: database.alone(retention.NAME),
+        )
         self.deletions = DeletionWorker(
             database,
             settle=self._settle_writers,
             erase={
                 "rows": lambda project, stop: erase_project(store, project, stop),
                 "blobs": self._erase_blobs,
-                "dead_letters": lambda project, _: self._erase_letters(project),
+                "dead_letters": self._erase_letters,
             },
         )
         parts.callback(self.deliverer.stop)
         parts.callback(self.incidents.stop)
+        parts.callback(self.retention.stop)
         parts.callback(self.budget_watch.stop)
         parts.callback(self.rule_watch.stop)
         parts.callback(self.pipeline.stop, settings.shutdown_grace)
@@ -186,6 +196,7 @@ class Worker:
         self.budget_watch.start()
         self.rule_watch.start()
         self.incidents.start()
+        self.retention.start()
 
     def _note_stored(self, project_ids: Collection[int]) -> None:
         """Usage of these projects can be read: of whom what is known of budgets is not new."""
@@ -208,20 +219,19 @@ class Worker:
         self._overrides.renew()
         self.pipeline.settle(SETTLE_SECONDS)
 
-    def _erase_letters(self, project_id: int) -> int:
+    def _erase_letters(self, project_id: int, stopping: threading.Event) -> int:
         """Delete what the database has of a project's content; how many dead letters that were."""
         self._rewrites.forget(project_id)
         self._budgets.forget(project_id)
         self._alert_rules.forget(project_id)
         self._channels.forget(project_id)
-        self._forget_incidents(project_id)
+        self._forget_incidents(project_id, stopping)
         return self._dead_letters.delete_project(project_id)
 
-    def _forget_incidents(self, project_id: int) -> None:
+    def _forget_incidents(self, project_id: int, stopping: threading.Event) -> None:
+        forget_incidents(self._database, project_id, stopping=stopping)
         with self._database.concurrent(EVERY_ROW) as session:
-            forget_tasks(session, project_id)
             self._executions.forget(session, project_id)
-            forget_incidents(session, project_id)
         self._packs.forget(project_id)
 
     def _erase_blobs(self, project_id: int, stopping: threading.Event) -> int:

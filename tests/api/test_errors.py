@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from nilometer.access.types import ALL_SCOPES
 from nilometer.api.workers import Workers
 from nilometer.errors import Unavailable
 from nilometer.query.events import Events
@@ -17,6 +18,13 @@ def test_a_path_that_does_not_exist_has_the_shape_of_every_error(world):
     assert answer.status_code == 404
     assert answer.json()["code"] == "not_found"
     assert set(answer.json()) == SHAPE
+
+
+def test_nul_in_a_text_is_refused(world):
+    project = world.project()
+    body = {"name": "a\0b", "kind": "http", "config": {}}
+    answer = world.ask("POST", project.path("tools/"), project.key(*ALL_SCOPES), json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "nul")
 
 
 def test_a_method_that_does_not_exist_has_the_shape_of_every_error(world):

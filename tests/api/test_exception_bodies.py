@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nilometer.api import exception_bodies
 from nilometer.api.exception_bodies import MAX_EXCEPTION_BYTES, MAX_EXCEPTIONS, idempotency_key
 from nilometer.errors import InvalidInput
+from nilometer.incidents import accept
 from nilometer.incidents.incident import NewException
 
 LEAST = {"exception_type": "Failed", "source_system": "billing"}
@@ -79,6 +80,23 @@ def test_every_item_of_a_list_is_handled_and_a_bad_one_is_named():
         *("", "source_system", None, "severity", "")
     ]
     assert raised.accepted == [NewException("Failed", "billing")] * 2
+
+
+NAMES = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=201)
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys((*LEAST, "severity", "domain"), NAMES)))
+@example({**LEAST, "exception_type": "a\u200bb"})
+@example({**LEAST, "domain": "a\u2028b"})
+def test_whatever_an_item_is_it_keeps_no_other_back(item):
+    raised = read({"exceptions": [LEAST, item, LEAST]})
+    assert len(raised.accepted) >= 2
+    for each in raised.accepted:
+        accept.check(each)
+
+
+def test_what_cannot_be_printed_is_named():
+    assert "U+200B" in refused({**LEAST, "source_system": "a\u200bb"}).detail
 
 
 def test_a_source_beside_the_list_is_of_the_items_that_name_none():

@@ -174,7 +174,7 @@ def test_a_project_over_its_backlog_is_refused_alone(world):
 
 def test_a_backlog_that_went_down_is_seen_within_a_second():
     counts = [5, 0]
-    backlog = Backlog(lambda *_: counts.pop(0), most=5)
+    backlog = Backlog(lambda *_: counts.pop(0), most=5, dead=lambda *_: 0)
     now = clock.now()
     session = object()
     assert set(backlog.full(session, [1], now)) == {1}
@@ -184,6 +184,15 @@ def test_a_backlog_that_went_down_is_seen_within_a_second():
     backlog.check(1, later)
     assert backlog.full(session, [1], later) == {}
     assert counts == []
+
+
+def test_dead_letters_are_no_backlog_and_have_a_limit_and_a_sentence_of_their_own():
+    dead = {1: 49, 2: 50}
+    backlog = Backlog(lambda *_: 0, most=5, dead=lambda _, project, most: dead[project])
+    [(project, refusal)] = backlog.full(object(), [1, 2], clock.now()).items()
+    assert (project, refusal.code) == (2, "too_many_dead_letters")
+    assert "replayed or discarded" in refusal.detail
+    assert refusal.retry_after >= 30
 
 
 def test_a_server_that_stops_writes_what_is_queued_and_takes_no_more(world):

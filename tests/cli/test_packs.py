@@ -42,8 +42,12 @@ def test_every_problem_of_a_file_is_told_on_its_line(tmp_path):
 
 
 def test_a_rehearsal_says_which_rules_and_steps_fire_and_why(leak):
-    said = ran("playbook", "test", "built-in:llm-operations", "--with", leak).stdout
-    assert said == ran("playbook", "test", "built-in:llm-operations", "--with", leak).stdout
+    words = ("playbook", "test", "built-in:llm-operations", "--with", leak)
+    asked = ran(*words).stdout
+    assert "Policy: require_approval, by said-by-a-sender" in asked
+    assert "After an approval: The playbook revoke-leaked-key ends" in asked
+    said = ran(*words, "--raised-by", "rule").stdout
+    assert said == ran(*words, "--raised-by", "rule").stdout
     for line in (
         "Exception KeyLeak from me, about k",
         "Triage: critical, confidence 0.95",
@@ -65,7 +69,7 @@ def test_a_rehearsal_is_json_for_machines(leak, tmp_path):
         ("revoke", "failed"),
         ("ask_for_help", "succeeded"),
     ]
-    assert found["policy"]["outcome"] == "allow"
+    assert found["policy"]["outcome"] == "require_approval"
     capped = json.loads(ran(*words, "--count", "same-thing=10").stdout)
     assert capped["policy"]["rule"] == "rates.same-thing"
     assert capped["steps"] == []

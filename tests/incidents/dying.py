@@ -6,6 +6,7 @@ What a tool brings about is a line in a file: it survives who wrote it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -14,14 +15,23 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy import select
+
 from nilometer import failpoints
+from nilometer.database.fence import EVERY_ROW
 from nilometer.domain import clock
+from nilometer.incidents.accept import accept
+from nilometer.incidents.backlog import Backlog
+from nilometer.incidents.raising import Raise, Raising
+from nilometer.incidents.tables import IncidentRow
 from nilometer.incidents.tools.call import Succeeded, ToolCall
+from nilometer.workflows.enqueueing import count_waiting
 from tests.database.migrated import migrated
-from tests.incidents.handling import PACK, Handling, contiguous, order
+from tests.incidents.handling import ALICE, PACK, Handling, contiguous, order
 
 EXCEPTIONS = 3
 LEASE = timedelta(seconds=30)
+ANSWERED = "incident_accepted"
 
 
 class Effects:
@@ -111,10 +121,37 @@ def scenario(folder: Path, point: str, nth: int, joined: bool) -> dict[str, obje
     return {"codes": [begun, died, ended], **found(folder, joined)}
 
 
+def raised(folder: Path, points: str) -> list[str]:
+    """Ask for one exception under a key, as a request does; the ids that it was answered."""
+    made = reopened(folder / "nilometer.db")
+    failpoints.configure(points)
+    with closing(made):
+        raising = Raising(made, accept, Backlog(count_waiting, most=1000), wake=lambda _: None)
+        asked = Raise(1, [order()], ALICE, "the-key", None, 100)
+        answer = asyncio.run(raising.accepted(asked))
+        raising.close()
+    return [each.exception_id for each in answer]
+
+
+def answered(folder: Path) -> dict[str, object]:
+    """Die once a request is committed and before it is answered; then have it repeated."""
+    folder.mkdir()
+    handling(folder, joined=True).database.close()
+    died = forked(lambda: raised(folder, "incident_accepted=kill"))
+    repeated = raised(folder, "")
+    made = reopened(folder / "nilometer.db")
+    with closing(made), made.read(EVERY_ROW) as session:
+        kept = list(session.scalars(select(IncidentRow.id)))
+    return {"code": died, "answered": repeated, "kept": kept}
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     results = {}
     for name in sys.argv[2:]:
+        if name == ANSWERED:
+            results[name] = answered(folder / name)
+            continue
         point, nth, joined = name.split(",")
         results[name] = scenario(folder / name, point, int(nth), joined == "joined")
     sys.stdout.write(json.dumps(results))

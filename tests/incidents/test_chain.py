@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import ClassVar
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from nilometer.access.accounts import Accounts
 from nilometer.access.tables import Project
+from nilometer.database.engine import DatabaseUnavailable
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import InvalidInput, NotFound
 from nilometer.incidents import decisions, feedback
@@ -180,6 +181,24 @@ class TestPolicy:
         late = handling.one()
         handling.run()
         assert handling.incident(late).status is Status.RESOLVED
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_what_is_handled_again_does_not_stand_in_its_own_way(self, handling, together):
+        cap = {"name": "few", "per": "type", "limit": 2, "window_seconds": 60}
+        handling.use(pack(policy={"rates": [cap]}, playbooks=playbook(CALL)))
+        handling.tools.next(REFUSED, REFUSED)
+        given = [each.exception_id for each in handling.accept(order(1), order(2))]
+        handling.run()
+        for each in given:
+            handling.decide(decisions.reprocess, each)
+            if not together:
+                handling.run()
+        handling.later(seconds=1)
+        given.append(handling.one(order(3)))
+        handling.run()
+        # Each counts once, however often it was handled: the third is one too many.
+        statuses = [handling.incident(each).status for each in given]
+        assert statuses == [Status.RESOLVED, Status.RESOLVED, Status.ESCALATED]
 
 
 class TestApprovals:
@@ -542,6 +561,32 @@ class TestClock:
         assert handling.incident(given).steps["ask"]["code"] == "timed_out"
         assert handling.one(order(2), idempotency_key="k") != given
 
+    def test_one_that_cannot_tidy_tells_what_is_due_all_the_same(self, handling, monkeypatch):
+        def too_long(*_):
+            raise DatabaseUnavailable("it took too long")
+
+        monkeypatch.setattr("nilometer.incidents.stages.chain.forget_keys", too_long)
+        handling.use(pack(playbooks=playbook({**ASK, "timeout_seconds": 60.0})))
+        given = handling.one()
+        handling.run()
+        handling.later(seconds=61)
+        woken = []
+        clock = Clock(
+            handling.database,
+            wake=lambda: woken.append(1),
+            alone=lambda: nullcontext(True),
+            now=lambda: handling.now,
+        )
+        with pytest.raises(DatabaseUnavailable):
+            clock.look()
+        assert woken == [1]
+        handling.run()
+        assert handling.incident(given).status is Status.ESCALATED
+        assert clock.look() is False  # it tidies again in an hour
+        handling.later(hours=1)
+        with pytest.raises(DatabaseUnavailable):
+            clock.look()
+
     def test_where_another_process_does_it_nothing_is_done(self, handling):
         handling.use(pack(playbooks=playbook({**ASK, "timeout_seconds": 60.0})))
         given = handling.one()
@@ -620,6 +665,20 @@ def test_feedback_has_outcomes_durations_and_the_rate_of_automatic_resolutions(h
         rates = feedback.rates(session, handling.project_id, since, handling.now)
     assert (rates.received, rates.resolved, rates.automatic) == (3, 3, 2)
     assert rates.automatic_resolution == pytest.approx(2 / 3)
+
+
+def test_rates_of_a_time_read_no_incident_of_another(handling):
+    statements = []
+    with handling.database.read(EVERY_ROW) as session:
+        listen = ("before_cursor_execute", lambda *call: statements.append((call[2], call[3])))
+        event.listen(session.connection().engine, *listen)
+        try:
+            feedback.rates(session, handling.project_id, handling.now, handling.now)
+        finally:
+            event.remove(session.connection().engine, *listen)
+        sql, values = statements[-1]
+        plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
+    assert "(project_id=? AND id>? AND id<?)" in plan[0][-1]
 
 
 def test_a_playbook_goes_on_by_the_version_of_its_pack_that_it_began_with(handling):

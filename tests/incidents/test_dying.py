@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.incidents.dying import ANSWERED
 from tests.incidents.test_chain import WHOLE
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ SCENARIOS = [
 def results(tmp_path_factory):
     """What came of every scenario: one process imports, and forks for each."""
     folder = tmp_path_factory.mktemp("dying")
-    command = [sys.executable, "-m", "tests.incidents.dying", str(folder), *SCENARIOS]
+    command = [sys.executable, "-m", "tests.incidents.dying", str(folder), *SCENARIOS, ANSWERED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -40,3 +41,11 @@ def test_a_chain_that_is_killed_goes_on_and_each_effect_happens_once(results, na
         "types": [len(WHOLE)],
         "left": 0,
     }
+
+
+def test_a_request_that_is_repeated_after_a_kill_has_its_exception_once(results):
+    """Committed, and its answer lost: the same key is answered with what there is."""
+    found = results[ANSWERED]
+    assert found["code"] == -signal.SIGKILL, "it was to die there"
+    assert found["answered"] == found["kept"]
+    assert len(found["kept"]) == 1

@@ -178,12 +178,17 @@ def test_whatever_the_log_refuses_each_incident_is_read_in_order(seed, lanes, tm
     assert seen == {f"1:lane-{lane}": number for number, lane in enumerate(lanes, 1)}
 
 
-def test_an_event_that_the_log_never_takes_keeps_no_other_waiting(database):
+@pytest.mark.parametrize("when", ["at_once", "by_the_broker"])
+def test_an_event_that_the_log_never_takes_keeps_no_other_waiting(database, when):
     class Small(Failing):
         def append_soon(self, envelope: Envelope) -> Future[Position]:
-            if envelope.uuid == "a-1":
+            if envelope.uuid != "a-1":
+                return super().append_soon(envelope)
+            if when == "at_once":
                 raise RecordTooLarge("too large")
-            return super().append_soon(envelope)
+            future: Future[Position] = Future()
+            future.set_exception(RecordTooLarge("too large"))
+            return future
 
     log = Small(random.Random(1), share=0)
     publish(database, notice("a", 1), notice("a", 2))

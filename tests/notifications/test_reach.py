@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -74,7 +75,8 @@ def test_a_lookup_takes_no_longer_than_it_may(monkeypatch):
     """Nor does one that finds all lookups taken by those that nobody waits for any more."""
     silent = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: silent.wait(30))
-    monkeypatch.setattr(reaching, "_LOOKUPS", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(reaching, "_LOOKUPS", reaching._Lookups())
+    monkeypatch.setattr(reaching, "MOST_LOOKUPS", 2)
     for _ in range(2):
         begun = time.monotonic()
         with pytest.raises(TemporaryFailure, match="in time") as failed:
@@ -88,3 +90,29 @@ def test_a_lookup_takes_no_longer_than_it_may(monkeypatch):
 def test_what_is_no_network_is_refused(text):
     with pytest.raises(ConfigurationError):
         Reach.parse(text)
+
+
+def test_names_that_resolve_slowly_keep_no_other_project_waiting(monkeypatch):
+    gate = threading.Event()
+
+    def look_up(host, port, **_):
+        if host.startswith("slow"):
+            gate.wait(30)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", port))]
+
+    def slowly(project):
+        with pytest.raises(TemporaryFailure):
+            PUBLIC.of(project).places("slow.example", 443, 0.2)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(slowly, [7] * 20))
+        [place] = PUBLIC.of(8).places("quick.example", 443, 5)
+        assert place.address == "8.8.8.8"
+        [place] = PUBLIC.places("quick.example", 443, 5)
+        with pytest.raises(TemporaryFailure):
+            PUBLIC.of(7).places("quick.example", 443, 0.01)
+    finally:
+        gate.set()
+    [place] = PUBLIC.of(7).places("quick.example", 443, 5)  # once they have ended

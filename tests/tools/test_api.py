@@ -180,6 +180,20 @@ def test_executions_are_listed_in_pages_and_by_what_they_were_for(api):
     assert elsewhere.ask("GET", "tool_executions/")["results"] == []
 
 
+@pytest.mark.parametrize("given", [10**30, float("inf"), "\ud800", "\0"])
+def test_whatever_a_tool_gave_back_the_pages_can_be_read(api, given):
+    api.add(secrets={"token": TOKEN})
+    execution = api.executed(outcome=Succeeded({"status": 200, "body": given}))
+    [listed] = api.ask("GET", "tool_executions/")["results"]
+    assert listed == api.ask("GET", f"tool_executions/{execution}/")
+
+
+def test_a_rehearsal_with_a_number_that_readers_do_not_keep_shows_it_as_text(api):
+    api.add(secrets={"token": TOKEN})
+    told = api.ask("POST", "tools/stop/dry_run/", json={"input": {"job": "7", "n": 10**30}})
+    assert told["would"]["body"]["n"] == str(10**30)
+
+
 def test_a_person_decides_about_an_unknown_one_once(api):
     api.add(secrets={"token": TOKEN})
     execution = api.executed(outcome=Unknown("timeout", "No answer.", False))

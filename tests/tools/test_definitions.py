@@ -119,6 +119,19 @@ def test_without_named_networks_only_tls_is_possible(bench):
         tools.add(bench.project, "call", "http", {"config": {"url": "http://tool.example/"}})
 
 
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "10.0.0.1", "[::1]", "[::ffff:10.0.0.1]", "2852039166", "0x7f.1"]
+)
+def test_an_address_that_may_not_be_reached_is_refused_when_the_tool_is_defined(bench, host):
+    tools = Tools(bench.database, PUBLIC)
+    with pytest.raises(InvalidInput) as refused:
+        tools.add(bench.project, "call", "http", {"config": {"url": f"https://{host}/"}})
+    assert refused.value.attr == "config.url"
+    for number, public in enumerate(("8.8.8.8", "[2606:4700::1111]", "tool.example")):
+        config = {"url": f"https://{public}/"}
+        tools.add(bench.project, f"public-{number}", "http", {"config": config})
+
+
 def test_a_change_keeps_what_it_does_not_name(bench):
     add(bench, headers={"X": "{secrets.token}"}, secrets={"token": TOKEN}, method="PUT")
     changed = bench.tools.change(bench.project, "call", {"config": {"timeout_seconds": 5}})

@@ -77,6 +77,20 @@ def test_what_was_recorded_is_not_done_again(each_bench, receiver):
     assert bench.kept(call).state is ExecutionState.SUCCEEDED
 
 
+@pytest.mark.parametrize("given", [float("inf"), 10**30, "\ud800", {1, 2}])
+def test_what_nobody_could_read_again_is_a_failure_that_is_known(each_bench, given):
+    """Left unrecorded it would be asked for again and again."""
+    bench = each_bench
+    bench.http()
+    [begun] = bench.begin(bench.call())
+    outcome = bench.record(begun.call, Succeeded({"status": 200, "body": given}))
+    assert (outcome.code, outcome.is_transient) == ("output_unkeepable", False)
+    kept = bench.kept(begun.call)
+    assert (kept.state, kept.error_code) == (ExecutionState.FAILED, "output_unkeepable")
+    [over] = bench.begin(begun.call)[:1]
+    assert isinstance(over, Begun)  # replayed, it is a new attempt
+
+
 def test_a_process_that_died_after_beginning_leaves_it_interrupted(bench, receiver):
     bench.http(honours_idempotency_key=True)
     call = bench.call()

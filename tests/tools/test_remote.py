@@ -4,13 +4,18 @@ import json
 import socket
 import time
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nilometer.errors import InvalidInput
 from nilometer.incidents.tools.call import ErrorClass, Failed, Succeeded, Unknown
 from nilometer.incidents.tools.remote import Remote
 from nilometer.notifications import signature
+from nilometer.notifications.exchange import Answer
 from nilometer.notifications.reach import Reach
+from tests.tools.conftest import LOOPBACK
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -250,6 +255,10 @@ def test_an_answer_is_bounded(bench, receiver):
         (b"plain\0text", "plain\ufffdtext"),
         (b"\xff", "\ufffd"),
         (b"[" * 200, "[" * 200),
+        (b"18446744073709551615", 2**64 - 1),
+        (b'{"a": [18446744073709551616]}', {"a": ["18446744073709551616"]}),
+        (b"[1e999]", "[1e999]"),
+        (b'{"a\\u0000": "\\u0000b"}', {"a\ufffd": "\ufffdb"}),
     ],
 )
 def test_whatever_comes_back_can_be_kept(bench, receiver, body, kept):
@@ -258,6 +267,33 @@ def test_whatever_comes_back_can_be_kept(bench, receiver, body, kept):
     call = bench.call()
     assert bench.run(call) == Succeeded({"status": 200, "body": kept})
     assert bench.kept(call).output == {"status": 200, "body": kept}
+
+
+def test_of_any_answer_that_is_json_what_is_kept_is_json_for_every_reader(bench):
+    bench.http(output_schema={"not": {"type": "boolean"}})
+    [begun] = bench.begin(bench.call())
+    texts = st.text(st.characters(exclude_categories=["Cs"]))
+    odd = st.integers() | st.integers(2**63, 2**70) | st.floats(allow_nan=False) | texts
+    values = st.recursive(
+        st.none() | odd, lambda each: st.lists(each) | st.dictionaries(texts, each), max_leaves=8
+    )
+
+    @given(values)
+    def answered(value):
+        body = json.dumps(value).replace("Infinity", "1e999").encode()
+        remote = Remote(LOOPBACK, send=lambda *_, **__: Answer(200, {}, body, whole=True))
+        outcome = remote.perform(begun.call, begun.call.resolved)
+        assert isinstance(outcome, Succeeded)
+        assert orjson.loads(orjson.dumps(outcome.output)) == outcome.output
+        assert "\\u0000" not in orjson.dumps(outcome.output).decode().replace("\\\\", "")
+
+    answered()
+
+
+def test_a_number_is_held_against_the_schema_as_it_came(bench, receiver):
+    bench.http(output_schema={"type": "integer"})
+    receiver.answers(200, str(10**30).encode())
+    assert bench.run(bench.call()) == Succeeded({"status": 200, "body": str(10**30)})
 
 
 def test_an_input_is_held_against_the_tools_schema_before_anything_is_sent(bench, receiver):

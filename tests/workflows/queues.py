@@ -31,7 +31,8 @@ class Queue:
     now: datetime = field(default_factory=clock.now)
 
     def add(self, lane: str = "lane", sequence: int = 1, project: int = 1, **more: Any) -> NewTask:
-        task = NewTask(project, more.pop("queue", "work"), lane, sequence, "kind", **more)
+        queue, kind = more.pop("queue", "work"), more.pop("kind", "kind")
+        task = NewTask(project, queue, lane, sequence, kind, **more)
         with self.database.concurrent(EVERY_ROW) as session:
             enqueue(session, [task], self.now)
         return task

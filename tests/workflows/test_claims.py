@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from nilometer.database.fence import EVERY_ROW
 from nilometer.workflows import settling
+from nilometer.workflows.claims import Claims
+from nilometer.workflows.dead_letters import discard
+from nilometer.workflows.enqueueing import count_dead, count_waiting
 from nilometer.workflows.task import Failure
 from tests.database.migrated import migrated
 from tests.workflows.queues import LEASE, Queue, lanes
@@ -54,6 +57,37 @@ def test_a_task_is_not_claimed_before_its_time_and_its_lane_waits(queue):
     assert queue.claim() == []
     queue.later(seconds=11)
     assert [task.sequence for task in queue.claim()] == [1]
+
+
+def test_a_task_of_a_kind_that_a_worker_does_not_know_is_left_for_one_that_does(queue):
+    queue.add("older")
+    queue.add("newer", kind="kind of a later release")
+    old = Claims(queue.database, "work", lease=LEASE, kinds=frozenset({"kind"}))
+    assert lanes(old.claim(10, queue.now)) == ["older"]
+    queue.later(seconds=90)
+    for _ in range(2):  # every other claim looks for what workers died with
+        assert set(lanes(old.claim(10, queue.now))) <= {"older"}
+    assert lanes(queue.claim()) == ["newer"]
+
+
+def test_what_waits_for_a_worker_is_counted_and_what_waits_for_a_person_apart_from_it(queue):
+    queue.add_lanes(3)
+    dead, leased, discarded = queue.claim(3)
+    with queue.database.concurrent(EVERY_ROW) as session:
+        for task in (dead, discarded):
+            settling.bury(session, task, Failure("refused", "It refused."), queue.now)
+        discard(session, 1, discarded.id, by="key:ada", because="gone", now=queue.now)
+    queue.add("later", queue="other", due_at=queue.now + timedelta(hours=1))
+    queue.add("theirs", project=2)
+
+    def counted(most=100):
+        with queue.database.read(EVERY_ROW) as session:
+            return count_waiting(session, 1, most), count_dead(session, 1, most)
+
+    assert counted() == (2, 1)
+    queue.finish([leased])
+    assert counted() == (1, 1)
+    assert counted(most=0) == (0, 0)
 
 
 def test_a_lost_lease_settles_nothing(queue):
@@ -114,15 +148,15 @@ def test_with_fewer_places_than_projects_each_gets_its_turn(queue):
     assert set(seen.values()) == {3}
 
 
-def test_a_project_has_no_more_in_flight_than_it_may(queue):
+def test_of_a_project_a_worker_has_no_more_in_hand_than_it_may_and_another_as_many(queue):
     queue.add_lanes(50, project=1)
     queue.add_lanes(50, project=2)
-    claims = queue.claims(in_flight=4)
+    claims = queue.claims(in_hand=4)
     first = claims.claim(6, queue.now)
-    rest = claims.claim(50, queue.now)
+    rest = claims.claim(50, queue.now, Counter(task.project_id for task in first))
     assert Counter(task.project_id for task in first + rest) == {1: 4, 2: 4}
-    queue.finish([task for task in first if task.project_id == 1][:2])
-    assert Counter(task.project_id for task in queue.claim(50, in_flight=4)) == {1: 2}
+    assert Counter(task.project_id for task in queue.claim(50, in_hand=4)) == {1: 4, 2: 4}
+    assert queue.claims(in_hand=4).claim(50, queue.now, {1: 4, 2: 4}) == []
 
 
 def test_of_a_key_no_more_are_worked_at_once_than_its_limit_and_others_pass(queue):
@@ -198,10 +232,10 @@ class Model:
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        self.workers = [queue.claims(in_flight=3), queue.claims(in_flight=3)]
+        self.workers = [queue.claims(in_hand=3), queue.claims(in_hand=3)]
         self.sequences: Counter = Counter()
         self.done: dict = {}
-        self.claimed: list = []  # (task, when its lease ends)
+        self.claimed: list = []  # (task, when its lease ends, the worker)
 
     def run(self, name: str, first: int, second: int) -> None:
         getattr(self, name)(first, second)
@@ -213,17 +247,19 @@ class Model:
 
     def claim(self, worker: int, places: int) -> None:
         now = self.queue.now
-        claimed = self.workers[worker].claim(places, now)
-        held = {(t.project_id, t.lane) for t, until in self.claimed if until > now}
+        claimed = self.workers[worker].claim(places, now, self._in_hand_of(worker))
+        held = {(t.project_id, t.lane) for t, until, _ in self.claimed if until > now}
         mine = [(task.project_id, task.lane) for task in claimed]
         assert len(claimed) <= places
         assert len(set(mine)) == len(mine)
         assert not held & set(mine)
         for task in claimed:
             assert task.sequence == self.done.get((task.project_id, task.lane), 0) + 1
-        self.claimed += [(task, now + LEASE) for task in claimed]
-        in_flight = Counter(t.project_id for t, until in self.claimed if until > now)
-        assert max(in_flight.values(), default=0) <= 3
+        self.claimed += [(task, now + LEASE, worker) for task in claimed]
+        assert max(self._in_hand_of(worker).values(), default=0) <= 3
+
+    def _in_hand_of(self, worker: int) -> Counter:
+        return Counter(task.project_id for task, _, whose in self.claimed if whose == worker)
 
     def finish(self, which: int, _: int) -> None:
         if task := self._pop(which):

@@ -417,3 +417,53 @@ def test_a_session_tells_which_queues_it_added_to(sqlite_queue):
     with sqlite_queue.database.concurrent(EVERY_ROW) as session:
         enqueue(session, [NewTask(1, name, name, 1, "kind") for name in "ab"], sqlite_queue.now)
     assert enqueued_in(session) == {"a", "b"}
+
+
+def test_a_runner_that_is_stopped_keeps_what_it_performs_until_it_is_recorded(sqlite_queue):
+    """Also for longer than the lease: else the next worker takes over what is still going on."""
+    queue = sqlite_queue
+    queue.add()
+    going, released = threading.Event(), threading.Event()
+
+    def hang(_):
+        going.set()
+        released.wait(30)
+
+    slow = Calling(hang)
+    lease = timedelta(seconds=0.3)
+    worker = effect_runner(queue, slow, lease=lease)
+    worker.start()
+    stopping = threading.Thread(target=worker.stop)
+    try:
+        assert going.wait(30)
+        stopping.start()
+        wait_until(lambda: not worker._loop._thread.is_alive())
+        for _ in range(3):
+            held = queue.only().due_at
+            queue.later(seconds=0.2)
+            wait_until(lambda held=held: queue.only().due_at > held)
+            assert effect_runner(queue, slow).look() is False
+    finally:
+        released.set()
+        stopping.join()
+    assert slow.recorded == ["lane.1"]
+    assert queue.count() == 0
+
+
+def test_as_many_workers_perform_as_many_effects_of_one_project(sqlite_queue):
+    queue = sqlite_queue
+    queue.add_lanes(20)
+    released = threading.Event()
+    slow = Calling(lambda _: released.wait(30) and None)
+    workers = [effect_runner(queue, slow) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    try:
+        wait_until(lambda: len(slow.calls) >= 6)
+        for worker in workers:
+            worker.turn(10)
+        assert len(slow.calls) == 6  # half of four places each
+    finally:
+        released.set()
+        for worker in workers:
+            worker.stop()

@@ -9,10 +9,7 @@ from sqlalchemy.orm import Session
 from nilometer.budgets.raising import Raised
 from nilometer.domain import clock
 from nilometer.incidents.accept import ProjectPaused, raise_exceptions
-from nilometer.incidents.incident import Actor, ActorKind, NewException
-
-SOURCE = "nilometer"
-"""The source system of what is raised here."""
+from nilometer.incidents.incident import OWN_SOURCE, Actor, ActorKind, NewException
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +19,7 @@ def accepted(session: Session, project_id: int, raised: Raised) -> str | None:
     the alert is then told all the same."""
     exception = NewException(
         exception_type=raised.exception_type,
-        source_system=SOURCE,
+        source_system=OWN_SOURCE,
         severity=raised.severity,
         occurred_at=raised.occurred_at,
         payload=raised.payload,

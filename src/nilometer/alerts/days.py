@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
@@ -18,6 +19,7 @@ from nilometer.budgets.budget import plain
 from nilometer.budgets.raising import Raise, unheard
 from nilometer.database.engine import Database
 from nilometer.database.fence import rows_of_project
+from nilometer.domain import keepable
 from nilometer.notifications.notification import Severity
 
 KIND = "spend.unusual"
@@ -32,7 +34,9 @@ def tell(
 ) -> int:
     """Tell of days that were not told of yet: how many. A day, its exception and its notifications
     are one transaction. Nothing is told of a rule that is gone."""
-    return sum([_tell(database, stored, each, now, raising) for each in findings])
+    # What senders name may hold NUL, which no text of PostgreSQL does.
+    named = [replace(each, value=keepable.text(each.value)) for each in findings]
+    return sum([_tell(database, stored, each, now, raising) for each in named])
 
 
 def _tell(

@@ -1,14 +1,17 @@
 """Conditions that are looked at: they break, fire and recover, each once, durably.
 
 What became of every condition of a rule, the exceptions and what is told are one transaction; that
-of a rule and subject one breach at most is open, the database itself says.
+of a rule and subject one breach at most is open, the database itself says. Where they cannot be
+carried out together, each is for itself: what is wrong with one thing silences no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 
 from sqlalchemy import func, select
@@ -25,6 +28,11 @@ from nilometer.alerts.tables import AlertRow, AlertRuleRow
 from nilometer.budgets.raising import Raise, unheard
 from nilometer.database.engine import Database
 from nilometer.database.fence import rows_of_project
+from nilometer.domain import keepable
+from nilometer.errors import Unavailable
+from nilometer.pipeline.batch import located
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +55,63 @@ def settle(
 ) -> int:
     """Carry out what follows from readings of a rule: how many alerts fired or recovered. Nothing
     of a rule that is gone. Raises DatabaseUnavailable; then nothing happened."""
+    readings = [_keepable(each) for each in readings]
+    with database.read(rows_of_project(stored.project_id)) as session:
+        subjects = [each.subject for each in _due(session, stored.rule, readings, now)]
+    if not subjects:
+        return 0
+    look = partial(_settle, database, stored, readings, now, raising)
+    try:
+        return look(frozenset(subjects))
+    except Unavailable:
+        raise
+    except Exception:
+        if len(subjects) == 1:
+            raise
+        return sum([_alone(stored, look, each) for each in subjects])
+
+
+def _alone(stored: StoredRule, look: Callable[[frozenset[str]], int], subject: str) -> int:
+    try:
+        return look(frozenset({subject}))
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001  (what is wrong with one is no other's)
+        _log.error("one thing of alert rule %s is left out: %s", stored.rule.id, located(error))
+        return 0
+
+
+def _settle(
+    database: Database,
+    stored: StoredRule,
+    readings: Sequence[Reading],
+    now: datetime,
+    raising: Raise,
+    subjects: frozenset[str],
+) -> int:
+    """Do what is due of these subjects, whole or not at all."""
+
+    def due(session: Session) -> list[_Due]:
+        found = _due(session, stored.rule, readings, now)
+        return [each for each in found if each.subject in subjects]
+
     rows = rows_of_project(stored.project_id)
-    with database.read(rows) as session:
-        if not _due(session, stored.rule, readings, now):
-            return 0
     try:
         with database.session(rows) as session:
             if not _is_there(session, stored):
                 return 0
-            due = _due(session, stored.rule, readings, now)
-            return sum([_carry_out(session, stored, each, now, raising) for each in due])
+            return sum([_carry_out(session, stored, each, now, raising) for each in due(session)])
     except IntegrityError:
         with database.read(rows) as session:
-            if _due(session, stored.rule, readings, now):
+            if due(session):
                 raise
         return 0  # another worker was faster
+
+
+def _keepable(reading: Reading) -> Reading:
+    """What senders name may hold NUL, which no text of PostgreSQL does."""
+    facts = {name: keepable.text(value) for name, value in reading.facts.items()}
+    return replace(reading, subject=keepable.text(reading.subject), facts=facts)
 
 
 def _is_there(session: Session, stored: StoredRule) -> bool:

@@ -7,12 +7,14 @@ finds what is so then.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from nilometer.alerts.condition import Reading
 from nilometer.alerts.days import tell
@@ -32,6 +34,7 @@ from nilometer.usage.query import UsageQuery
 LOOK_SECONDS = 30.0
 # Rules never take more than a fifth of a core.
 _REST = 4
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 Usage = Callable[[int, UsageQuery], Groups]
 """Answers within one project."""
@@ -54,9 +57,11 @@ class RuleWatch:
         alone: Callable[[], AbstractContextManager[bool]] = lambda: nullcontext(True),
         interval: float = LOOK_SECONDS,
         now: Callable[[], datetime] = clock.now,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         """`raising` accepts exceptions; `told` is called after something fired, for who sends
         notifications and works on exceptions. `alone` says, of several workers, which one looks."""
+        self._timer = timer
         self._database = database
         self._rules = AlertRules(database)
         self._usage = usage
@@ -66,7 +71,7 @@ class RuleWatch:
         self._alone = alone
         self._interval = interval
         self._now = now
-        # When a rule of a kind that is not looked at every time was looked at, by its id.
+        # When a rule was last looked at, by its id.
         self._looked: dict[str, datetime] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -129,9 +134,33 @@ class RuleWatch:
         present = {each.rule.id for each in found}
         self._looked = {key: at for key, at in self._looked.items() if key in present}
         now = self._now()
-        due = [each for each in found if self._is_due(each, now)]
-        self._looked |= {each.rule.id: now for each in due}
-        self._look_by(due)
+        self._look_fairly([each for each in found if self._is_due(each, now)], now)
+
+    def _look_fairly(self, due: Sequence[StoredRule], now: datetime) -> None:
+        """Look by rules for as long as a round may take. The next is one of the project that has
+        taken the least time; each project has its share of the time, however slow others' rules
+        are. What is left over comes first in the next round."""
+        waiting: dict[int, deque[StoredRule]] = defaultdict(deque)
+        for each in sorted(due, key=self._last_looked):
+            waiting[each.project_id].append(each)
+        work = self._interval / (1 + _REST)
+        share = work / max(1, len(waiting))
+        turns, total = [(0.0, project_id) for project_id in sorted(waiting)], 0.0
+        while turns and not self._stopping.is_set():
+            spent, project_id = heapq.heappop(turns)
+            if spent >= share and total >= work:
+                break
+            stored = waiting[project_id].popleft()
+            self._looked[stored.rule.id] = now
+            begun = self._timer()
+            self._look_by([stored])
+            took = self._timer() - begun
+            total += took
+            if waiting[project_id]:
+                heapq.heappush(turns, (spent + took, project_id))
+
+    def _last_looked(self, stored: StoredRule) -> datetime:
+        return self._looked.get(stored.rule.id, _NEVER)
 
     def _is_due(self, stored: StoredRule, now: datetime) -> bool:
         last = self._looked.get(stored.rule.id)

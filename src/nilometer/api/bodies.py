@@ -65,7 +65,9 @@ async def read_body(request: Request, kind: type[Kind]) -> Kind:
     was sent."""
     body = await read_bytes(request)
     try:
-        orjson.loads(body or b"{}")  # which takes no NaN
+        read = orjson.loads(body or b"{}")  # which takes no NaN
+        if b"\\u0000" in body:
+            _check_texts(read)
         return kind.model_validate_json(body or b"{}")
     except orjson.JSONDecodeError:
         raise InvalidInput("The body is not JSON.", code="parse_error") from None
@@ -74,6 +76,20 @@ async def read_body(request: Request, kind: type[Kind]) -> Kind:
         attr = ".".join(str(part) for part in first["loc"]) or None
         sentence = f"{attr}: {first['msg']}." if attr else f"{first['msg']}."
         raise InvalidInput(sentence, code=str(first["type"]), attr=attr) from None
+
+
+def _check_texts(read: Any) -> None:
+    """Refuse NUL, which not every database keeps, in names and values."""
+    waiting: list[Any] = [read]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            members = cast("dict[str, Any]", value)
+            waiting += [*members, *members.values()]
+        elif isinstance(value, list):
+            waiting += cast("list[Any]", value)
+        elif isinstance(value, str) and "\0" in value:
+            raise InvalidInput("A text holds NUL, which cannot be kept.", code="nul")
 
 
 async def read_bytes(

@@ -3,7 +3,9 @@
 The names are those of the contract in camel case or in snake case (`exceptionType`,
 `exception_type`). A name that nobody knows is refused, as everywhere in this API. What a payload
 holds must come out again as it went in, so numbers that JSON readers do not keep (RFC 7493,
-section 2.2) and NUL, which no database holds, are refused, with the place where they stand.
+section 2.2) and NUL, which no database holds, are refused, with the place where they stand. What
+else an exception must be, `accept.check` says, of each one for itself: one that cannot be accepted
+keeps no other back.
 """
 
 from __future__ import annotations
@@ -15,18 +17,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-import orjson
-
 from nilometer.domain import clock, json_text
 from nilometer.errors import InvalidInput
+from nilometer.incidents import accept
 from nilometer.incidents.incident import NewException, Severity
+from nilometer.incidents.tables import NAME_LENGTH
 from nilometer.query import times
 
 MAX_EXCEPTIONS = 1000
 """Of one request."""
-MAX_EXCEPTION_BYTES = 256 * 1024
+MAX_EXCEPTION_BYTES = accept.MAX_PAYLOAD_BYTES
 """Of the payload of one exception, as JSON without spaces."""
-MAX_NAME = 200
+MAX_NAME = NAME_LENGTH
 MAX_IDEMPOTENCY_KEY = 255
 
 _CAMEL = re.compile(r"(?<!^)([A-Z])")
@@ -35,7 +37,6 @@ _NAMES = ("exception_type", "source_system", "severity", "occurred_at", "domain"
 # (`ingestion_method`), which the door knows; the key, where it came, was read before.
 _AROUND = frozenset({"source_system", "ingestion_method", "personal_api_key"})
 _INTEGERS = range(-(2**63), 2**64)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PRINTABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
@@ -131,7 +132,7 @@ def _one(fields: Mapping[str, Any]) -> NewException:
     if not isinstance(payload, dict):
         raise InvalidInput("payload must be a JSON object.", attr="payload")
     _check_values(cast("dict[str, Any]", payload))
-    return NewException(
+    read = NewException(
         exception_type=_name(fields, "exception_type"),
         source_system=_name(fields, "source_system"),
         severity=_severity(fields.get("severity")),
@@ -139,6 +140,8 @@ def _one(fields: Mapping[str, Any]) -> NewException:
         payload=cast("dict[str, Any]", payload),
         domain=None if fields.get("domain") is None else _name(fields, "domain"),
     )
+    accept.check(read)
+    return read
 
 
 def _known(sent: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
@@ -165,10 +168,6 @@ def _name(fields: Mapping[str, Any], attr: str) -> str:
         raise InvalidInput(f"{attr} is missing.", code="missing", attr=attr)
     if not isinstance(value, str) or not value.strip():
         raise InvalidInput(f"{attr} must be a text that is not empty.", attr=attr)
-    if _CONTROL.search(value):
-        raise InvalidInput(f"{attr} cannot contain control characters.", attr=attr)
-    if len(value) > MAX_NAME:
-        raise InvalidInput(f"{attr} may have at most {MAX_NAME} characters.", attr=attr)
     return value.strip()
 
 
@@ -194,13 +193,6 @@ def _check_values(payload: dict[str, Any]) -> None:
         fault = _fault(value)
         if fault:
             raise InvalidInput(f"{path} {fault}.", attr=path)
-    if len(orjson.dumps(payload)) > MAX_EXCEPTION_BYTES:
-        raise InvalidInput(
-            f"payload may have at most {MAX_EXCEPTION_BYTES} bytes; keep what is larger elsewhere "
-            "and send where it is.",
-            code="too_large",
-            attr="payload",
-        )
 
 
 def _leaves(payload: dict[str, Any]) -> Iterator[tuple[str, object]]:

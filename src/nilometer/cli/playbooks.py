@@ -45,6 +45,14 @@ _MEMBERS = {
 }
 
 
+class RaisedBy(StrEnum):
+    """What an exception is taken to be raised by."""
+
+    KEY = "key"
+    RULE = "rule"
+    SYSTEM = "system"
+
+
 class Form(StrEnum):
     """How the result is shown."""
 
@@ -68,12 +76,16 @@ def rehearse_pack(
         list[str] | None,
         typer.Option(help="How many were handled by a rate cap so far, as NAME=N. Repeatable."),
     ] = None,
+    raised_by: Annotated[
+        RaisedBy, typer.Option(help="By whom it is raised: a sender with a key, or a rule.")
+    ] = RaisedBy.KEY,
     form: Annotated[Form, typer.Option("--format", help="How it is shown.")] = Form.TEXT,
 ) -> None:
     """Say which rules and steps would fire for an exception, and why. Nothing is done.
 
     It needs no server. Every step is taken to succeed that is not named with --fail.
     """
+    from nilometer.incidents.incident import ActorKind
     from nilometer.incidents.packs import rehearsal_text
     from nilometer.incidents.packs.rehearsal import rehearse
 
@@ -86,6 +98,7 @@ def rehearse_pack(
         now=now,
         failing=failing or (),
         counts=dict(_counted(each) for each in count or ()),
+        raised_by=ActorKind(raised_by.value),
     )
     if form is Form.JSON:
         show_document(json.dumps(rehearsal_text.as_json(found), ensure_ascii=False))

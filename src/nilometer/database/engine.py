@@ -19,7 +19,7 @@ from nilometer.database import postgres, sqlite
 from nilometer.database.fence import RowScope
 from nilometer.database.queued_lock import QueuedLock
 from nilometer.database.transactions import BUSY_SECONDS, Transaction
-from nilometer.errors import ConfigurationError, Unavailable
+from nilometer.errors import ConfigurationError, InvalidInput, Unavailable
 
 
 class DatabaseUnavailable(Unavailable):
@@ -124,7 +124,8 @@ class Database:
 
     @contextmanager
     def translated(self) -> Generator[None]:
-        """Turn a database that does not answer into DatabaseUnavailable: the one place that does.
+        """Turn a database that does not answer into DatabaseUnavailable, and NUL, which no text of
+        PostgreSQL holds, into InvalidInput: the one place that does.
 
         What it says names no value of a statement.
         """
@@ -134,6 +135,8 @@ class Database:
             if self.backend.is_outage(error):
                 reason = self.backend.reason(error)
                 raise DatabaseUnavailable(f"the database does not answer: {reason}") from error
+            if self.backend.holds_nul(error):
+                raise InvalidInput("a text holds NUL, which cannot be kept", code="nul") from error
             raise
         except exc.TimeoutError as error:
             raise DatabaseUnavailable(

@@ -87,6 +87,13 @@ def is_outage(error: exc.DBAPIError) -> bool:
     return code.startswith(outages)
 
 
+def holds_nul(error: exc.DBAPIError) -> bool:
+    """Whether a text was refused because it holds NUL: by the driver, or by the server (22021)."""
+    code: str | None = getattr(error.orig, "sqlstate", None)
+    by_driver = isinstance(error, exc.DataError) and code is None and "NUL" in str(error.orig)
+    return by_driver or code == "22021"
+
+
 def reason(error: exc.DBAPIError) -> str:
     """A short text that names no value, host or user."""
     code: str | None = getattr(error.orig, "sqlstate", None)

@@ -69,6 +69,11 @@ def is_outage(error: exc.DBAPIError) -> bool:
     return isinstance(error, outages) or type(error) is exc.DatabaseError
 
 
+def holds_nul(error: exc.DBAPIError) -> bool:  # noqa: ARG001
+    """False: SQLite keeps it."""
+    return False
+
+
 def reason(error: exc.DBAPIError) -> str:
     """SQLite's own short text ("database is locked"), which names no value."""
     return str(error.orig)

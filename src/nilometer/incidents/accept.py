@@ -7,13 +7,14 @@ time; for something else, it is refused. Digests are kept, not what was sent.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
-from sqlalchemy import delete, select
+from sqlalchemy import Table, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -25,8 +26,10 @@ from nilometer.errors import InvalidInput, NilometerError, NotFound, Unavailable
 from nilometer.incidents.events import ExceptionIngested, moment
 from nilometer.incidents.history import History
 from nilometer.incidents.incident import (
+    OWN_SOURCE,
     Accepted,
     Actor,
+    ActorKind,
     Deadline,
     Incident,
     NewException,
@@ -39,6 +42,7 @@ from nilometer.incidents.raising import Outcome, Raise
 from nilometer.incidents.tables import NAME_LENGTH, AcceptanceRow
 
 KEEP_KEYS: Final = timedelta(days=7)
+KEYS_AT_ONCE: Final = 5000
 """How long an idempotency key is known."""
 MAX_PAYLOAD_BYTES: Final = 256 * 1024
 
@@ -98,26 +102,50 @@ def accept(session: Session, asked: Sequence[Raise], now: datetime) -> list[Outc
     return outcomes
 
 
-def check(exception: NewException) -> None:
-    """Raises InvalidInput for an exception that cannot be raised."""
+def check(exception: NewException, by: ActorKind = ActorKind.KEY) -> None:
+    """Raises InvalidInput for an exception that cannot be raised, or not by such an actor."""
     for name in ("exception_type", "source_system"):
-        text = getattr(exception, name)
-        if not 1 <= len(text) <= NAME_LENGTH or not text.isprintable():
-            raise InvalidInput(f"give 1 to {NAME_LENGTH} printable characters", attr=name)
+        _check_name(getattr(exception, name), name, least=1)
     for name in ("severity", "domain"):
-        text = getattr(exception, name)
-        if text is not None and (len(text) > NAME_LENGTH or not text.isprintable()):
-            raise InvalidInput(f"give at most {NAME_LENGTH} printable characters", attr=name)
+        _check_name(getattr(exception, name) or "", name, least=0)
+    if by is ActorKind.KEY and _folded(exception.source_system) == OWN_SOURCE:
+        raise InvalidInput(
+            f"{OWN_SOURCE} is the source of what its own rules raise; name the system that sends.",
+            code="reserved_source",
+            attr="source_system",
+        )
     if exception.occurred_at is not None and exception.occurred_at.tzinfo is None:
         raise InvalidInput("give the moment with a time zone", attr="occurred_at")
     if len(_json(exception.payload)) > MAX_PAYLOAD_BYTES:
-        raise InvalidInput(f"a payload has at most {MAX_PAYLOAD_BYTES:,} bytes", attr="payload")
+        raise InvalidInput(
+            f"payload may have at most {MAX_PAYLOAD_BYTES} bytes; keep what is larger elsewhere "
+            "and send where it is.",
+            code="too_large",
+            attr="payload",
+        )
 
 
-def forget_keys(session: Session, now: datetime) -> int:
-    """Delete the idempotency keys that are old; how many those were."""
-    old = delete(AcceptanceRow).where(AcceptanceRow.created_at < now - KEEP_KEYS)
-    return len(session.scalars(old.returning(AcceptanceRow.key_digest)).all())
+def _check_name(text: str, name: str, *, least: int) -> None:
+    if not least <= len(text) <= NAME_LENGTH:
+        raise InvalidInput(f"{name} has {least} to {NAME_LENGTH} characters.", attr=name)
+    if not text.isprintable():
+        first = next(each for each in text if not each.isprintable())
+        raise InvalidInput(
+            f"{name} holds U+{ord(first):04X}, and may hold printable characters alone.", attr=name
+        )
+
+
+def _folded(name: str) -> str:
+    """A name as it looks: without its case, blanks around it, and other forms of its letters."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+def forget_keys(session: Session, now: datetime, most: int = KEYS_AT_ONCE) -> int:
+    """Delete idempotency keys that are old, at most so many; how many those were."""
+    key = (AcceptanceRow.project_id, AcceptanceRow.key_digest)
+    old = select(*key).where(AcceptanceRow.created_at < now - KEEP_KEYS).limit(most)
+    table = cast("Table", AcceptanceRow.__table__)
+    return session.connection().execute(delete(table).where(tuple_(*key).in_(old))).rowcount
 
 
 def _doors(session: Session, project_ids: set[int]) -> dict[int, _Door]:
@@ -143,7 +171,7 @@ def _accepted(history: History, door: _Door | None, asked: Raise, ids: list[str]
     if door.paused:
         raise ProjectPaused("the project takes no exceptions in for now", retry_after=60)
     for each in asked.exceptions:
-        check(each)
+        check(each, asked.actor.kind)
     made = [
         _incident(history, asked, exception, door.rules, exception_id)
         for exception, exception_id in zip(asked.exceptions, ids, strict=True)

@@ -123,6 +123,16 @@ def void(session: Session, incident: Incident, actor: Actor, now: datetime) -> N
     )
 
 
+def rejected(session: Session, incident: Incident) -> bool:
+    """Whether a person has rejected it, in this run or an earlier one."""
+    query = select(ApprovalRow.id).where(
+        ApprovalRow.project_id == incident.project_id,
+        ApprovalRow.incident_id == incident.id,
+        ApprovalRow.state == ApprovalState.REJECTED,
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def overdue(session: Session, now: datetime, limit: int) -> Sequence[tuple[int, str, str]]:
     """The requests that nobody answered in time: project, incident, approval."""
     query = (

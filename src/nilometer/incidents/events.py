@@ -5,7 +5,8 @@ consumes it: a stage, by its queue, and the timeline, which has a sentence for e
 fails for a type that nobody produces or consumes. JSON names are the contract's, in camelCase.
 
 Old versions stay readable: a type of version n has n - 1 upcasters, each of which brings a payload
-from one version to the next. What is older than the payload's class is read through them.
+from one version to the next. What is older than the payload's class is read through them. What a
+later release wrote is `Unread`, and shown as it is: while workers are replaced, both are at work.
 """
 
 from __future__ import annotations
@@ -15,17 +16,10 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from nilometer.errors import NilometerError
 from nilometer.incidents.incident import Actor, ActorKind
 
 Json = dict[str, Any]
 Upcaster = Callable[[Json], Json]
-
-
-class UnknownEvent(NilometerError):
-    """The event is of a type, or of a version, that this release does not know."""
-
-    code = "unknown_event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +47,16 @@ class EventType:
     consumers: tuple[str, ...] = ()
     goes_on: Callable[[Any], bool] = _always
     upcasters: tuple[Upcaster, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unread(Payload):
+    """The facts, by their JSON names, of an event that this release does not know: of a type that
+    it has not, or of a version that is not among its own. Read, and never written."""
+
+    name: str
+    version: int
+    facts: Mapping[str, Any] = field(repr=False)
 
 
 REGISTRY: Final[dict[str, EventType]] = {}
@@ -386,8 +390,8 @@ class IncidentEvent:
 
     @property
     def kind(self) -> EventType:
-        """The entry of the registry."""
-        return _BY_CLASS[type(self.payload)]
+        """The entry of the registry, or one that has nothing but the name and the version."""
+        return type_of(self.payload)
 
     def to_json(self, facts: Json | None = None) -> Json:
         """The envelope as the topic and the API have it; `facts` are the payload's (`payload_json`)
@@ -409,7 +413,7 @@ class IncidentEvent:
 
     @classmethod
     def from_json(cls, envelope: Mapping[str, Any]) -> IncidentEvent:
-        """The event of an envelope, of this version or an older one. Raises UnknownEvent."""
+        """The event of an envelope, of whatever version."""
         actor = envelope["actor"]
         return cls(
             event_id=envelope["eventId"],
@@ -427,6 +431,8 @@ class IncidentEvent:
 
 def type_of(payload: Payload) -> EventType:
     """The entry of a payload's class."""
+    if isinstance(payload, Unread):
+        return EventType(payload.name, payload.version, Unread, ())
     return _BY_CLASS[type(payload)]
 
 
@@ -438,6 +444,8 @@ def consumers_of(payload: Payload) -> tuple[str, ...]:
 
 def payload_json(payload: Payload) -> Json:
     """A payload's facts by their JSON names."""
+    if isinstance(payload, Unread):
+        return dict(payload.facts)
     return {named: getattr(payload, name) for name, named in _NAMES[type(payload)]}
 
 
@@ -448,11 +456,11 @@ def read_payload(
     registry: Mapping[str, EventType] = REGISTRY,
 ) -> Payload:
     """The payload that was stored under a name and a version. Members that its class does not have
-    are left out. Raises UnknownEvent for a type that there is not, or a version of a later release.
+    are left out. `Unread` of a type that there is not, or a version of a later release.
     """
     kind = registry.get(name)
     if kind is None or not 1 <= version <= kind.version:
-        raise UnknownEvent(f"this release does not know events {name!r} of version {version}")
+        return Unread(name, version, stored)
     facts = dict(stored)
     for upcast in kind.upcasters[version - 1 :]:
         facts = upcast(facts)

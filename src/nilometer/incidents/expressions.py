@@ -3,7 +3,8 @@
 CEL has no loops, assignments or side effects, and its engine bounds depth and regular expressions
 (RE2). What the engine leaves open is bounded here, so that no pack and no payload can hold a worker
 up: the length of an expression, `+` and nested macros (which multiply text), patterns that come
-from a payload, and how much of a text or a list an expression sees (`view`).
+from a payload, how much of a text or a list an expression sees (`view`), and how much work it can
+be for what it sees (`effort`): more than that is not begun.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from cel_expr_python import cel  # pyright: ignore[reportMissingTypeStubs]  # it
 
 from nilometer.errors import InvalidInput, NilometerError
 from nilometer.incidents import lexing
+from nilometer.incidents.effort import (
+    CHARACTERS,
+    MAX_WORK,
+    MAX_WORK_OF_FACTS,
+    Effort,
+    Size,
+)
 from nilometer.incidents.facts import MEMBERS, Facts
 
 MAX_TEXT = 8192
@@ -54,25 +62,41 @@ class View:
     """Facts as expressions see them: made once, and only if one is evaluated; evaluated often. Not
     shared between threads."""
 
-    __slots__ = ("_facts", "_made")
+    __slots__ = ("_facts", "_made", "_size", "_work")
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         self._facts = facts
         self._made: Any = None
+        self._size: Size | None = None
+        self._work = 0
 
     @property
     def activation(self) -> Any:
         """What the engine evaluates with."""
         if self._made is None:
             members = {name: _seen(self._facts.get(name), 0) for name in MEMBERS}
+            self._size = _size(members)
             self._made = _ENVIRONMENT.Activation(members)
         return self._made
+
+    def work(self, effort: Effort) -> Any:
+        """What the engine evaluates with, for an expression of this effort. Raises NotEvaluable
+        where it would be too much."""
+        activation = self.activation
+        assert self._size is not None
+        units = effort.of(self._size)
+        self._work += min(units, MAX_WORK)
+        if units > MAX_WORK:
+            raise NotEvaluable("it would compare too much: what it sees is too large for it")
+        if self._work > MAX_WORK_OF_FACTS:
+            raise NotEvaluable("the expressions before it compared too much of what is so large")
+        return activation
 
 
 class Expression:
     """A compiled expression. The same facts always give the same value; safe between threads."""
 
-    __slots__ = ("_has_macro", "_program", "members", "text")
+    __slots__ = ("_has_macro", "_program", "effort", "members", "text")
 
     def __init__(self, text: str) -> None:
         """Raises InvalidExpression."""
@@ -82,6 +106,7 @@ class Expression:
             raise InvalidExpression(found.problem)
         self.members = found.members
         """The members of facts that it names, as `("steps", "notify")`."""
+        self.effort = found.effort
         self._has_macro = found.has_macro
         self._program = _compiled(text)
         _check_patterns(found.patterns)
@@ -90,7 +115,7 @@ class Expression:
         """Its value, of JSON's types; a moment is RFC 3339 and a duration its seconds. Raises
         NotEvaluable."""
         try:
-            found = self._program.eval(view.activation)
+            found = self._program.eval(view.work(self.effort))
             if found.type() == cel.Type.ERROR:
                 raise NotEvaluable(self._reason(str(found.value())))
             return _json(found.plain_value())
@@ -190,6 +215,26 @@ def _seen_members(value: Any, depth: int) -> Any:
 def _seen_text(text: str) -> str:
     # Half of a surrogate pair has no UTF-8, which is what the engine works on.
     return text[:MAX_TEXT].encode("utf-8", "replace").decode()
+
+
+def _size(members: dict[str, Any]) -> Size:
+    """Of what is seen. The name of a member counts as a value."""
+    values, longest, text = 0, 0, 0
+    waiting: list[Any] = [members]
+    while waiting:
+        value = waiting.pop()
+        values += 1
+        if isinstance(value, str):
+            weight = len(value) // CHARACTERS
+            values, text = values + weight, max(text, weight + 1)
+        elif isinstance(value, dict):
+            inner = cast("dict[str, Any]", value)
+            longest = max(longest, len(inner))
+            waiting += (*inner, *inner.values())
+        elif isinstance(value, list):
+            longest = max(longest, len(cast("list[Any]", value)))
+            waiting += cast("list[Any]", value)
+    return Size(values, longest, text)
 
 
 def _as_double(number: int) -> float:

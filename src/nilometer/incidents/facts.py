@@ -11,8 +11,16 @@ from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
 
+class RaisedByFacts(TypedDict):
+    """What raised the exception: `key` (whoever has one: that is their word), `rule` (it was
+    measured here) or `system`. No sender writes it."""
+
+    kind: str
+
+
 class ExceptionFacts(TypedDict):
-    """The exception, normalised. `occurred_at` is RFC 3339; `payload` is redacted."""
+    """The exception, normalised. `occurred_at` is RFC 3339; `payload` is redacted. All but
+    `raised_by` is what the sender says."""
 
     type: str
     source_system: str
@@ -22,6 +30,7 @@ class ExceptionFacts(TypedDict):
     amount: str | None
     occurred_at: str
     payload: Mapping[str, Any]
+    raised_by: RaisedByFacts
 
 
 class IncidentFacts(TypedDict):

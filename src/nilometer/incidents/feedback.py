@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
+from nilometer.incidents.accepted_within import ids_within
 from nilometer.incidents.events import FeedbackCaptured
 from nilometer.incidents.incident import Deadline, Incident, Status
 from nilometer.incidents.tables import IncidentRow
@@ -64,6 +65,7 @@ def rates(session: Session, project_id: int, since: datetime, until: datetime) -
             IncidentRow.project_id == project_id,
             IncidentRow.received_at >= since,
             IncidentRow.received_at < until,
+            *ids_within(since, until),
         )
     ).one()
     return Rates(*row)

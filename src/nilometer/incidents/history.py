@@ -35,6 +35,7 @@ from nilometer.incidents.events import (
 )
 from nilometer.incidents.incident import Actor, Incident, Status
 from nilometer.incidents.tables import IncidentEventRow, IncidentRow
+from nilometer.incidents.telling import TOLD, tell
 from nilometer.workflows.enqueueing import enqueue
 from nilometer.workflows.outbox import Notice, publish
 from nilometer.workflows.task import NewTask
@@ -176,8 +177,14 @@ class History:
         publish(self.session, [_notice(event, facts) for event, facts in told])
         if self.tasks:
             enqueue(self.session, self.tasks, self.now)
+        tell(self.session, self._told())
         self._added, self._events, self.tasks = [], [], []
         self._changed = {}
+
+    def _told(self) -> list[tuple[IncidentEvent, Incident]]:
+        """The events that people are told of."""
+        told = [each for each in self._events if type(each.payload) in TOLD]
+        return [(each, self._changed[each.project_id, each.incident_id][0]) for each in told]
 
     def _append(
         self, incident: Incident, payload: Payload, actor: Actor, causation_id: str | None
@@ -245,7 +252,7 @@ def _row(event: IncidentEvent, facts: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def event_of(row: IncidentEventRow) -> IncidentEvent:
-    """The event of a row. Raises UnknownEvent for one of a later release."""
+    """The event of a row."""
     return IncidentEvent(
         event_id=row.event_id,
         project_id=row.project_id,

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+OWN_SOURCE: Final = "nilometer"
+"""The source system of what is raised here, by a rule; no key may claim it."""
 
 
 class Status(StrEnum):
@@ -78,6 +81,11 @@ class Actor:
 
     def __str__(self) -> str:
         return f"{self.kind.value}:{self.id}"
+
+
+def kind_of(actor: str) -> ActorKind:
+    """The kind of an actor that was written down (`str(actor)`)."""
+    return ActorKind(actor.partition(":")[0])
 
 
 def system(stage: str) -> Actor:

@@ -7,9 +7,10 @@ a text of gigabytes of a short one. Whoever writes packs meets these bounds, so 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from nilometer.incidents.effort import Effort, effort
 from nilometer.incidents.facts import MEMBERS
 
 MAX_LENGTH = 1000
@@ -32,7 +33,7 @@ _WORDS = re.compile(
     |(?P<name>[A-Za-z_]\w*)
     |(?P<number>\d[\w.]*)
     |(?P<blank>\s+)
-    |(?P<sign>.)""",
+    |(?P<sign>[=!<>]=|.)""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 
@@ -47,6 +48,7 @@ class Reading:
     members: frozenset[tuple[str, str]] = frozenset()
     patterns: tuple[str, ...] = ()
     has_macro: bool = False
+    effort: Effort = field(default_factory=Effort)
 
 
 def read(text: str) -> Reading:
@@ -62,7 +64,8 @@ def read(text: str) -> Reading:
     ]
     members = _members(words)
     problem = _unknown(members) or _too_much(words) or _unfit(words)
-    return Reading(problem, members, tuple(_patterns(words)), _macros(words) > 0)
+    counted = effort(words, _within(words))
+    return Reading(problem, members, tuple(_patterns(words)), _macros(words) > 0, counted)
 
 
 _Words = list[tuple[str, str]]
@@ -109,6 +112,22 @@ def _too_much(words: _Words) -> str | None:
 
 def _macros(words: _Words) -> int:
     return sum(word in MACROS and _called(words, at) for at, (_, word) in enumerate(words))
+
+
+def _within(words: _Words) -> list[str | None]:
+    """For each word the variable of the macro that it is in; of those within one another the
+    outer."""
+    found: list[str | None] = []
+    inside: list[str | None] = []
+    for place, (kind, word) in enumerate(words):
+        here = inside[-1] if inside else None
+        found.append(here)
+        if kind == "sign" and word in _OPENING:
+            begins = word == "(" and here is None and _at(words, place - 1) in MACROS
+            inside.append(_at(words, place + 1) if begins else here)
+        elif kind == "sign" and word in _CLOSING and inside:
+            inside.pop()
+    return found
 
 
 def _unfit(words: _Words) -> str | None:

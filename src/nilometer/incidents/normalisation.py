@@ -17,7 +17,7 @@ from nilometer.domain.redaction.redactor import Redactor, redactor_of
 from nilometer.domain.redaction.rules import CONTENT, RedactionRules, replacement
 from nilometer.incidents.expressions import NotEvaluable, View, expression, view
 from nilometer.incidents.facts import NOT_TRIAGED, ExceptionFacts, Facts
-from nilometer.incidents.incident import NewException, Severity
+from nilometer.incidents.incident import ActorKind, NewException, Severity
 from nilometer.incidents.packs.pack import ExceptionType, Pack
 
 MAX_ENTITY = 500
@@ -46,6 +46,7 @@ class Normalised:
     amount: Decimal | None
     occurred_at: datetime
     payload: dict[str, Any] = field(repr=False)
+    raised_by: ActorKind
     redacted: tuple[str, ...]
     fingerprint: str | None
     window_seconds: int | None
@@ -62,6 +63,7 @@ class Normalised:
             "amount": None if self.amount is None else format(self.amount, "f"),
             "occurred_at": _moment(self.occurred_at),
             "payload": self.payload,
+            "raised_by": {"kind": self.raised_by.value},
         }
 
 
@@ -72,6 +74,7 @@ def normalise(
     project_id: int,
     now: datetime,
     rules: RedactionRules | None = None,
+    raised_by: ActorKind = ActorKind.KEY,
 ) -> Normalised:
     """Read an exception. `now` is when it was accepted, and when it happened unless it says;
     `rules` are the project's own of what is never kept, besides the pack's."""
@@ -80,7 +83,7 @@ def normalise(
     severity = _severity(raised.severity)
     occurred_at = raised.occurred_at or now
     domain = raised.domain or pack.domain
-    first = _first_facts(raised, kind, severity, domain, occurred_at, project_id)
+    first = _first_facts(raised, raised_by, kind, severity, domain, occurred_at, project_id)
     seen = view(first)
     entity = _entity(pack, known, seen)
     payload, redacted = _redacted(pack, raised.payload, rules)
@@ -95,6 +98,7 @@ def normalise(
         amount=_amount(pack, known, seen),
         occurred_at=occurred_at,
         payload=payload,
+        raised_by=raised_by,
         redacted=redacted,
         fingerprint=_fingerprint(pack, kind, first, entity),
         window_seconds=None if window is None else window.window_seconds,
@@ -119,6 +123,7 @@ def _severity(stated: str | None) -> Severity | None:
 
 def _first_facts(
     raised: NewException,
+    raised_by: ActorKind,
     kind: str,
     severity: Severity | None,
     domain: str | None,
@@ -137,6 +142,7 @@ def _first_facts(
             "amount": None,
             "occurred_at": _moment(occurred_at),
             "payload": raised.payload,
+            "raised_by": {"kind": raised_by.value},
         },
         "incident": {"id": "", "age_seconds": 0, "sla_seconds_left": None, "attempts": 0},
         "triage": NOT_TRIAGED,
@@ -187,7 +193,8 @@ def _amount(pack: Pack, known: ExceptionType | None, seen: View) -> Decimal | No
 
 
 def _fingerprint(pack: Pack, kind: str, facts: Facts, entity: str | None) -> str | None:
-    """None as well where no field has a value: nothing then says that two are the same."""
+    """None as well where no field has a value: nothing then says that two are the same. What a key
+    says is never the same as what a rule measured, which it could otherwise hide."""
     wanted = pack.normalisation.fingerprint
     if wanted is None:
         return None
@@ -195,7 +202,8 @@ def _fingerprint(pack: Pack, kind: str, facts: Facts, entity: str | None) -> str
     values = [_value(text, seen) for text in wanted.fields]
     if all(value is None for value in values):
         return None
-    told = orjson.dumps([pack.name, kind, *values], option=orjson.OPT_SORT_KEYS)
+    raised_by = facts["exception"]["raised_by"]["kind"]
+    told = orjson.dumps([pack.name, kind, raised_by, *values], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(told).hexdigest()
 
 

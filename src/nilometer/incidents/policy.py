@@ -29,6 +29,8 @@ from nilometer.incidents.playbooks.matching import match
 
 _RANK: Final = {outcome: rank for rank, outcome in enumerate(Outcome)}
 DEFAULT_RULE: Final = "default"
+REJECTED: Final = "rejected"
+"""The rule by which a person is asked again about what a person rejected."""
 NO_ENTITY: Final = "(no entity)"
 """Stands for the entity of an exception without one, so that no list of allowed ones lets it by."""
 
@@ -75,16 +77,25 @@ def to_count(pack: Pack, facts: Facts) -> tuple[Counted, ...]:
     """What the rate caps of a pack need counted for this incident. `value` of a cap per playbook is
     the name of the one that matches, "" without one; of one per project it is ""."""
     rates = pack.policy.rates
+    playbook = match(pack, facts).playbook if any(cap.per == "playbook" for cap in rates) else None
     return tuple(
-        Counted(cap.name, cap.per, _counted_value(cap, pack, facts), cap.window_seconds)
+        Counted(cap.name, cap.per, _counted_value(cap, facts, playbook), cap.window_seconds)
         for cap in rates
     )
 
 
-def decide(pack: Pack, facts: Facts, counts: Mapping[str, int]) -> Decision:
-    """Decide. `counts` has a number for each of `to_count`; a missing one asks for an approval."""
+_REJECTION: Final = (
+    Verdict(REJECTED, Outcome.REQUIRE_APPROVAL, "a person rejected it before, so a person decides"),
+)
+
+
+def decide(
+    pack: Pack, facts: Facts, counts: Mapping[str, int], *, rejected: bool = False
+) -> Decision:
+    """Decide. `counts` has a number for each of `to_count`; a missing one asks for an approval.
+    `rejected`: a person has rejected it before, so that it is a person who may allow it."""
     override = pack.override(facts["tenant"]["id"])
-    considered = tuple(_verdicts(pack, override, facts, counts))
+    considered = (*_verdicts(pack, override, facts, counts), *_REJECTION[: int(rejected)])
     against = [each for each in considered if each.outcome is not None]
     worst = max(
         against,
@@ -218,13 +229,12 @@ def _capped(cap: RateCap, counts: Mapping[str, int]) -> Verdict:
     return Verdict(rule, cap.outcome if count >= cap.limit else None, reason)
 
 
-def _counted_value(cap: RateCap, pack: Pack, facts: Facts) -> str:
+def _counted_value(cap: RateCap, facts: Facts, playbook: Playbook | None) -> str:
     exception = facts["exception"]
     if cap.per == "type":
         return exception["type"]
     if cap.per == "entity":
         return exception["entity"] or ""
     if cap.per == "playbook":
-        playbook = match(pack, facts).playbook
         return "" if playbook is None else playbook.name
     return ""

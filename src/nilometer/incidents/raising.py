@@ -19,6 +19,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from nilometer import failpoints
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.domain import clock
@@ -183,6 +184,7 @@ class Raising:
             full = self._backlog.full(session, {each.project_id for each in asked}, now)
             admitted = [each for each in asked if each.project_id not in full]
             outcomes = iter(self._accept(session, admitted, now) if admitted else ())
+        failpoints.hit("incident_accepted")
         self._wake(enqueued_in(session))
         results = [
             full[each.project_id] if each.project_id in full else next(outcomes) for each in asked

@@ -12,9 +12,9 @@ from typing import Any, Final, TypeVar, cast
 from sqlalchemy import ColumnElement, Select, Table, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
-from nilometer.domain import clock
 from nilometer.errors import NotFound
 from nilometer.incidents import feedback
+from nilometer.incidents.accepted_within import ids_within
 from nilometer.incidents.events import IncidentEvent, read_payload
 from nilometer.incidents.incident import Actor, ApprovalState, Deadline, Incident, Status
 from nilometer.incidents.tables import ApprovalRow, IncidentEventRow, IncidentRow
@@ -195,7 +195,7 @@ class IncidentReads:
         accepted = (_I.received_at >= since, _I.received_at < until)
         query = (
             select(_I.sla_state, func.count())
-            .where(_I.project_id == self._project_id, *accepted, *_ids_within(since, until))
+            .where(_I.project_id == self._project_id, *accepted, *ids_within(since, until))
             .group_by(_I.sla_state)
         )
         found = {row[0]: row[1] for row in self._session.execute(query)}
@@ -216,7 +216,7 @@ class IncidentReads:
                 _I.received_at >= since,
                 _I.received_at < until,
                 _I.closed_at.is_not(None),
-                *_ids_within(since, until),
+                *ids_within(since, until),
             )
             .order_by(_I.id.desc())
             .limit(most)
@@ -262,26 +262,7 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
         conditions.append(_I.received_at >= filters.since)
     if filters.until is not None:
         conditions.append(_I.received_at < filters.until)
-    return conditions + _ids_within(filters.since, filters.until)
-
-
-def _ids_within(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    """The same bounds on the ids, which begin with their millisecond: the key then serves them.
-    Clocks of several processes may differ a little, so the bounds are wider than the times."""
-    conditions: list[ColumnElement[bool]] = []
-    if since is not None:
-        conditions.append(_I.id >= _earliest_id(clock.to_micros(since) - _CLOCKS_DIFFER))
-    if until is not None:
-        conditions.append(_I.id < _earliest_id(clock.to_micros(until) + _CLOCKS_DIFFER))
-    return conditions
-
-
-_CLOCKS_DIFFER = 5 * 60 * 1_000_000
-
-
-def _earliest_id(micros: int) -> str:
-    digits = f"{min(max(0, micros // 1000), 2**48 - 1):012x}"
-    return f"{digits[:8]}-{digits[8:]}"
+    return conditions + ids_within(filters.since, filters.until)
 
 
 def _event(row: Any) -> IncidentEvent:

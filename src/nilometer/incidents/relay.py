@@ -102,27 +102,34 @@ class Relay:
     def _append(self, wave: Iterable[_Numbered], told: list[int]) -> None:
         """Append these at once and wait for all; `told` gets those that the log has. Raises
         LogUnavailable when it does not have some."""
-        under_way: list[tuple[int, Future[Position]]] = []
+        under_way: list[tuple[int, Notice, Future[Position]]] = []
         refusal: BaseException | None = None
         for number, notice in wave:
             try:
-                under_way.append((number, self._log.append_soon(record_of(notice))))
+                under_way.append((number, notice, self._log.append_soon(record_of(notice))))
             except LogUnavailable as error:
                 refusal = error
                 break
             except RecordTooLarge as error:
-                # It never will be: the database alone has it, and the others must not wait.
-                _log.error("event %s is not told to the log: %s", notice.event_id, error.detail)
+                _pass_over(notice, error)
                 told.append(number)
         # Each is waited for: the log resolves every one, and soon. (`concurrent.futures.wait` costs
         # more than the append.)
-        for number, future in under_way:
-            if error := future.exception():
-                refusal = refusal or error
-            else:
-                told.append(number)
+        for number, notice, future in under_way:
+            failed = future.exception()
+            if isinstance(failed, RecordTooLarge):
+                _pass_over(notice, failed)
+            elif failed is not None:
+                refusal = refusal or failed
+                continue
+            told.append(number)
         if refusal is not None:
             raise refusal
+
+
+def _pass_over(notice: Notice, error: RecordTooLarge) -> None:
+    """The log never takes it: the database alone has it, and the others must not wait."""
+    _log.error("event %s is not told to the log: %s", notice.event_id, error.detail)
 
 
 def waves(waiting: Sequence[_Numbered]) -> Iterable[list[_Numbered]]:

@@ -58,7 +58,8 @@ class IncidentRuntime:
         weight_of = partial(_weight, weights or {})
         running = Running(policies=RETRIES, lease=lease, wake=self.wake)
         self._stages: list[StageRunner] = [
-            StageRunner(database, stage, running, Sharing(weight_of)) for stage in chain.stages
+            StageRunner(database, stage, running, Sharing(weight_of), kinds=stage.kinds)
+            for stage in chain.stages
         ]
         self._tools: EffectRunner[Started, Performed] = EffectRunner(
             database, chain.tool, running, places=places, weight_of=weight_of

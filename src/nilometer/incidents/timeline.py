@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
 from nilometer.incidents import events as e
-from nilometer.incidents.events import IncidentEvent, Payload
+from nilometer.incidents.events import IncidentEvent, Payload, Unread
 
 _P = TypeVar("_P", bound=Payload)
 Sentence = Callable[[Any], str]
@@ -17,7 +17,10 @@ SENTENCES: Final[dict[type[Payload], Sentence]] = {}
 
 def sentence(event: IncidentEvent) -> str:
     """What happened, in one sentence."""
-    return SENTENCES[type(event.payload)](event.payload)
+    payload = event.payload
+    if isinstance(payload, Unread):
+        return f"{payload.name} of version {payload.version}: a later release says what this is."
+    return SENTENCES[type(payload)](payload)
 
 
 def _of(kind: type[_P], told: Callable[[_P], str]) -> None:

@@ -5,6 +5,7 @@ Pure and total: every exception gets a type, a severity and a confidence, whatev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,12 @@ STATED: Final = 0.7
 OF_THE_TYPE: Final = 0.6
 UNKNOWN: Final = 0.3
 """How sure triage is of a severity by where it is from, unless a rule says so itself."""
+
+NOT_TRUE: Final = "not true"
+MAX_WORDS: Final = 200
+"""Characters of a sentence that is kept with each exception."""
+MAX_KEPT: Final = 40
+"""Sentences that are, of one decision."""
 
 _ORDER: Final = {severity: place for place, severity in enumerate(Severity)}
 
@@ -112,6 +119,22 @@ def _because(rule: str, severity: Severity, sentence: str) -> Reason:
     return Reason(rule, matched=True, sentence=f"{severity.value}, {sentence}")
 
 
+def in_few_words(sentence: str) -> str:
+    """A sentence as it is kept with each exception."""
+    said = sentence.partition(f"{NOT_TRUE}: ")[0] + NOT_TRUE if NOT_TRUE in sentence else sentence
+    return said if len(said) <= MAX_WORDS else f"{said[: MAX_WORDS - 1]}…"
+
+
+def kept_of(sentences: Sequence[str]) -> list[str]:
+    """So many of the sentences as are kept, each in few words: the first and the last ones."""
+    left = len(sentences) - MAX_KEPT
+    few = [in_few_words(each) for each in sentences]
+    if left <= 0:
+        return few
+    half = MAX_KEPT // 2
+    return [*few[:half], f"({left} more were asked)", *few[-half:]]
+
+
 def holds(condition: str, seen: View) -> tuple[bool, str]:
     """Whether a condition is true, and if not, why not."""
     try:
@@ -119,4 +142,4 @@ def holds(condition: str, seen: View) -> tuple[bool, str]:
             return True, "true"
     except NotEvaluable as error:
         return False, f"could not be evaluated: {error.detail}"
-    return False, f"not true: {condition}"
+    return False, f"{NOT_TRUE}: {condition}"

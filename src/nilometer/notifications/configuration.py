@@ -85,6 +85,9 @@ _Ascii = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[ -~]+$"
 class _Given(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    # Whether it is told of exceptions by itself (`incidents.telling`); None is true.
+    exceptions: bool | None = None
+
 
 class _Webhook(_Given):
     url: _Ascii

@@ -13,6 +13,7 @@ import queue
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,10 @@ _MOST_TRIED = 3
 
 LOOKUP_SECONDS = 10.0
 """For the addresses of a name. The system's own lookup takes as long as its resolvers let it."""
-_LOOKUPS = threading.BoundedSemaphore(16)
-"""Lookups at once, with those that nobody waits for any more."""
+MOST_LOOKUPS = 64
+"""At once, with those that nobody waits for any more."""
+MOST_LOOKUPS_EACH = 4
+"""Of one project; of all that is looked up for none, half of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What may be reached: all of the public internet, and these networks."""
+    """What may be reached: all of the public internet, and these networks. `project_id` is whose
+    names are looked up, so that those that resolve slowly keep no other project waiting."""
 
     networks: tuple[Network, ...] = ()
+    project_id: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Reach:
@@ -62,6 +67,21 @@ class Reach:
                 "give networks such as 10.0.0.0/8, with commas between"
             ) from None
 
+    def of(self, project_id: int) -> Reach:
+        """The same, within the share of a project."""
+        return Reach(self.networks, project_id)
+
+    def may_lead_to(self, host: str) -> bool:
+        """False for a host that is an address which may not be reached, in whatever way it is
+        written. What a name leads to is known when it is looked up. Does not block."""
+        try:
+            found = socket.getaddrinfo(
+                host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+            )
+        except (OSError, UnicodeError):
+            return True
+        return all(self._judged(each) is not None for each in _read(found))
+
     def places(self, host: str, port: int, seconds: float = LOOKUP_SECONDS) -> list[Place]:
         """The first few addresses of a host that may be reached, at least one. Blocks for the
         lookup, and no longer than so many seconds.
@@ -69,7 +89,8 @@ class Reach:
         Raises TemporaryFailure when the name cannot be resolved now, and PermanentFailure when no
         address that it has may be reached.
         """
-        judged = (self._judged(each) for each in dict.fromkeys(_addresses(host, port, seconds)))
+        addresses = dict.fromkeys(_addresses(host, port, seconds, self.project_id))
+        judged = (self._judged(each) for each in addresses)
         if found := [place for place in judged if place is not None][:_MOST_TRIED]:
             return found
         raise PermanentFailure(
@@ -94,21 +115,60 @@ PUBLIC = Reach()
 """The public internet alone."""
 
 
-def _addresses(host: str, port: int, seconds: float) -> Iterable[IpAddress]:
-    found = _looked_up(host, port, seconds)
+def _addresses(host: str, port: int, seconds: float, project_id: int | None) -> Iterable[IpAddress]:
+    found = _looked_up(host, port, seconds, project_id)
     if isinstance(found, Exception):
         raise TemporaryFailure("The receiver's name cannot be resolved.", code="name_unknown")
     if found is None:
         raise TemporaryFailure("The receiver's name was not resolved in time.", code="name_unknown")
+    return _read(found)
+
+
+def _read(found: Iterable[Any]) -> Iterable[IpAddress]:
     for *_, sockaddr in found:
         # A zone ("%eth0") belongs to a link-local address, which is refused anyhow.
         yield ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
 
 
-def _looked_up(host: str, port: int, seconds: float) -> list[Any] | Exception | None:
+class _Lookups:
+    """Places for lookups, of which a project has a few."""
+
+    def __init__(self) -> None:
+        self._under_way: Counter[int | None] = Counter()
+        self._changed = threading.Condition()
+
+    def begin(self, project_id: int | None, seconds: float) -> bool:
+        """Wait for a place and take it; False where there was none in time."""
+        most = MOST_LOOKUPS // 2 if project_id is None else MOST_LOOKUPS_EACH
+
+        def is_free() -> bool:
+            own = self._under_way[project_id]
+            return own < most and self._under_way.total() < MOST_LOOKUPS
+
+        with self._changed:
+            if not self._changed.wait_for(is_free, seconds):
+                return False
+            self._under_way[project_id] += 1
+            return True
+
+    def end(self, project_id: int | None) -> None:
+        """Give the place back."""
+        with self._changed:
+            self._under_way[project_id] -= 1
+            if not self._under_way[project_id]:
+                del self._under_way[project_id]
+            self._changed.notify_all()
+
+
+_LOOKUPS = _Lookups()
+
+
+def _looked_up(
+    host: str, port: int, seconds: float, project_id: int | None
+) -> list[Any] | Exception | None:
     """What the system says of a name, or its error; None where it says nothing in time. It cannot
     be told to stop, so it is asked in a thread that is left to itself then."""
-    until = time.monotonic() + seconds
+    until, lookups = time.monotonic() + seconds, _LOOKUPS
     answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -117,9 +177,9 @@ def _looked_up(host: str, port: int, seconds: float) -> list[Any] | Exception | 
         except (OSError, UnicodeError) as error:
             answers.put(error)
         finally:
-            _LOOKUPS.release()
+            lookups.end(project_id)
 
-    if not _LOOKUPS.acquire(timeout=seconds):
+    if not lookups.begin(project_id, seconds):
         return None
     threading.Thread(target=ask, name="nilometer-lookup", daemon=True).start()
     try:

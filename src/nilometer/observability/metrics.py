@@ -286,6 +286,17 @@ INCIDENT_TOOL_SECONDS = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+INCIDENTS_KEPT = Gauge(
+    "nilometer_exceptions_kept",
+    "Exceptions in the database, by status, as the worker that deletes the old ones last saw them.",
+    ("status",),
+    registry=REGISTRY,
+)
+INCIDENTS_EXPIRED = Counter(
+    "nilometer_exceptions_expired_total",
+    "Closed exceptions that were deleted because their project keeps them no longer.",
+    registry=REGISTRY,
+)
 OUTBOX_RECORDS = Gauge(
     "nilometer_outbox_records",
     "Events of incidents that the log does not have yet.",

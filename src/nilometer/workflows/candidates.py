@@ -85,13 +85,18 @@ _IN_HAND = select(*_COUNTED).where(
 Full = Collection[tuple[int, str]]
 """Keys, each of a project, of which no more may be claimed."""
 
+Kinds = frozenset[str] | None
+"""The kinds of tasks that a worker knows; None for one that takes any."""
+
 
 class Candidates:
     """The tasks of one queue that are due and the first of their lanes, locked for who asked: on a
-    server, what others have locked is passed over (`serves_many`)."""
+    server, what others have locked is passed over (`serves_many`). A task of a kind that is not
+    among `kinds` is for a worker of a later release."""
 
-    def __init__(self, queue: str, *, serves_many: bool) -> None:
+    def __init__(self, queue: str, *, serves_many: bool, kinds: Kinds = None) -> None:
         self._queue = queue
+        self._kinds = kinds
         self._serves_many = serves_many
 
     def projects(self, session: Session, after: int, now: datetime, most: int) -> list[int]:
@@ -112,8 +117,8 @@ class Candidates:
         bound: dict[str, Any] = {"queue": self._queue, "now": now}
         if self._serves_many:
             bound |= {"projects": list(shares), "shares": list(shares.values())}
-            return list(session.execute(_of_many(frozenset(full)), bound))
-        statement = _of_one(frozenset(full))
+            return list(session.execute(_of_many(frozenset(full), self._kinds), bound))
+        statement = _of_one(frozenset(full), self._kinds)
         found: list[Row[Any]] = []
         for project, share in shares.items():
             found += session.execute(statement, bound | {"project": project, "share": share})
@@ -121,20 +126,28 @@ class Candidates:
 
     def suspect(self, session: Session, now: datetime) -> Row[Any] | None:
         """One that workers died with more than once."""
-        return session.execute(_ONE_SUSPECT, {"queue": self._queue, "now": now}).first()
+        return session.execute(
+            _one_suspect(self._kinds), {"queue": self._queue, "now": now}
+        ).first()
 
 
-_ONE_SUSPECT = (
-    select(*_COLUMNS)
-    .where(*_DUE, _TASKS.c.lease.is_not(None), _SUSPECT, _FIRST_OF_ITS_LANE)
-    .limit(1)
-    .with_for_update(skip_locked=True, of=_TASKS)
-)
+def _known(kinds: Kinds) -> list[ColumnElement[bool]]:
+    return [] if kinds is None else [_TASKS.c.kind.in_(sorted(kinds))]
 
 
-def _eligible(project: ColumnElement[Any], full: Full) -> Select[Any]:
+@lru_cache
+def _one_suspect(kinds: Kinds) -> Select[Any]:
+    return (
+        select(*_COLUMNS)
+        .where(*_DUE, _TASKS.c.lease.is_not(None), _SUSPECT, _FIRST_OF_ITS_LANE, *_known(kinds))
+        .limit(1)
+        .with_for_update(skip_locked=True, of=_TASKS)
+    )
+
+
+def _eligible(project: ColumnElement[Any], full: Full, kinds: Kinds) -> Select[Any]:
     query = select(*_COLUMNS).where(
-        *_DUE, _TASKS.c.project_id == project, not_(_SUSPECT), _FIRST_OF_ITS_LANE
+        *_DUE, _TASKS.c.project_id == project, not_(_SUSPECT), _FIRST_OF_ITS_LANE, *_known(kinds)
     )
     if full:
         not_full = tuple_(_TASKS.c.project_id, _TASKS.c.limit_key).not_in(sorted(full))
@@ -143,13 +156,13 @@ def _eligible(project: ColumnElement[Any], full: Full) -> Select[Any]:
 
 
 @lru_cache
-def _of_one(full: frozenset[tuple[int, str]]) -> Select[Any]:
+def _of_one(full: frozenset[tuple[int, str]], kinds: Kinds) -> Select[Any]:
     """Of one project."""
-    return _eligible(bindparam("project"), full).limit(bindparam("share"))
+    return _eligible(bindparam("project"), full, kinds).limit(bindparam("share"))
 
 
 @lru_cache
-def _of_many(full: frozenset[tuple[int, str]]) -> Select[Any]:
+def _of_many(full: frozenset[tuple[int, str]], kinds: Kinds) -> Select[Any]:
     """Of several, in one round trip; of none more than its share."""
     numbers = ARRAY(Integer)
     asked = (
@@ -157,6 +170,6 @@ def _of_many(full: frozenset[tuple[int, str]]) -> Select[Any]:
         .table_valued(column("project", Integer), column("share", Integer))
         .render_derived("asked")
     )
-    eligible = _eligible(asked.c.project, full).limit(asked.c.share)
+    eligible = _eligible(asked.c.project, full, kinds).limit(asked.c.share)
     found = eligible.with_for_update(skip_locked=True, of=_TASKS).lateral("found")
     return select(found).select_from(asked.join(found, true()))

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, cast
 from uuid import uuid4
 
@@ -25,7 +26,7 @@ from sqlalchemy.orm import Session
 from nilometer.database.bulk import Bulk
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
-from nilometer.workflows.candidates import Candidates
+from nilometer.workflows.candidates import Candidates, Kinds
 from nilometer.workflows.tables import TaskRow
 from nilometer.workflows.task import Task, TaskState
 
@@ -34,6 +35,8 @@ LEASE = timedelta(seconds=30)
 
 MOST_PROJECTS = 64
 """How many projects one claim looks at."""
+
+_NOTHING: Mapping[int, int] = MappingProxyType({})
 
 _TASKS = cast("Table", TaskRow.__table__)
 _LEASED = (
@@ -61,18 +64,13 @@ class Sharing:
 
     - `weight_of`: a project's share of a batch for which many wait, relative to the others'; at
       least 1.
-    - `in_flight`: how many tasks of one project may be in workers' hands; None for any number.
+    - `in_hand`: how many tasks of one project this worker may have in hand; None for any number.
     - `keyed`: whether tasks of this queue have a `limit_key`.
     """
 
     weight_of: Callable[[int], int] = everybody_alike
-    in_flight: int | None = None
+    in_hand: int | None = None
     keyed: bool = False
-
-    @property
-    def capped(self) -> bool:
-        """Whether a claim has to know what others have in hand."""
-        return self.keyed or self.in_flight is not None
 
 
 class Claims:
@@ -86,12 +84,15 @@ class Claims:
         sharing: Sharing | None = None,
         *,
         lease: timedelta = LEASE,
+        kinds: Kinds = None,
     ) -> None:
+        """Tasks of other kinds than `kinds`, if it is given, are left for a worker that knows them:
+        while workers are replaced, the newer ones enqueue what the older never heard of."""
         self._database = database
         self._queue = queue
         self._sharing = sharing or Sharing()
         self._lease = lease
-        self._candidates = Candidates(queue, serves_many=database.path is None)
+        self._candidates = Candidates(queue, serves_many=database.path is None, kinds=kinds)
         self._after = -1
         self._suspects_next = True
 
@@ -100,16 +101,17 @@ class Claims:
         with self._database.read(EVERY_ROW) as session:
             return bool(self._candidates.projects(session, -1, now, 1))
 
-    def claim(self, places: int, now: datetime) -> list[Task]:
-        """At most so many tasks, each of another lane, whose lease begins now.
+    def claim(self, places: int, now: datetime, mine: Mapping[int, int] = _NOTHING) -> list[Task]:
+        """At most so many tasks, each of another lane, whose lease begins now. `mine` is how many
+        tasks of each project this worker has in hand already.
 
         One that a worker died with twice comes alone, every other time: should it be what kills
         them, it takes no other along.
         """
         with self._database.concurrent(EVERY_ROW) as session:
-            if self._sharing.capped and self._database.path is None:
+            if self._sharing.keyed and self._database.path is None:
                 session.execute(_TURN, {"claims": _CLAIMS, "queue": self._queue})
-            in_hand = self._in_hand(session, now)
+            in_hand = self._in_hand(session, now, mine)
             self._suspects_next = not self._suspects_next
             if self._suspects_next:
                 suspect = self._candidates.suspect(session, now)
@@ -155,11 +157,11 @@ class Claims:
                 break
         return shares
 
-    def _in_hand(self, session: Session, now: datetime) -> _InHand:
-        in_hand = _InHand(self._sharing.in_flight)
-        if self._sharing.capped:
+    def _in_hand(self, session: Session, now: datetime, mine: Mapping[int, int]) -> _InHand:
+        in_hand = _InHand(self._sharing.in_hand, mine)
+        if self._sharing.keyed:
             for row in self._candidates.in_hand(session, now):
-                in_hand.add(row.project_id, row.limit_key, row.key_limit)
+                in_hand.count_key(row.project_id, row.limit_key, row.key_limit)
         return in_hand
 
     def _take(self, session: Session, rows: Sequence[Row[Any]], now: datetime) -> list[Task]:
@@ -172,17 +174,17 @@ class Claims:
 
 
 class _InHand:
-    """What workers have of a queue, as far as it is capped."""
+    """What is in hand of a queue, as far as it is capped: of a project by this worker, of a key by
+    all of them."""
 
-    def __init__(self, most: int | None) -> None:
+    def __init__(self, most: int | None, mine: Mapping[int, int]) -> None:
         self._most = most
-        self._projects: Counter[int] = Counter()
+        self._projects = Counter(mine)
         self._keys: Counter[tuple[int, str]] = Counter()
         self.full: set[tuple[int, str]] = set()
         """The keys, each of a project, of which no more may be claimed."""
 
-    def add(self, project_id: int, key: str | None, limit: int | None) -> None:
-        self._projects[project_id] += 1
+    def count_key(self, project_id: int, key: str | None, limit: int | None) -> None:
         if key is not None and limit is not None:
             self._keys[project_id, key] += 1
             if self._keys[project_id, key] >= limit:
@@ -200,7 +202,8 @@ class _InHand:
         if row.key_limit is not None and self._keys[key] >= row.key_limit:
             self.full.add(key)
             return False
-        self.add(row.project_id, row.limit_key, row.key_limit)
+        self._projects[row.project_id] += 1
+        self.count_key(row.project_id, row.limit_key, row.key_limit)
         return True
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic
+from typing import Any, Generic
 
 from nilometer import failpoints
 from nilometer.database.engine import Database
@@ -35,7 +35,8 @@ class EffectRunner(Generic[Begun, Outcome]):
     """Claims and begins in one thread, performs in many, records in another, until `stop`.
 
     Of one project at most half of the places are taken, so that one whose receivers hang leaves the
-    others room. A task that is performed keeps its lease for as long as this process lives.
+    others room. A task that is performed keeps its lease for as long as this process lives, also
+    while it is being stopped.
     """
 
     def __init__(
@@ -51,11 +52,11 @@ class EffectRunner(Generic[Begun, Outcome]):
         self._effect = effect
         self._running = running or Running()
         self._places = places
-        shared = Sharing(weight_of, in_flight=max(1, places // 2), keyed=True)
+        shared = Sharing(weight_of, in_hand=max(1, places // 2), keyed=True)
         self._claims = Claims(database, effect.queue, shared, lease=self._running.lease)
         self._attempts = Attempts(effect, effect.queue, self._running.policies)
         self._lock = threading.Lock()
-        self._under_way: dict[str, tuple[Task, float]] = {}
+        self._under_way: dict[tuple[Any, ...], tuple[Task, float]] = {}
         self._extended_at = time.monotonic()
         self._performed: deque[Performed[Begun, Outcome]] = deque()
         self._beginning = Bisecting[Task](self._begin, self._failed)
@@ -64,6 +65,9 @@ class EffectRunner(Generic[Begun, Outcome]):
         interval = self._running.interval
         self._loop = Loop(f"stage-{effect.queue}", self.look, interval)
         self._recorder = Loop(f"record-{effect.queue}", self.record, interval)
+        # Of its own: the others end before what is under way does, or wait for the database.
+        tenth = self._running.lease.total_seconds() / 10
+        self._keeper = Loop(f"keep-{effect.queue}", self._keep, tenth)
 
     @property
     def queue(self) -> str:
@@ -72,20 +76,28 @@ class EffectRunner(Generic[Begun, Outcome]):
 
     def start(self) -> None:
         """Begin, in threads."""
+        self._keeper.start()
         self._recorder.start()
         self._loop.start()
 
     def stop(self) -> None:
         """Begin nothing more; end when what is under way is performed and recorded."""
         self._loop.stop()
+        self._ending(lambda: self._release(self._beginning.parts))
         self._pool.shutdown()
         self._recorder.stop()
+        self._ending(self._record_all)
+        self._keeper.stop()
+
+    def _ending(self, end: Callable[[], None]) -> None:
         try:
-            while self.record():
-                pass
-            self._release(self._beginning.parts)
+            end()
         except NilometerError as error:
             _log.warning("%s: tasks come back when their lease ends: %s", self.queue, error.detail)
+
+    def _record_all(self) -> None:
+        while self.record():
+            pass
 
     def wake(self) -> None:
         """Look now: something was enqueued, and committed. Returns at once."""
@@ -98,15 +110,17 @@ class EffectRunner(Generic[Begun, Outcome]):
     def look(self) -> bool:
         """Begin what is due, as far as there are places; whether there was any. Raises
         DatabaseUnavailable; what is in hand is then begun by the next call."""
-        self._extend()
         if self._beginning.parts:
+            self._extend(self._beginning.parts)
             self._beginning.drain()
             return True
         now = self._running.now()
-        free = min(self._places - len(self._under_way), self._running.batch)
+        with self._lock:
+            mine = Counter(task.project_id for task, _ in self._under_way.values())
+        free = min(self._places - mine.total(), self._running.batch)
         if free <= 0 or not self._claims.due(now):
             return False
-        claimed = self._claims.claim(free, now)
+        claimed = self._claims.claim(free, now, mine)
         self._attempts.note_claim(claimed, now)
         self._beginning.add(claimed)
         self._beginning.drain()
@@ -139,7 +153,7 @@ class EffectRunner(Generic[Begun, Outcome]):
         for task, each in zip(mine, begun, strict=True):
             if each is not None:
                 with self._lock:
-                    self._under_way[task.lease + task.id] = task, started
+                    self._under_way[task.lease, *task.key] = task, started
                 self._pool.submit(self._perform, task, each)
 
     def _perform(self, task: Task, begun: Begun) -> None:
@@ -189,21 +203,23 @@ class EffectRunner(Generic[Begun, Outcome]):
     def _forget(self, task: Task) -> None:
         """It is not under way any more."""
         with self._lock:
-            _, started = self._under_way.pop(task.lease + task.id, (task, None))
+            _, started = self._under_way.pop((task.lease, *task.key), (task, None))
         if started is not None:
             self._attempts.note_time(time.perf_counter() - started)
 
-    def _extend(self) -> None:
-        """Keep what is under way: a third of the lease has passed."""
-        if time.monotonic() - self._extended_at < self._running.lease.total_seconds() / 3:
-            return
-        with self._lock:
-            tasks = [task for task, _ in self._under_way.values()]
-        tasks += self._beginning.parts
+    def _keep(self) -> bool:
+        """Keep what is under way, when a third of the lease has passed."""
+        if time.monotonic() - self._extended_at >= self._running.lease.total_seconds() / 3:
+            with self._lock:
+                tasks = [task for task, _ in self._under_way.values()]
+            self._extend(tasks)
+            self._extended_at = time.monotonic()
+        return False
+
+    def _extend(self, tasks: Sequence[Task]) -> None:
         if tasks:
             with self._database.concurrent(EVERY_ROW) as session:
                 settling.extend(session, tasks, self._running.now() + self._running.lease)
-        self._extended_at = time.monotonic()
 
     def _release(self, tasks: list[Task]) -> None:
         if tasks:

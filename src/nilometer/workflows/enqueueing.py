@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Table, func, literal, select
+from sqlalchemy import Table, func, literal, select, text
 from sqlalchemy.orm import Session
 
 from nilometer.database.bulk import Bulk, bulk_insert
@@ -27,6 +27,20 @@ _CANCEL = Bulk(
     [_TASKS.c[name] for name in ("project_id", "lane", "state")],
 )
 _QUEUES = "workflow queues"
+# By the index of what is due, queue by queue: however many dead letters there are, none is read.
+_WAITING = text("""
+WITH RECURSIVE queues(queue) AS (
+    SELECT (SELECT min(queue) FROM tasks WHERE due_at IS NOT NULL)
+    UNION ALL
+    SELECT (SELECT min(tasks.queue) FROM tasks
+            WHERE tasks.due_at IS NOT NULL AND tasks.queue > queues.queue)
+    FROM queues WHERE queues.queue IS NOT NULL
+)
+SELECT count(*) FROM (
+    SELECT 1 FROM queues JOIN tasks ON tasks.queue = queues.queue
+    WHERE tasks.project_id = :project AND tasks.due_at IS NOT NULL LIMIT :most
+) AS waiting
+""")
 
 
 def enqueue(session: Session, tasks: Sequence[NewTask], now: datetime) -> None:
@@ -51,14 +65,24 @@ def cancel(session: Session, lanes: Collection[tuple[int, str]]) -> None:
 
 
 def count_waiting(session: Session, project_id: int, most: int) -> int:
-    """How many tasks of a project are not done, dead letters among them; counted up to `most`."""
-    waiting = (
+    """How many tasks of a project workers have before them, counted up to `most`. What waits for a
+    person is none of them."""
+    return session.scalar(_WAITING, {"project": project_id, "most": most}) or 0
+
+
+def count_dead(session: Session, project_id: int, most: int) -> int:
+    """How many dead letters of a project wait for a decision, counted up to `most`."""
+    dead = (
         select(literal(1))
-        .where(_TASKS.c.project_id == project_id, _TASKS.c.state != TaskState.DISCARDED)
+        .where(
+            _TASKS.c.project_id == project_id,
+            _TASKS.c.dead_at.is_not(None),
+            _TASKS.c.state == TaskState.DEAD,
+        )
         .limit(most)
         .subquery()
     )
-    return session.scalar(select(func.count()).select_from(waiting)) or 0
+    return session.scalar(select(func.count()).select_from(dead)) or 0
 
 
 def _row(task: NewTask, now: datetime) -> tuple[Any, ...]:

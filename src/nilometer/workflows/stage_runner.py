@@ -11,6 +11,7 @@ from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import NilometerError
 from nilometer.workflows import settling
 from nilometer.workflows.bisecting import Bisecting
+from nilometer.workflows.candidates import Kinds
 from nilometer.workflows.claims import Claims, Sharing
 from nilometer.workflows.enqueueing import enqueued_in
 from nilometer.workflows.loop import Loop
@@ -39,11 +40,15 @@ class StageRunner:
         stage: Stage,
         running: Running | None = None,
         sharing: Sharing | None = None,
+        *,
+        kinds: Kinds = None,
     ) -> None:
+        """`kinds` are those of the tasks that this release's stage knows; None for any."""
         self._database = database
         self._stage = stage
         self._running = running or Running()
-        self._claims = Claims(database, stage.queue, sharing, lease=self._running.lease)
+        lease = self._running.lease
+        self._claims = Claims(database, stage.queue, sharing, lease=lease, kinds=kinds)
         self._attempts = Attempts(stage, stage.queue, self._running.policies)
         self._in_hand = Bisecting[Task](self._work, self._failed)
         self._size = min(LEAST, self._running.batch)

@@ -36,6 +36,7 @@ def facts(payload: dict[str, Any] | None = None, **parts: Any) -> Any:
             "amount": None,
             "occurred_at": "2026-01-31T12:00:00Z",
             "payload": payload or {},
+            "raised_by": {"kind": "key"},
         },
         "incident": {"id": "i", "age_seconds": 5, "sla_seconds_left": None, "attempts": 0},
         "triage": {"severity": "high", "confidence": 0.9, "rules": []},

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import jsonschema_rs
 import pytest
 
-from nilometer.incidents.incident import NewException
+from nilometer.incidents.incident import ActorKind, NewException
 from nilometer.incidents.packs import built_in
 from nilometer.incidents.packs.rehearsal import rehearse
 from nilometer.incidents.tools.kinds import INPUTS, ToolKind
@@ -14,10 +14,10 @@ NOW = datetime(2026, 1, 31, tzinfo=UTC)
 WEBHOOK = "incident-webhook"
 
 
-def rehearsed(kind, payload, **more):
+def rehearsed(kind, payload, raised_by=ActorKind.RULE, **more):
     pack = built_in.pack_of("llm-operations")
     raised = NewException(kind, "nilometer", payload=payload)
-    return rehearse(pack, raised, project_id=1, now=NOW, **more)
+    return rehearse(pack, raised, project_id=1, now=NOW, raised_by=raised_by, **more)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def rehearsed(kind, payload, **more):
             "RunawaySpend",
             {"budget_id": "b", "percent": 80},
             "medium",
-            ["budget_change", "notify", WEBHOOK],
+            ["notify", WEBHOOK],
         ),
         (
             "error_rate",
@@ -70,6 +70,9 @@ def test_each_situation_is_handled_by_its_playbook(kind, payload, severity, tool
             schema = INPUTS[ToolKind(step.details["tool"])]
             assert jsonschema_rs.validator_for(schema).is_valid(step.details["input"]), step
     assert "it is resolved" in found.ending
+    for sender in (ActorKind.KEY, ActorKind.SYSTEM):
+        said = rehearsed(kind, payload, raised_by=sender).decision
+        assert (said.outcome, said.rule) == ("require_approval", "said-by-a-sender")
 
 
 def test_a_person_moves_the_traffic_where_most_calls_fail():
@@ -99,4 +102,5 @@ def test_every_tool_that_it_uses_is_there_or_to_be_defined():
     used = {tool for book in built_in.pack_of("llm-operations").playbooks for tool in book.tools}
     own = {kind.value for kind in INPUTS}
     assert used - own == {WEBHOOK}
-    assert own - used == set()
+    # A budget keeps the thresholds that its owner gave it.
+    assert own - used == {"budget_change"}

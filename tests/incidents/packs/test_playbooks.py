@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nilometer.incidents.expressions import view
+from nilometer.incidents.packs.reading import PackInvalid
 from nilometer.incidents.playbooks.machine import (
     AddComment,
     AssignOwner,
@@ -20,6 +21,7 @@ from nilometer.incidents.playbooks.machine import (
 )
 from nilometer.incidents.playbooks.matching import match
 from nilometer.incidents.playbooks.templates import NotRendered, render
+from nilometer.incidents.tools.tables import TOOL_NAME
 from tests.incidents.packs.made import facts, json_values, many_facts, pack, playbooks
 
 DONE, FAILED, SKIPPED = StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED
@@ -237,3 +239,27 @@ def test_a_text_that_becomes_too_long_is_refused():
     seen = view(facts({"s": "a" * 8192}))
     with pytest.raises(NotRendered):
         render("{{ exception.payload.s }} " * 20, seen)
+
+
+def test_what_a_step_is_given_is_bounded_as_a_whole():
+    payload = {f"a{i}": "x" * 8000 for i in range(30)}
+    params = {f"k{i}": ["{{ exception.payload }}"] * 2 for i in range(4)}
+    step = {"name": "a", "tool": "t", "params": params}
+    following = next_step(book(step), facts(payload), [])
+    assert isinstance(following, Record)
+    assert following.result.code == "params_invalid"
+    assert "larger than 1,048,576 bytes" in (following.result.detail or "")
+    assert isinstance(
+        next_step(book({**step, "params": {"k": params["k1"]}}), facts(payload), []), RunTool
+    )
+
+
+def test_a_step_has_so_many_placeholders_at_most():
+    params = {f"k{i}": ["{{ 1 }}"] * 50 for i in range(5)}
+    with pytest.raises(PackInvalid, match="250 placeholders"):
+        book({"name": "a", "tool": "t", "params": params})
+
+
+def test_a_step_can_use_a_tool_of_any_name_that_tools_have():
+    name = "t" * TOOL_NAME
+    assert book({"name": "a", "tool": name}).steps[0].tool == name

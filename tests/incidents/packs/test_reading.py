@@ -1,4 +1,5 @@
 import json
+import time
 
 import jsonschema_rs
 import pytest
@@ -140,6 +141,31 @@ def test_a_document_that_is_too_deep_is_refused():
     for _ in range(2000):
         deep = [deep]
     assert "deeper" in problems(playbooks=deep)[""]
+
+
+MANY = 9_000
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {f"x{number}": 1 for number in range(MANY)},
+        {"policy": {"block": {"types": [1] * MANY}}},
+        {"triage": {"rules": [{"name": "R", "when": "((("}] * (MANY // 5)}},
+        {"triage": {"rules": [{f"x{number}": 1 for number in range(MANY)}]}},
+    ],
+)
+def test_however_much_is_wrong_it_is_told_at_once(members):
+    problems(nope=1)
+    began = time.process_time()
+    found = problems(**members)
+    # Each with each of so many took tens of seconds.
+    assert time.process_time() - began < 5
+    assert 0 < len(found) <= 100
+
+
+def test_a_document_of_too_many_values_is_refused_in_whatever_form_it_comes():
+    assert "20,000 values" in problems(**{f"x{number}": 1 for number in range(10_000)})[""]
 
 
 def test_the_published_schema_takes_what_ships_and_refuses_other_things():

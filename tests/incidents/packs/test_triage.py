@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 
 from nilometer.incidents.incident import Severity
-from nilometer.incidents.triage import triage
+from nilometer.incidents.triage import MAX_KEPT, MAX_WORDS, kept_of, triage
 from tests.incidents.packs.made import facts, many_facts, pack, triages
 
 RULES = {
@@ -95,3 +95,14 @@ def test_triage_is_total_and_deterministic(rules, document):
     said = [each["severity"] for each in rules["rules"] if each["name"] in judged.rules]
     if said:
         assert judged.severity == max(said, key=list(Severity).index)
+
+
+def test_what_is_kept_of_the_reasons_is_short_however_long_the_pack_is():
+    condition = "exception.payload.n == 7 || " * 30 + "false"
+    rules = [{"name": f"r{i}", "severity": "low", "when": condition} for i in range(200)]
+    kept = kept_of([str(each) for each in triage(pack(triage={"rules": rules}), facts()).reasons])
+    assert len(kept) == MAX_KEPT + 1
+    assert max(map(len, kept)) <= MAX_WORDS
+    assert kept[-1] == "severity: medium, nobody says how severe it is"
+    judged = triage(pack(triage={"rules": rules[:1]}), facts({"n": 1}))
+    assert kept_of([str(each) for each in judged.reasons])[0] == "r0: not true"

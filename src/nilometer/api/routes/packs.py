@@ -74,7 +74,7 @@ async def add_pack(request: Request, caller: Writer, ctx: Ctx) -> Response:
         return own.add(caller.project_id, _pack(body)[1])
 
     try:
-        added = await ctx.database_workers.run(add)
+        added = await ctx.pack_workers.run(caller.project_id, add)
     except PackInvalid as error:
         return _refused(error)
     return json_answer(_json(added), 201)
@@ -89,10 +89,9 @@ async def add_pack(request: Request, caller: Writer, ctx: Ctx) -> Response:
 )
 async def validate_pack(request: Request, caller: Reader, ctx: Ctx) -> Response:
     """Whether it is a pack, and everything that is wrong with it. Nothing is stored."""
-    del caller
     body = await read_body(request, PackBody)
     try:
-        pack, _ = await ctx.database_workers.run(lambda: _pack(body))
+        pack, _ = await ctx.pack_workers.run(caller.project_id, lambda: _pack(body))
     except PackInvalid as error:
         return json_answer({"valid": False, "name": None, "problems": _problems(error)})
     return json_answer({"valid": True, "name": pack.name, "problems": []})
@@ -139,7 +138,7 @@ async def list_playbooks(caller: Reader, ctx: Ctx) -> Response:
         active = [each for each in own.list(caller.project_id) if each.state is PackState.ACTIVE]
         return [_playbook(stored, each) for stored in active for each in _playbooks(stored)]
 
-    return json_answer({"results": await ctx.database_workers.run(found)})
+    return json_answer({"results": await ctx.pack_workers.run(caller.project_id, found)})
 
 
 def _own(ctx: Context, caller: Caller) -> Packs:

@@ -17,11 +17,10 @@ import yaml
 from nilometer.domain import json_text
 from nilometer.domain.json_text import InvalidJson
 from nilometer.incidents.packs.pack import Pack
-from nilometer.incidents.packs.reading import PackInvalid, Problem, parse_pack
+from nilometer.incidents.packs.reading import MAX_VALUES, PackInvalid, Problem, parse_pack
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 40
-MAX_VALUES = 20_000
 
 # libyaml's, ten times as fast, is in the wheels of the package but not in every build of it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -24,6 +24,8 @@ MAX_TYPES = 200
 MAX_RULES = 200
 MAX_PLAYBOOKS = 100
 MAX_STEPS = 50
+MAX_PLACES = 200
+"""Placeholders of the parameters of one step."""
 MAX_OVERRIDES = 200
 MAX_LIST = 500
 WEEK = 7 * 24 * 3600
@@ -65,6 +67,14 @@ def _template(value: Any) -> Any:
     return value
 
 
+def _params(value: dict[str, Any]) -> dict[str, Any]:
+    places = sum(len(template_of(each)) for each in value.values())
+    if places > MAX_PLACES:
+        told = f"It has {places} placeholders; a step takes at most {MAX_PLACES}"
+        raise PydanticCustomError("places", "{told}", {"told": told})
+    return value
+
+
 def _redaction(value: Any) -> Any:
     try:
         read_rules(value)
@@ -80,7 +90,7 @@ def _refusal(detail: str) -> PydanticCustomError:
 
 NAME = r"^[a-z][a-z0-9-]{0,63}$"
 STEP_NAME = r"^[a-z][a-z0-9_]{0,63}$"
-TOOL_NAME = r"^[a-z][a-z0-9_.-]{0,63}$"
+TOOL_NAME = r"^[a-z][a-z0-9_.-]{0,99}$"
 PATH = re.compile(r"[A-Za-z0-9_$-]+(\.[A-Za-z0-9_$-]+|\.\*)*")
 
 Condition = Annotated[
@@ -256,7 +266,7 @@ class Step(Part):
     description: Annotated[str, StringConstraints(max_length=2000)] = ""
     when: Condition | None = Field(None, description="Skipped where it is false.")
     tool: Annotated[str, StringConstraints(pattern=TOOL_NAME)] | None = None
-    params: Annotated[dict[str, Template], Field(max_length=50)] = {}
+    params: Annotated[dict[str, Template], Field(max_length=50), AfterValidator(_params)] = {}
     dry_run: bool = False
     retries: Retries = Retries()
     timeout_seconds: Annotated[float, Field(gt=0, le=WEEK)] | None = None

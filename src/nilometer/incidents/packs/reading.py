@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, cast
 
 import orjson
@@ -16,6 +17,8 @@ from nilometer.incidents.packs.pack import Pack
 
 MAX_PROBLEMS = 100
 MAX_DEPTH = 40
+MAX_VALUES = 20_000
+"""Of a document, the names of its members among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Problem:
 
 
 class PackInvalid(InvalidInput):
-    """The document is no pack. `problems` has everything that is wrong with it (the first hundred),
+    """The document is no pack. `problems` has everything that is wrong with it (a hundred at most),
     in the order of the document."""
 
     code = "invalid_pack"
@@ -63,12 +66,12 @@ _SENTENCES: Final[Mapping[str, str]] = {
 def parse_pack(document: object) -> Pack:
     """The pack of a document (JSON values). Raises PackInvalid with all of its problems."""
     text = _as_json(document)
-    problems = list(_referred(document))
+    problems = list(islice(_referred(document), MAX_PROBLEMS))
     pack: Pack | None = None
     try:
         pack = Pack.model_validate_json(text)
     except ValidationError as error:
-        problems += _of_the_form(error)
+        problems += islice(_of_the_form(error), MAX_PROBLEMS)
     if pack is None or problems:
         raise PackInvalid(_ordered(problems, document))
     return pack
@@ -81,18 +84,16 @@ def _referred(document: object) -> Iterator[Problem]:
 
 
 def _of_the_form(error: ValidationError) -> Iterator[Problem]:
-    errors = error.errors(include_url=False)
-    places = [each["loc"] for each in errors]
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    around = {each["loc"][:length] for each in errors for length in range(len(each["loc"]))}
     for each in errors:
-        place = each["loc"]
         # A list whose elements are wrong is not told to be too short besides.
-        below = any(other[: len(place)] == place and other != place for other in places)
-        if not (each["type"] == "too_short" and below):
+        if not (each["type"] == "too_short" and each["loc"] in around):
             yield _problem(each)
 
 
 def _as_json(document: object) -> bytes:
-    _check_depth(document, 0)
+    _check_size(document)
     try:
         return orjson.dumps(document)
     except (TypeError, orjson.JSONEncodeError) as error:
@@ -100,15 +101,22 @@ def _as_json(document: object) -> bytes:
         raise PackInvalid((Problem("", sentence),)) from None
 
 
-def _check_depth(value: object, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise PackInvalid((Problem("", f"It is nested deeper than {MAX_DEPTH} levels."),))
+def _check_size(document: object) -> None:
+    values, depth, level = 0, 0, [document]
+    while level:
+        values += len(level) + sum(len(_members(each)) for each in level if isinstance(each, dict))
+        if depth > MAX_DEPTH:
+            raise PackInvalid((Problem("", f"It is nested deeper than {MAX_DEPTH} levels."),))
+        if values > MAX_VALUES:
+            raise PackInvalid((Problem("", f"It has more than {MAX_VALUES:,} values."),))
+        level = [inner for each in level for inner in _members(each)]
+        depth += 1
+
+
+def _members(value: object) -> list[object]:
     if isinstance(value, dict):
-        for each in cast("dict[Any, object]", value).values():
-            _check_depth(each, depth + 1)
-    elif isinstance(value, list):
-        for each in cast("list[object]", value):
-            _check_depth(each, depth + 1)
+        return list(cast("dict[Any, object]", value).values())
+    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def _problem(error: Any) -> Problem:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from nilometer.incidents.facts import NOT_TRIAGED, Facts, TriageFacts, with_type
-from nilometer.incidents.incident import NewException
+from nilometer.incidents.incident import ActorKind, NewException
 from nilometer.incidents.normalisation import Normalised, normalise, sla_seconds_of
 from nilometer.incidents.packs.pack import Outcome, Pack
 from nilometer.incidents.playbooks.machine import (
@@ -64,9 +64,10 @@ def rehearse(
     now: datetime,
     failing: Collection[str] = (),
     counts: Mapping[str, int] | None = None,
+    raised_by: ActorKind = ActorKind.KEY,
 ) -> Rehearsal:
     """Go through the chain. `counts` are of the rate caps, 0 where nothing is given."""
-    read = normalise(pack, raised, project_id=project_id, now=now)
+    read = normalise(pack, raised, project_id=project_id, now=now, raised_by=raised_by)
     facts = _facts(read, project_id, None, None)
     judged = triage(pack, facts)
     sla_seconds = sla_seconds_of(pack, judged.type, judged.severity, project_id)

@@ -27,6 +27,9 @@ MAX_PLACES = 50
 MAX_RENDERED = 65_536
 """Of one text with its placeholders filled in, in characters."""
 
+MAX_BYTES = 1024 * 1024
+"""Of a whole value with its placeholders filled in, as JSON: about four of the largest payloads."""
+
 # Quotes are gone over whole, so that braces in a text end nothing.
 _PLACE = re.compile(r"""\{\{((?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?!\}\})[^"'])*)\}\}""")
 
@@ -54,8 +57,9 @@ def template_of(value: Any) -> tuple[str, ...]:
 
 
 def render(value: Any, view: View) -> Any:
-    """The value with its placeholders filled in. Raises NotRendered."""
-    return _rendered(value, view, "")
+    """The value with its placeholders filled in. Raises NotRendered, also for one that becomes
+    larger than `MAX_BYTES`; that is told as soon as it is."""
+    return _Filling(view).rendered(value, "")
 
 
 def _collect(value: Any, at: str, depth: int, found: list[str]) -> None:
@@ -86,33 +90,43 @@ def _expressions(text: str, at: str) -> list[str]:
     return found
 
 
-def _rendered(value: Any, view: View, at: str) -> Any:
-    if isinstance(value, str):
-        return _filled(value, view, at) if "{{" in value else value
-    if isinstance(value, Mapping):
-        members = cast("Mapping[str, Any]", value).items()
-        return {name: _rendered(each, view, _below(at, name)) for name, each in members}
-    if isinstance(value, list | tuple):
-        elements = enumerate(cast("list[Any]", value))
-        return [_rendered(each, view, _below(at, place)) for place, each in elements]
-    return value
+class _Filling:
+    """One value filled in. `_left` is how many bytes its placeholders may still become."""
 
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._left = MAX_BYTES
 
-def _filled(text: str, view: View, at: str) -> Any:
-    whole = _PLACE.fullmatch(text.strip())
-    if whole is not None:
-        return _value(whole.group(1), view, at)
-    filled = _PLACE.sub(lambda found: _written(_value(found.group(1), view, at)), text)
-    if len(filled) > MAX_RENDERED:
-        raise NotRendered(f"{_told(at)}becomes longer than {MAX_RENDERED} characters")
-    return filled
+    def rendered(self, value: Any, at: str) -> Any:
+        """A part of it, which is at this place."""
+        if isinstance(value, str):
+            return self._filled(value, at) if "{{" in value else value
+        if isinstance(value, Mapping):
+            members = cast("Mapping[str, Any]", value).items()
+            return {name: self.rendered(each, _below(at, name)) for name, each in members}
+        if isinstance(value, list | tuple):
+            elements = enumerate(cast("list[Any]", value))
+            return [self.rendered(each, _below(at, place)) for place, each in elements]
+        return value
 
+    def _filled(self, text: str, at: str) -> Any:
+        whole = _PLACE.fullmatch(text.strip())
+        if whole is not None:
+            return self._value(whole.group(1), at)
+        filled = _PLACE.sub(lambda found: _written(self._value(found.group(1), at)), text)
+        if len(filled) > MAX_RENDERED:
+            raise NotRendered(f"{_told(at)}becomes longer than {MAX_RENDERED} characters")
+        return filled
 
-def _value(text: str, view: View, at: str) -> Any:
-    try:
-        return expression(text.strip()).value(view)
-    except NotEvaluable as error:
-        raise NotRendered(f"{_told(at)}{error.detail}") from None
+    def _value(self, text: str, at: str) -> Any:
+        try:
+            value = expression(text.strip()).value(self._view)
+        except NotEvaluable as error:
+            raise NotRendered(f"{_told(at)}{error.detail}") from None
+        self._left -= len(orjson.dumps(value))
+        if self._left < 0:
+            raise NotRendered(f"{_told(at)}with it all becomes larger than {MAX_BYTES:,} bytes")
+        return value
 
 
 def _written(value: Any) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.domain import clock
-from nilometer.incidents.accept import forget_keys
+from nilometer.incidents.accept import KEYS_AT_ONCE, forget_keys
 from nilometer.incidents.stages import expiry, sla
 from nilometer.incidents.stages.context import Packs
 from nilometer.incidents.stages.feedback import Feedback
@@ -108,10 +108,10 @@ class Clock:
             if not mine:
                 return False
             now = self._now()
-            self._tidy(now)
             told = [self._swept(due, sweep, now) for due, sweep in _SWEEPS]
-        if any(told):
-            self._wake()
+            if any(told):
+                self._wake()
+            self._tidy(now)
         return max(told) >= _AT_ONCE
 
     def _swept(self, due: _Due, sweep: _Sweep, now: datetime) -> int:
@@ -122,10 +122,13 @@ class Clock:
             return sweep(session, now, _AT_ONCE)
 
     def _tidy(self, now: datetime) -> None:
-        """Delete what is kept for a time only."""
+        """Delete what is kept for a time only. Where that fails it is tried again in an hour: it
+        is in no haste, and may be what keeps the database from everybody else."""
         if self._tidied_at is not None and now - self._tidied_at < _TIDY:
             return
-        with self._database.session(EVERY_ROW) as session:
-            forget_keys(session, now)
-            dead_letters.prune(session, now)
         self._tidied_at = now
+        with self._database.session(EVERY_ROW) as session:
+            more = forget_keys(session, now) >= KEYS_AT_ONCE
+            dead_letters.prune(session, now)
+        if more:  # others write meanwhile; the next look goes on
+            self._tidied_at = None

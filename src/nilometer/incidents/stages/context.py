@@ -16,7 +16,7 @@ from nilometer.incidents.accept import NO_PACK
 from nilometer.incidents.events import moment
 from nilometer.incidents.facts import NOT_TRIAGED, Facts, StepFacts
 from nilometer.incidents.history import History
-from nilometer.incidents.incident import Incident
+from nilometer.incidents.incident import Incident, kind_of
 from nilometer.incidents.packs.pack import Pack
 from nilometer.incidents.playbooks.machine import StepResult, StepStatus
 
@@ -156,6 +156,7 @@ def facts_of(incident: Incident, now: datetime) -> Facts:
             "amount": None if incident.amount is None else format(incident.amount, "f"),
             "occurred_at": moment(incident.occurred_at),
             "payload": incident.payload,
+            "raised_by": {"kind": kind_of(incident.raised_by).value},
         },
         "incident": {
             "id": incident.id,

@@ -9,7 +9,14 @@ from sqlalchemy import select
 
 from nilometer.incidents import sla
 from nilometer.incidents.events import DuplicateDetected, ExceptionNormalized, moment
-from nilometer.incidents.incident import Deadline, Incident, NewException, Status, system
+from nilometer.incidents.incident import (
+    Deadline,
+    Incident,
+    NewException,
+    Status,
+    kind_of,
+    system,
+)
 from nilometer.incidents.normalisation import Normalised, normalise
 from nilometer.incidents.stages.context import Context, Work
 from nilometer.incidents.stages.stage import ChainStage
@@ -32,7 +39,11 @@ class Intake(ChainStage):
         chosen = context.active(incident)
         # The project's own rules were applied when it was accepted.
         read = normalise(
-            chosen.pack, _raised(incident), project_id=incident.project_id, now=incident.received_at
+            chosen.pack,
+            _raised(incident),
+            project_id=incident.project_id,
+            now=incident.received_at,
+            raised_by=kind_of(incident.raised_by),
         )
         columns: dict[str, Any] = {
             "exception_type": read.type,

@@ -44,6 +44,7 @@ from nilometer.incidents.stages.context import Context, Work, facts_of, results_
 from nilometer.incidents.stages.stage import ChainStage
 from nilometer.incidents.tables import NAME_LENGTH
 from nilometer.incidents.tools.resolving import limits
+from nilometer.incidents.triage import kept_of
 
 NO_PLAYBOOK = "no_playbook"
 PLAYBOOK_FAILED = "playbook_failed"
@@ -80,7 +81,7 @@ def _chosen(context: Context, work: Work) -> PlaybookForm | None:
     """The playbook that fits best; without one the incident is a person's."""
     incident = work.incident
     found = match(context.judged_by(incident).pack, facts_of(incident, context.now))
-    considered = [str(each) for each in found.considered]
+    considered = kept_of([str(each) for each in found.considered])
     if found.playbook is not None:
         told = PlaybookMatched(found.playbook.name, considered)
         _change(context, work, told, to=Status.IN_PROGRESS, playbook=found.playbook.name, steps={})

@@ -3,7 +3,7 @@ until somebody decides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -51,7 +51,9 @@ class Policy(ChainStage):
         if wanted:
             context.alone(incident.project_id)
         counts = {each.name: _count(context, incident, each) for each in wanted}
-        decision = decide(pack, facts, counts)
+        # Whoever rejects it touches it: of most nothing has to be asked.
+        rejected = incident.touched and approvals.rejected(context.session, incident)
+        decision = decide(pack, facts, counts, rejected=rejected)
         to, events, columns = _consequences(context, incident, decision)
         if decision.outcome is Outcome.ALLOW and wanted:
             columns |= _counted(context, incident, wanted)
@@ -92,7 +94,10 @@ def _consequences(
 
 
 def _counted(context: Context, incident: Incident, wanted: Sequence[Counted]) -> dict[str, Any]:
-    """The columns by which it counts from now on."""
+    """The columns by which it counts from now on; its last run does so no more."""
+    if incident.allowed_at is not None:
+        _counted_anew(context).add(incident.id)
+        context.notes.pop("counted", None)
     allowed = _allowed(context)
     allowed.extend((incident.project_id, each.name, each.value) for each in wanted)
     playbooks = [each.value for each in wanted if each.per == "playbook" and each.value]
@@ -104,17 +109,26 @@ def _allowed(context: Context) -> list[tuple[int, str, str]]:
     return context.notes.setdefault("allowed", [])
 
 
+def _counted_anew(context: Context) -> set[str]:
+    """The incidents that were allowed in an earlier run and again in this batch."""
+    return context.notes.setdefault("anew", set())
+
+
 def _count(context: Context, incident: Incident, wanted: Counted) -> int:
-    """How many were allowed in the window of a cap, this batch's among them."""
+    """How many others were allowed in the window of a cap, this batch's among them."""
+    here = (incident.project_id, wanted.name, wanted.value)
+    anew = _counted_anew(context)
+    if incident.allowed_at is not None:  # handled again: it was counted itself
+        kept = _count_kept(context, incident, wanted, anew | {incident.id})
+        return kept + _allowed(context).count(here)
     counted = context.notes.setdefault("counted", {})
     asked = (incident.project_id, wanted)
     if asked not in counted:
-        counted[asked] = _count_kept(context, incident, wanted)
-    here = (incident.project_id, wanted.name, wanted.value)
+        counted[asked] = _count_kept(context, incident, wanted, anew)
     return counted[asked] + _allowed(context).count(here)
 
 
-def _count_kept(context: Context, incident: Incident, wanted: Counted) -> int:
+def _count_kept(context: Context, incident: Incident, wanted: Counted, but: Collection[str]) -> int:
     since = context.now - timedelta(seconds=wanted.window_seconds)
     query = (
         select(func.count())
@@ -124,6 +138,8 @@ def _count_kept(context: Context, incident: Incident, wanted: Counted) -> int:
             IncidentRow.allowed_at > since,
         )
     )
+    if but:
+        query = query.where(IncidentRow.id.not_in(but))
     column = _COLUMNS.get(wanted.per)
     if column is not None:
         # One without an entity, or a playbook, counts with the others without.

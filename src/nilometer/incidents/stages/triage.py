@@ -11,7 +11,7 @@ from nilometer.incidents.normalisation import sla_seconds_of
 from nilometer.incidents.packs.pack import Pack
 from nilometer.incidents.stages.context import Context, Work, facts_of
 from nilometer.incidents.stages.stage import ChainStage
-from nilometer.incidents.triage import triage
+from nilometer.incidents.triage import kept_of, triage
 
 
 class Triage(ChainStage):
@@ -28,7 +28,7 @@ class Triage(ChainStage):
             return
         pack = context.judged_by(incident).pack
         judged = triage(pack, facts_of(incident, context.now))
-        reasons = [str(each) for each in judged.reasons]
+        reasons = kept_of([str(each) for each in judged.reasons])
         context.history.change(
             incident,
             TriageCompleted(judged.type, judged.severity.value, judged.confidence, reasons),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
+
 from nilometer.errors import InvalidInput
 from nilometer.incidents.tools import remote_config, schemas
 from nilometer.incidents.tools.kinds import INPUTS, REMOTE, ToolKind
@@ -46,6 +48,12 @@ def checked_config(
         return Checked(merged, dropped=frozenset(dropped))
     now = remote_config.read(kind, merged)
     remote_config.check(now, reach)
+    if not reach.may_lead_to(httpx.URL(remote_config.origin(now)).host):
+        raise InvalidInput(
+            "this address is private, and the operator has not allowed it "
+            "(NILOMETER_NOTIFICATION_NETWORKS)",
+            attr="config.url",
+        )
     kept = there - dropped - given.keys()
     if before is not None and _moved(kind, before, now):
         if kept - {SIGNING}:

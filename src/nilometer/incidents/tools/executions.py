@@ -7,11 +7,13 @@ that it happens exactly once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
 
+import orjson
 from sqlalchemy import Table, bindparam, delete, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
@@ -91,7 +93,7 @@ class Executions:
             if row.state is ExecutionState.SUCCEEDED:
                 outcomes.append(outcome_of(row))
                 continue
-            outcome = _carried_out(session, call, result)
+            outcome = _keepable(_carried_out(session, call, result))
             outcomes.append(outcome)
             metrics.TOOL_EXECUTIONS.labels(row.kind, _named(outcome)).inc()
             changes.append(_of(call) | kept_outcome(outcome, now))
@@ -138,6 +140,11 @@ class Executions:
             session.execute(delete(table).where(table.project_id == project_id))
 
 
+_UNKEEPABLE = Failed(
+    "output_unkeepable",
+    "It was done, and what was given back cannot be kept.",
+    ErrorClass.PERMANENT,
+)
 _NOT_DONE = Failed("found_not_done", "A person found that it was not done.", ErrorClass.PERMANENT)
 
 
@@ -251,6 +258,18 @@ def _attempt(each: Begun | Over, now: datetime) -> dict[str, Any]:
 
 def _carried_out(session: Session, call: ToolCall, result: Performed) -> Outcome:
     return carry_out(session, call, result.resolved) if isinstance(result, Pending) else result
+
+
+def _keepable(outcome: Outcome) -> Outcome:
+    """The outcome, or that what was given back cannot be kept. Left unrecorded it would look like a
+    process that died, and be asked for again and again."""
+    if isinstance(outcome, Succeeded):
+        try:
+            orjson.dumps(outcome.output)
+            json.dumps(outcome.output, allow_nan=False)
+        except (TypeError, ValueError):
+            return _UNKEEPABLE
+    return outcome
 
 
 def _kind(call: ToolCall) -> str:

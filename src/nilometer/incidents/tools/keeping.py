@@ -1,7 +1,8 @@
 """What of a tool's input and output may be kept: neither its secrets nor what the project redacts.
 
 A receiver may send back what it was sent, a header with a password included; so secrets are taken
-out of whatever came from outside before anybody sees it.
+out of whatever came from outside before anybody sees it. And what no database or reader of JSON can
+hold is brought into a form that they can: what was done must not stay unrecorded for it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import quote
 
+from nilometer.domain import keepable
 from nilometer.domain.redaction.redactor import redactor_of
 from nilometer.domain.redaction.rules import CONTENT, RedactionRules, replacement
 from nilometer.incidents.tools.resolving import Resolved
@@ -22,8 +24,9 @@ _SHORTEST = 4
 
 
 def kept(tool: Resolved, value: Mapping[str, Any]) -> dict[str, Any]:
-    """The object as it may be stored and shown. Raises RedactionUnavailable."""
-    masked = _mapped(dict(value), _masking(tool)) if tool.secrets else dict(value)
+    """The object as it can and may be stored and shown. Raises RedactionUnavailable."""
+    held = keepable.json_value(value)
+    masked = _mapped(held, _masking(tool)) if tool.secrets else held
     return _redacted(tool.rules, masked)
 
 

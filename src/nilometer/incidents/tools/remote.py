@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol
 
 from nilometer import __version__
 from nilometer.domain import clock, json_text
-from nilometer.domain.json_text import InvalidJson
 from nilometer.errors import InvalidInput
 from nilometer.incidents.tools import remote_config, schemas, templates
 from nilometer.incidents.tools.call import (
@@ -73,7 +72,7 @@ class Remote:
             request = self._request(call, tool, config)
         except InvalidInput as error:
             return _refused(error)
-        return self._asked(request, tool, config)
+        return self._asked(request, call, tool, config)
 
     def reconcile(self, call: ToolCall, tool: Resolved) -> Outcome:
         """Find out what became of a request whose answer nobody has, or send it again where that is
@@ -98,7 +97,7 @@ class Remote:
             return config
         try:
             request = self._request(call, tool, config)
-            places_of(request.url, self._reach)
+            places_of(request.url, self._reach.of(call.project_id))
         except InvalidInput as error:
             return _refused(error)
         except (PermanentFailure, TemporaryFailure) as error:
@@ -130,8 +129,10 @@ class Remote:
         url = templates.url(config.url, call, given, tool.secrets)
         return Request(config.method, url, headers, body)
 
-    def _asked(self, request: Request, tool: Resolved, config: RemoteConfig) -> Outcome:
-        answer = self._answer(request, config)
+    def _asked(
+        self, request: Request, call: ToolCall, tool: Resolved, config: RemoteConfig
+    ) -> Outcome:
+        answer = self._answer(request, call, config)
         if isinstance(answer, Unanswered):
             if config.is_safe or not answer.sent:
                 return _not_sent(answer)
@@ -140,11 +141,13 @@ class Remote:
             return answer
         return _judged(answer, config) or _output(answer, tool, config)
 
-    def _answer(self, request: Request, config: RemoteConfig) -> Answer | Unanswered | Failed:
+    def _answer(
+        self, request: Request, call: ToolCall, config: RemoteConfig
+    ) -> Answer | Unanswered | Failed:
         try:
             return self._send(
                 request,
-                self._reach,
+                self._reach.of(call.project_id),
                 seconds=config.timeout_seconds,
                 most=config.max_response_bytes,
             )
@@ -159,7 +162,7 @@ class Remote:
             headers = {"Accept": "application/json", **_headers(call, tool, config)}
         except InvalidInput as error:
             return _unknown(_refused(error), again=False)
-        answer = self._answer(Request("GET", url, headers), config)
+        answer = self._answer(Request("GET", url, headers), call, config)
         if isinstance(answer, Unanswered):
             return Unknown(answer.code, answer.detail, reconcilable=True)
         if isinstance(answer, Failed):
@@ -276,13 +279,16 @@ def _output(answer: Answer, tool: Resolved, config: RemoteConfig) -> Outcome:
 
 
 def _parsed(body: bytes) -> Any:
-    """JSON, or the text that it is; None for nothing."""
+    """JSON, or the text that it is; None for nothing. A number that no double holds was never
+    one of JSON: read as infinity, it could not be written again."""
     if not body:
         return None
     try:
-        return json_text.loads(body)
-    except InvalidJson:
-        return body.decode("utf-8", "replace").replace("\0", "\ufffd")
+        value = json_text.loads(body)
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return body.decode("utf-8", "replace")
+    return value
 
 
 def _refused(error: InvalidInput) -> Failed:

@@ -51,7 +51,10 @@ def _channels(session: Session, project_id: int, wanted: list[str] | None) -> It
     if wanted is None:
         every = session.scalars(query.order_by(ChannelRow.created_at, ChannelRow.id)).all()
         if not every:
-            raise NotFound("The project has no notification channel.", code="no_channel")
+            raise NotFound(
+                "The project has no notification channel; add one (docs/alerts.md).",
+                code="no_channel",
+            )
         yield from every
         return
     by_name = {each.name: each for each in session.scalars(query)}
