@@ -39,25 +39,27 @@ def mock_messages() -> Iterator[str]:
             assert self.path.partition("?")[0] == "/v1/messages"
             head = {"id": f"msg_mock{next(numbers):016d}", "model": asked["model"]}
             if asked.get("stream"):
-                self.answer_events(_message_events(head))
+                self.answer_events(message_events(head))
             else:
                 content = [{"type": "text", "text": TEXT}]
-                self.answer_json(200, _message(head, content, MESSAGE_USAGE, "end_turn"))
+                self.answer_json(200, message(head, content, MESSAGE_USAGE, "end_turn"))
 
     with serving(Handler) as url:
         yield url
 
 
-def _message(
+def message(
     head: dict[str, Any], content: list[Any], usage: dict[str, Any], reason: str | None
 ) -> dict[str, Any]:
+    """A message, whole or as a stream begins it."""
     outcome = {"stop_reason": reason, "stop_sequence": None, "usage": usage}
     return {**head, "type": "message", "role": "assistant", "content": content, **outcome}
 
 
-def _message_events(head: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def message_events(head: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The stream of a message."""
     started = MESSAGE_USAGE | {"output_tokens": 1}
-    yield {"type": "message_start", "message": _message(head, [], started, None)}
+    yield {"type": "message_start", "message": message(head, [], started, None)}
     block = {"type": "text", "text": ""}
     yield {"type": "content_block_start", "index": 0, "content_block": block}
     delta = {"type": "text_delta", "text": TEXT}

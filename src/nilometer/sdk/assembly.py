@@ -80,8 +80,7 @@ class Assembler:
             return found
         if found.get("cost_usd") is None:
             return {"cost_usd": stated, "price_source": seen.get("price_source") or GIVEN}
-        beside = {"reported_cost_usd": stated} if seen.get("reported_cost_usd") is None else {}
-        return found | beside
+        return found | {"stated_cost_usd": stated}
 
     def _computed(self, seen: Seen, usage: Usage | None, at: datetime) -> dict[str, Any]:
         if seen.get("error") is not None and (usage is None or usage.vector is None):

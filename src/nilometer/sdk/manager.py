@@ -187,7 +187,7 @@ class ClientManager:
         assembler = Assembler(self._scopes(), self.calculator if wants_prices else None)
         opened = [destinations]
         delivery = Delivery(
-            lambda: opened.pop() if opened else self._destinations(), assembler, _limits(config)
+            lambda: opened.pop() if opened else self._destinations(), assembler, limits(config)
         )
         ending.watch(delivery, sigterm=config.handle_sigterm)
         return delivery
@@ -283,7 +283,8 @@ def _temporary() -> Path:
     return Path(tempfile.gettempdir()) / f"nilometer-{os.getuid()}" / "spool"
 
 
-def _limits(config: ClientConfig) -> Limits:
+def limits(config: ClientConfig) -> Limits:
+    """What a configuration says of a delivery."""
     return Limits(
         queue_size=config.queue_size,
         queue_bytes=config.queue_bytes,

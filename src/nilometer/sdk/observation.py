@@ -24,10 +24,10 @@ class Seen(TypedDict, total=False):
     `started_at` is aware; without it the call ended now and took `latency` seconds. `error` says
     that the call failed: the exception, or its text. `cost_usd` is what the caller states that the
     call cost, 0 included, by `price_source`: it counts where no price of the usage is known, and
-    stands beside it as the reported cost where one is. `reported_cost_usd` is what the provider
-    says. `context` is an earlier
-    `snapshot`, for a stream that ends elsewhere than where it began; the scopes (from `job_id` on)
-    come before it. All others are fields of `AIUsageMetric`.
+    stands beside it as the metric's `stated_cost_usd` where one is. `reported_cost_usd` is what the
+    provider says. `context` is an earlier `snapshot`, for a stream that ends elsewhere than where
+    it began; the scopes (from `job_id` on) come before it. All others are fields of
+    `AIUsageMetric`.
     """
 
     service: Required[str]

@@ -9,16 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nilometer.sdk.assembly import Assembler
 from nilometer.sdk.delivery.breaker import CircuitBreaker
 from nilometer.sdk.delivery.lane import Lane
 from nilometer.sdk.delivery.ledger import Ledger, Stats
 from nilometer.sdk.delivery.queue import Bell, BoundedQueue
+from nilometer.sdk.delivery.records import METRICS, Assembles, Form, Queued, Store
 from nilometer.sdk.delivery.sender import Sender
 from nilometer.sdk.delivery.spool import Spool
 from nilometer.sdk.delivery.writer import Writer
-from nilometer.sdk.observation import Observed
-from nilometer.sdk.sinks.port import Sink
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,10 +44,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A store and, if it has one, the folder of its spool."""
+    """A store and, if it has one, the folder of its spool. `form` is that of what it stores."""
 
-    sink: Sink
+    sink: Store
     spool: Path | None
+    form: Form = METRICS
 
 
 class Delivery:
@@ -58,7 +57,7 @@ class Delivery:
     def __init__(
         self,
         destinations: Callable[[], Sequence[Destination]],
-        assembler: Assembler,
+        assembler: Assembles,
         limits: Limits,
     ) -> None:
         self._destinations = destinations
@@ -85,9 +84,11 @@ class Delivery:
         lane = Lane(
             self._ledger,
             self._ledger.accounts[sink.name],
-            None if folder is None else Spool(folder, limits.spool_bytes),
+            None if folder is None else Spool(folder, limits.spool_bytes, destination.form),
             local=sink.local,
             most_in_memory=limits.queue_size,
+            most_bytes=limits.queue_bytes,
+            form=destination.form,
             max_attempts=limits.max_attempts,
         )
         breaker = CircuitBreaker(
@@ -99,7 +100,7 @@ class Delivery:
             sink, lane, breaker, batch_size=limits.batch_size, interval=limits.flush_interval
         )
 
-    def submit(self, seen: Observed) -> None:
+    def submit(self, seen: Queued) -> None:
         """Take a call, or count it as dropped. Never raises, never waits."""
         try:
             if self._queue.put(seen) and not self._started:

@@ -9,15 +9,16 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.sdk.delivery.ledger import Account, Ledger
+from nilometer.sdk.delivery.records import METRICS, Form
 from nilometer.sdk.delivery.spool import Segment, Spool, SpoolFull
-from nilometer.sdk.sinks.port import Failed
+from nilometer.sdk.sinks.port import Failed, Record
 
 _LOG = logging.getLogger(__name__)
 
 MAX_AT_HAND = 500
 """Metrics of the spool that are also kept in memory, so that they need not be read again."""
+MAX_BYTES_AT_HAND = 16 * 1024 * 1024
 
 NO_ROOM, UNREADABLE, AT_EXIT = "no_room", "spool_unreadable", "lost_at_exit"
 
@@ -27,9 +28,31 @@ class Batch:
     """Metrics that go together: on disk, at hand, or both."""
 
     count: int
-    metrics: Sequence[AIUsageMetric] | None
+    metrics: Sequence[Record] | None
+    size: int = 0
     segment: Segment | None = None
     attempts: int = 0
+
+
+@dataclass(slots=True)
+class _Held:
+    """How many metrics are in memory, and how many bytes they take."""
+
+    count: int = 0
+    size: int = 0
+
+    def take(self, batch: Batch, most: int, most_bytes: int) -> bool:
+        """Count a batch that there is room for; False where there is none."""
+        if self.count + batch.count > most or self.size + batch.size > most_bytes:
+            return False
+        self.count += batch.count
+        self.size += batch.size
+        return True
+
+    def let_go(self, batch: Batch) -> None:
+        """A batch of them is no longer."""
+        self.count -= batch.count
+        self.size -= batch.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +60,13 @@ class Claim:
     """What is being sent. Of its batches nothing else is done until it is settled."""
 
     batches: tuple[Batch, ...]
-    metrics: tuple[AIUsageMetric, ...]
+    metrics: tuple[Record, ...]
 
 
 class Lane:
-    """Batches for one store. Without a spool all are in memory, `most_in_memory` of them. A store
-    that is `local` gets them from memory, and the disk has what is too much for that; for any other
-    they are on disk first, and in memory where the disk refuses.
+    """Batches for one store. Without a spool all are in memory, `most_in_memory` of them that take
+    `most_bytes`. A store that is `local` gets them from memory, and the disk has what is too much
+    for that; for any other they are on disk first, and in memory where the disk refuses.
 
     Its own lock is held over the disk's answers: only background threads, and the end of the
     process, come here.
@@ -57,6 +80,8 @@ class Lane:
         *,
         local: bool,
         most_in_memory: int = 20_000,
+        most_bytes: int = 64 * 1024 * 1024,
+        form: Form = METRICS,
         max_attempts: int = 3,
     ) -> None:
         self._ledger = ledger
@@ -64,14 +89,16 @@ class Lane:
         self._spool = spool
         self._local = local
         self._most_in_memory = most_in_memory
+        self._most_bytes = most_bytes
+        self._form = form
         self._max_attempts = max_attempts
         self._lock = threading.RLock()
         self._batches: deque[Batch] = deque()
         self._claimed: tuple[Batch, ...] = ()
-        self._at_hand = 0
-        self._unspooled = 0
+        self._at_hand = _Held()
+        self._unspooled = _Held()
 
-    def put(self, metrics: Sequence[AIUsageMetric]) -> None:
+    def put(self, metrics: Sequence[Record]) -> None:
         """Take metrics that were waiting."""
         with self._lock:
             spooled = self._place(metrics)
@@ -94,7 +121,7 @@ class Lane:
                 for segment in found:
                     account.adopted += segment.count
                     account.spooled += segment.count
-                    self._batches.append(Batch(segment.count, None, segment))
+                    self._batches.append(Batch(segment.count, None, segment=segment))
 
     def count(self) -> int:
         """How many metrics could be claimed."""
@@ -143,11 +170,12 @@ class Lane:
                 lost = batch.segment is None and batch not in self._claimed
                 with self._counting() as account:
                     if batch.segment is not None:
-                        self._unspooled -= batch.count
+                        self._unspooled.let_go(batch)
                         account.waiting -= batch.count
                         account.spooled += batch.count
+                        self._keep_at_hand(batch)
                     elif lost:
-                        self._unspooled -= batch.count
+                        self._unspooled.let_go(batch)
                         account.waiting -= batch.count
                         account.dropped[AT_EXIT] += batch.count
                 if lost:
@@ -181,7 +209,7 @@ class Lane:
         account: Account,
         claim: Claim,
         again: int,
-        dead: Sequence[tuple[AIUsageMetric, str]],
+        dead: Sequence[tuple[Record, str]],
     ) -> None:
         """Take a claim from where it is counted, and count what is done."""
         for batch in claim.batches:
@@ -195,32 +223,42 @@ class Lane:
         if held > len(claim.metrics):
             account.dropped[UNREADABLE] += held - len(claim.metrics)
 
-    def _place(self, metrics: Sequence[AIUsageMetric]) -> bool | None:
+    def _place(self, metrics: Sequence[Record]) -> bool | None:
         """Put metrics at the end: True for on disk, False for in memory, None for no room."""
         if self._local:
             return False if self._in_memory(metrics) else (self._on_disk(metrics) or None)
         return self._on_disk(metrics) or (False if self._in_memory(metrics) else None)
 
-    def _in_memory(self, metrics: Sequence[AIUsageMetric]) -> bool:
-        if self._unspooled + len(metrics) > self._most_in_memory:
+    def _in_memory(self, metrics: Sequence[Record]) -> bool:
+        batch = Batch(len(metrics), metrics, self._weight(metrics))
+        if not self._unspooled.take(batch, self._most_in_memory, self._most_bytes):
             return False
-        self._unspooled += len(metrics)
-        self._batches.append(Batch(len(metrics), metrics))
+        self._batches.append(batch)
         return True
 
-    def _on_disk(self, metrics: Sequence[AIUsageMetric]) -> bool:
+    def _on_disk(self, metrics: Sequence[Record]) -> bool:
         last = self._batches[-1] if self._batches else None
         if last and last.segment and last.metrics is None and self._extended(last, metrics):
             return True
         segment = self._written(metrics)
         if segment is None:
             return False
-        at_hand = self._at_hand + len(metrics) <= MAX_AT_HAND
-        self._at_hand += len(metrics) if at_hand else 0
-        self._batches.append(Batch(len(metrics), metrics if at_hand else None, segment))
+        batch = Batch(len(metrics), metrics, self._weight(metrics), segment)
+        self._keep_at_hand(batch)
+        self._batches.append(batch)
         return True
 
-    def _written(self, metrics: Sequence[AIUsageMetric]) -> Segment | None:
+    def _keep_at_hand(self, batch: Batch) -> None:
+        """Of a batch that is on disk and is not being sent, what need not be read again."""
+        if batch not in self._claimed and not self._at_hand.take(
+            batch, MAX_AT_HAND, MAX_BYTES_AT_HAND
+        ):
+            batch.metrics = None
+
+    def _weight(self, metrics: Sequence[Record]) -> int:
+        return sum(map(self._form.weigh, metrics))
+
+    def _written(self, metrics: Sequence[Record]) -> Segment | None:
         if self._spool is None:
             return None
         try:
@@ -229,7 +267,7 @@ class Lane:
             _LOG.warning("the spool takes no more: %s", error or type(error).__name__)
             return None
 
-    def _extended(self, last: Batch, metrics: Sequence[AIUsageMetric]) -> bool:
+    def _extended(self, last: Batch, metrics: Sequence[Record]) -> bool:
         assert self._spool is not None
         assert last.segment is not None
         try:
@@ -239,10 +277,10 @@ class Lane:
         last.count += len(metrics) if added else 0
         return added
 
-    def _metrics(self, batch: Batch) -> Sequence[AIUsageMetric]:
+    def _metrics(self, batch: Batch) -> Sequence[Record]:
         if batch.metrics is not None:
             if batch.segment is not None:
-                self._at_hand -= batch.count
+                self._at_hand.let_go(batch)
             return batch.metrics
         assert self._spool is not None
         assert batch.segment is not None
@@ -266,7 +304,7 @@ class Lane:
 
     def _forget(self, batch: Batch) -> None:
         if batch.segment is None:
-            self._unspooled -= batch.count
+            self._unspooled.let_go(batch)
             return
         assert self._spool is not None
         try:
@@ -274,7 +312,7 @@ class Lane:
         except OSError as error:
             _LOG.warning("a segment of the spool cannot be removed: %s", error.strerror)
 
-    def _bury(self, dead: Sequence[tuple[AIUsageMetric, str]]) -> None:
+    def _bury(self, dead: Sequence[tuple[Record, str]]) -> None:
         for reason, count in Counter(reason for _, reason in dead).items():
             _LOG.warning("%d metrics were refused for good: %s", count, reason)
         if self._spool is not None:

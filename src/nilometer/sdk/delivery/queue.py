@@ -6,7 +6,8 @@ from collections import deque
 from queue import Empty, SimpleQueue
 
 from nilometer.sdk.delivery.ledger import Ledger
-from nilometer.sdk.observation import Observed, size_of
+from nilometer.sdk.delivery.records import Queued
+from nilometer.sdk.observation import size_of
 
 FULL, CLOSED = "queue_full", "closed"
 
@@ -42,11 +43,11 @@ class BoundedQueue:
         self._bell = bell
         self._most = most
         self._most_bytes = most_bytes
-        self._items: deque[tuple[Observed, int]] = deque()
+        self._items: deque[tuple[Queued, int]] = deque()
         self._bytes = 0
         self._closed = False
 
-    def put(self, item: Observed) -> bool:
+    def put(self, item: Queued) -> bool:
         """Take the observation, False when there is no room. Waits for nothing."""
         size = item.size
         if metadata := item.scopes.metadata:
@@ -73,7 +74,7 @@ class BoundedQueue:
         with self._lock:
             self._closed = True
 
-    def take(self, most: int) -> list[Observed]:
+    def take(self, most: int) -> list[Queued]:
         """The oldest observations, at most so many. They count as waiting until the ledger hears
         what became of them."""
         with self._lock:

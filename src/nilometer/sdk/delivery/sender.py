@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Sequence
 
-from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.errors import Unavailable
 from nilometer.sdk.delivery.breaker import CLOSED, CircuitBreaker
 from nilometer.sdk.delivery.lane import Claim, Lane
 from nilometer.sdk.delivery.queue import Bell
-from nilometer.sdk.sinks.port import Failed, Sink
+from nilometer.sdk.delivery.records import Store
+from nilometer.sdk.sinks.port import Failed, Record
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Sender:
     someone waits for it."""
 
     def __init__(
-        self, sink: Sink, lane: Lane, breaker: CircuitBreaker, *, batch_size: int, interval: float
+        self, sink: Store, lane: Lane, breaker: CircuitBreaker, *, batch_size: int, interval: float
     ) -> None:
         self.sink = sink
         self.lane = lane
@@ -110,7 +110,7 @@ class Sender:
                 break
         return failed
 
-    def _try(self, metrics: Sequence[AIUsageMetric], failed: list[Failed]) -> bool:
+    def _try(self, metrics: Sequence[Record], failed: list[Failed]) -> bool:
         """Send one chunk, adding what failed of it; False when the store is not to be asked more
         now."""
         try:

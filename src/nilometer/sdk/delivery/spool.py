@@ -21,8 +21,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.errors import InvalidInput
+from nilometer.sdk.delivery.records import METRICS, Form
+from nilometer.sdk.sinks.port import Record
 
 MAX_SEGMENT_METRICS = 200
 MAX_SEGMENT_BYTES = 512 * 1024
@@ -46,15 +47,16 @@ class Spool:
     """The files of one process in a folder. Used by one thread at a time; raises OSError for what
     the disk refuses, and SpoolFull."""
 
-    def __init__(self, directory: Path, most_bytes: int) -> None:
+    def __init__(self, directory: Path, most_bytes: int, form: Form = METRICS) -> None:
         self._directory = directory
         self._most = most_bytes
+        self._form = form
         self._owner = _new_owner()
         self._lock: int | None = None
         self._number = 0
         self._bytes = 0
 
-    def write(self, metrics: Sequence[AIUsageMetric]) -> Segment:
+    def write(self, metrics: Sequence[Record]) -> Segment:
         """A new segment of these metrics, on disk when this returns."""
         self._open()
         text = _lines(metrics)
@@ -69,7 +71,7 @@ class Spool:
         self._bytes += len(text)
         return Segment(path, len(metrics), len(text))
 
-    def extend(self, segment: Segment, metrics: Sequence[AIUsageMetric]) -> bool:
+    def extend(self, segment: Segment, metrics: Sequence[Record]) -> bool:
         """Add metrics to a segment; False when it is large enough, and they are not added."""
         text = _lines(metrics)
         if (
@@ -84,13 +86,13 @@ class Spool:
         self._bytes += len(text)
         return True
 
-    def read(self, segment: Segment) -> list[AIUsageMetric]:
+    def read(self, segment: Segment) -> list[Record]:
         """The metrics of a segment; lines that are none are left out."""
-        found: list[AIUsageMetric] = []
+        found: list[Record] = []
         *lines, _cut_short = segment.path.read_bytes().split(b"\n")
         for line in lines:
             with suppress(InvalidInput):
-                found.append(AIUsageMetric.from_json(line))
+                found.append(self._form.read(line))
         return found
 
     def remove(self, segment: Segment) -> None:
@@ -108,7 +110,7 @@ class Spool:
             adopted += self._adopt_from(owner)
         return adopted
 
-    def bury(self, metrics: Sequence[tuple[AIUsageMetric, str]]) -> None:
+    def bury(self, metrics: Sequence[tuple[Record, str]]) -> None:
         """Keep dead letters with their reasons, as long as there is room for such."""
         self._open()
         path = self._directory / "dead-letters.jsonl"
@@ -188,7 +190,7 @@ class Spool:
         return segment
 
 
-def _lines(metrics: Sequence[AIUsageMetric]) -> bytes:
+def _lines(metrics: Sequence[Record]) -> bytes:
     return "".join(f"{metric.to_json()}\n" for metric in metrics).encode()
 
 

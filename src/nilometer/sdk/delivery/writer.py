@@ -7,13 +7,12 @@ import threading
 import time
 from collections.abc import Sequence
 
-from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.errors import NilometerError
-from nilometer.sdk.assembly import Assembler
 from nilometer.sdk.delivery.ledger import Ledger
 from nilometer.sdk.delivery.queue import Bell, BoundedQueue
+from nilometer.sdk.delivery.records import Assembles, Queued
 from nilometer.sdk.delivery.sender import Sender
-from nilometer.sdk.observation import Observed
+from nilometer.sdk.sinks.port import Record
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class Writer:
         queue: BoundedQueue,
         bell: Bell,
         ledger: Ledger,
-        assembler: Assembler,
+        assembler: Assembles,
         senders: Sequence[Sender],
         *,
         linger: float,
@@ -71,8 +70,8 @@ class Writer:
             self._hurried = False
             self.drain()
 
-    def _hand_over(self, taken: Sequence[Observed]) -> None:
-        metrics: list[AIUsageMetric] = []
+    def _hand_over(self, taken: Sequence[Queued]) -> None:
+        metrics: list[Record] = []
         for seen in taken:
             try:
                 metrics.append(self._assembler.metric(seen))

@@ -128,7 +128,9 @@ def _usage(metric: AIUsageMetric) -> dict[str, Any]:
 
 def _reported(metric: AIUsageMetric) -> dict[str, Any]:
     """What the caller states, else what the provider reports."""
-    if metric.cost_usd is not None and not (metric.price_source or "").startswith(BOOK_SOURCES):
-        return {"$ai_total_cost_usd": format(metric.cost_usd, "f"), "$ai_cost_stated": True}
+    by_book = (metric.price_source or "").startswith(BOOK_SOURCES)
+    stated = metric.stated_cost_usd if by_book else metric.cost_usd
+    if stated is not None:
+        return {"$ai_total_cost_usd": format(stated, "f"), "$ai_cost_stated": True}
     cost = metric.reported_cost_usd
     return {} if cost is None else {"$ai_total_cost_usd": format(cost, "f")}

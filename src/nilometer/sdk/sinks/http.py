@@ -22,7 +22,7 @@ KEY_REFUSED_SECONDS = 60
 MAX_RETRY_AFTER = 3600
 
 # What says that the request itself is wrong: sent again unchanged, it is refused again.
-_WRONG = (400, 413, 422)
+WRONG = (400, 413, 422)
 _KEY_REFUSED = (401, 403)
 
 
@@ -48,10 +48,10 @@ class HttpSink:
         answer = self._post(metrics)
         if answer.is_success:
             return []
-        if answer.status_code not in _WRONG:
-            raise _outage(answer)
+        if answer.status_code not in WRONG:
+            raise outage(answer)
         if len(metrics) == 1:
-            return [Failed(metrics[0], _code(answer), permanent=True)]
+            return [Failed(metrics[0], refusal(answer), permanent=True)]
         half = len(metrics) // 2
         return [*self.store(metrics[:half]), *self.store(metrics[half:])]
 
@@ -75,7 +75,8 @@ class HttpSink:
         )
 
 
-def _outage(answer: httpx.Response) -> Unavailable:
+def outage(answer: httpx.Response) -> Unavailable:
+    """Of an answer that refuses nothing in the request: it is to be sent again, later."""
     if answer.status_code in _KEY_REFUSED:
         return Unavailable(
             "the server refuses the project key",
@@ -100,7 +101,7 @@ def _retry_after(answer: httpx.Response) -> int:
     return min(max(0, round(seconds)), MAX_RETRY_AFTER)
 
 
-def _code(answer: httpx.Response) -> str:
+def refusal(answer: httpx.Response) -> str:
     """The server's code of a refusal, without its text: that may quote the event."""
     try:
         body: Any = answer.json()

@@ -6,14 +6,12 @@ the moment in its name, and a new one begun; of those the newest `keep` are kept
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from nilometer.domain.usage_metric import AIUsageMetric
+from nilometer.sdk.sinks.appending import append, locked
 from nilometer.sdk.sinks.port import Failed
 
 ROTATE_BYTES = 100 * 1024 * 1024
@@ -37,42 +35,13 @@ class JsonlSink:
         """Append them: all, or none and an OSError."""
         text = "".join(f"{metric.to_json()}\n" for metric in metrics).encode()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked() as file:
-            size = os.fstat(file).st_size
-            try:
-                view = memoryview(text)
-                while view:
-                    view = view[os.write(file, view) :]
-                os.fsync(file)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(file, size)
-                raise
-            if size + len(text) >= self._rotate:
+        with locked(self._path) as file:
+            if append(file, text) >= self._rotate:
                 self._rotated()
         return []
 
     def close(self) -> None:
         """Nothing is held between two calls."""
-
-    @contextmanager
-    def _locked(self) -> Generator[int]:
-        """The file, locked: another process may have rotated it between opening and locking."""
-        while True:
-            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                if self._is_current(file):
-                    yield file
-                    return
-            finally:
-                os.close(file)
-
-    def _is_current(self, file: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(file), self._path.stat())
-        except FileNotFoundError:
-            return False
 
     def _rotated(self) -> None:
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from nilometer.domain.usage_metric import AIUsageMetric
+
+
+class Record(Protocol):
+    """What is delivered: a metric, or a gateway's payload of a call. It does not change."""
+
+    def to_json(self) -> str:
+        """One line of JSON, without the newline; no half of a surrogate pair is in it."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as an object."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +29,7 @@ class Failed:
     letter. Otherwise it is sent again, not before `retry_after` seconds.
     """
 
-    metric: AIUsageMetric
+    metric: Record
     reason: str
     permanent: bool = False
     retry_after: float = 0.0

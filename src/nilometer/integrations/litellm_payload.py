@@ -1,0 +1,120 @@
+"""LiteLLM's StandardLoggingPayload of one call, as the JSON object that is kept and sent: as it is,
+but for the keys' records, headers and addresses in it (`conventions.litellm_secrets`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping
+from typing import Any, cast
+
+from nilometer.conventions.litellm_secrets import scrubbed
+from nilometer.domain.span import plain
+from nilometer.errors import InvalidInput
+from nilometer.sdk.delivery.records import Form
+from nilometer.sdk.scopes import Scopes
+
+_MEMORY_BESIDE_TEXT = 300
+_NO_SCOPES = Scopes()
+
+
+class Payload:
+    """One payload; `text` is its JSON, in one line."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Payload:
+        """What LiteLLM tells. What has no JSON form becomes a text; nothing is raised for it."""
+        return cls(_json(scrubbed(told)))
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Payload:
+        """What `to_json` wrote. Raises InvalidInput for another line."""
+        try:
+            text = line.decode()
+            if isinstance(json.loads(text), dict):
+                return cls(text)
+        except (ValueError, RecursionError):
+            pass
+        raise InvalidInput("the line is no JSON object")
+
+    @property
+    def scopes(self) -> Scopes:
+        """None: what a call belongs to, LiteLLM tells itself."""
+        return _NO_SCOPES
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return len(self.text) + _MEMORY_BESIDE_TEXT
+
+    def to_json(self) -> str:
+        """Its JSON."""
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its JSON, read."""
+        return json.loads(self.text)
+
+
+def _weight(record: Any) -> int:
+    return cast("Payload", record).size
+
+
+PAYLOADS = Form(Payload.from_json, _weight)
+"""How a lane reads and weighs them."""
+
+
+class Assembly:
+    """What stands for the making of metrics: a payload is ready when it is queued."""
+
+    def metric(self, observed: Payload, /) -> Payload:
+        """The payload."""
+        return observed
+
+
+def payload_in(kwargs: Any) -> Mapping[str, Any] | None:
+    """The payload among what LiteLLM calls a callback with; None where it has none, as for calls
+    that it does not log."""
+    if not isinstance(kwargs, Mapping):
+        return None
+    told = cast("Mapping[str, Any]", kwargs).get("standard_logging_object")
+    return cast("Mapping[str, Any]", told) if isinstance(told, Mapping) else None
+
+
+def call_of(told: Mapping[str, Any]) -> Hashable:
+    """Which attempt at which call a payload is of: LiteLLM's call id, its outcome and its start, as
+    in the id of its event (`conventions.litellm`)."""
+    call = told.get("litellm_call_id") or told.get("id")
+    return str(call), str(told.get("status")), str(told.get("startTime"))
+
+
+def _json(value: dict[str, Any]) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError):  # a datetime, NaN, half of a surrogate pair …
+        tame = plain(_formed(value, _DEEPEST))
+        return json.dumps(tame, ensure_ascii=False, separators=(",", ":"))
+    return text
+
+
+_DEEPEST = 128
+
+
+def _formed(value: Any, depth: int) -> Any:
+    """The value with the objects of libraries in it as what they hold."""
+    if depth == 0:
+        return None
+    if isinstance(value, Mapping):
+        members = cast("Mapping[Any, Any]", value)
+        return {str(name): _formed(member, depth - 1) for name, member in members.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_formed(item, depth - 1) for item in cast("list[Any]", value)]
+    if value is None or isinstance(value, (str, int, float, bytes)):
+        return value
+    dump = getattr(value, "model_dump", None)
+    return _formed(dump(), depth - 1) if callable(dump) else str(value)
