@@ -84,7 +84,12 @@ class Server:
     def start(self) -> Server:
         """Launch it and wait until it says where it listens."""
         self.process = self.launch()
-        self._read_address()
+        try:
+            self._read_address()
+        except BaseException:
+            self.process.kill()
+            with self.process:  # closes its output, and waits
+                raise
         self._reader = threading.Thread(target=self._drain, daemon=True)
         self._reader.start()
         return self
@@ -96,12 +101,14 @@ class Server:
             if match := _ADDRESS.search(line):
                 self.url, self.port = f"{match[1]}:{match[2]}", int(match[2])
                 return
-        self.process.stdout.close()
         raise AssertionError(f"serve ended with {self.process.wait()}: {''.join(self.output)}")
 
     def _drain(self) -> None:
+        """Keep what it says until its end, and close what that came through: whoever ends the
+        process, and however, nothing of it stays open."""
         assert self.process.stdout
-        self.output.extend(self.process.stdout)
+        with self.process.stdout as said:
+            self.output.extend(said)
 
     def wait_ready(self, role: str = "api", seconds: float = 60) -> Server:
         wait_until(lambda: self.ready(role), seconds=seconds, what=f"{role} ready: {self.output}")
@@ -131,10 +138,17 @@ class Server:
         return self._ended(seconds)
 
     def _ended(self, seconds: float = 60) -> int:
-        code = self.process.wait(seconds)
+        """Its exit code. One that does not end in time is killed; the test fails all the same."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(seconds)
+            self._reader.join(seconds)
+            raise AssertionError(
+                f"serve did not end within {seconds} s: {''.join(self.output)}"
+            ) from None
         self._reader.join(seconds)
-        assert self.process.stdout
-        self.process.stdout.close()
         return code
 
     def resident_bytes(self, peak: bool = False) -> int:

@@ -123,8 +123,8 @@ def refused(url):
 def test_a_capture_port_in_use_is_refused_before_anything_is_made(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = Server(tmp_path / "data", CAPTURE_PORT=port).launch()
-        output, _ = process.communicate(timeout=60)
+        with Server(tmp_path / "data", CAPTURE_PORT=port).launch() as process:
+            output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f"port {port}: Address already in use. Choose another with NILOMETER_CAPTURE" in output
     assert "Traceback" not in output

@@ -74,11 +74,11 @@ class Halves:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_it_starts_ends_it_with_exit_code_0(tmp_path, number):
     server = Server(tmp_path, cold=True)
-    process = server.launch()
-    wait_until((tmp_path / "lock").exists, what="the start has begun")
-    process.send_signal(number)
-    assert process.wait(60) == 0, process.stdout.read()
-    process.stdout.close()
+    with server.launch() as process:
+        wait_until((tmp_path / "lock").exists, seconds=60, what="the start has begun")
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     with running(tmp_path) as again:
         assert "was not closed cleanly" not in "".join(again.output)
 
