@@ -71,6 +71,23 @@ def test_a_name_that_leads_nowhere_may_lead_somewhere_later(host):
     assert failed.value.code == "name_unknown"
 
 
+@pytest.mark.parametrize("error", [TimeoutError("of the system"), ConnectionError("refused")])
+def test_what_the_system_says_at_once_is_not_waited_for(monkeypatch, error):
+    def look_up(*_, **__):
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(TemporaryFailure, match="cannot be resolved"):
+        PUBLIC.places("receiver.example", 443, 60)
+
+
+def test_an_error_in_the_thread_that_looks_up_is_the_callers(resolving):
+    with pytest.raises(IndexError):  # there is no answer left to pop
+        PUBLIC.places("receiver.example", 443)
+    resolving.append(["8.8.8.8"])
+    assert PUBLIC.places("receiver.example", 443)  # and its place is free again
+
+
 def test_a_lookup_takes_no_longer_than_it_may(monkeypatch):
     """Nor does one that finds all lookups taken by those that nobody waits for any more."""
     silent = threading.Event()

@@ -9,13 +9,14 @@ for the connection, it could by then lead elsewhere.
 from __future__ import annotations
 
 import ipaddress
-import queue
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nilometer.errors import ConfigurationError
@@ -116,12 +117,26 @@ PUBLIC = Reach()
 
 
 def _addresses(host: str, port: int, seconds: float, project_id: int | None) -> Iterable[IpAddress]:
-    found = _looked_up(host, port, seconds, project_id)
-    if isinstance(found, Exception):
-        raise TemporaryFailure("The receiver's name cannot be resolved.", code="name_unknown")
+    if (address := _address(host)) is not None:
+        return [address]
+    try:
+        found = _looked_up(host, port, seconds, project_id)
+    except (OSError, UnicodeError):
+        raise TemporaryFailure(
+            "The receiver's name cannot be resolved.", code="name_unknown"
+        ) from None
     if found is None:
         raise TemporaryFailure("The receiver's name was not resolved in time.", code="name_unknown")
     return _read(found)
+
+
+def _address(host: str) -> IpAddress | None:
+    """What the host is, where it is an address as everybody writes it: there is no name to ask
+    for. Of other spellings the system knows more."""
+    try:
+        return None if "%" in host else ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def _read(found: Iterable[Any]) -> Iterable[IpAddress]:
@@ -163,19 +178,20 @@ class _Lookups:
 _LOOKUPS = _Lookups()
 
 
-def _looked_up(
-    host: str, port: int, seconds: float, project_id: int | None
-) -> list[Any] | Exception | None:
-    """What the system says of a name, or its error; None where it says nothing in time. It cannot
-    be told to stop, so it is asked in a thread that is left to itself then."""
+def _looked_up(host: str, port: int, seconds: float, project_id: int | None) -> list[Any] | None:
+    """What the system says of a name; None where it says nothing in time. It cannot be told to
+    stop, so it is asked in a thread that is left to itself then. Raises whatever asking raises."""
     until, lookups = time.monotonic() + seconds, _LOOKUPS
-    answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    answer: Future[list[Any]] = Future()
 
     def ask() -> None:
         try:
-            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            answers.put(error)
+            found = look_up()
+        except BaseException as error:  # noqa: BLE001  (it is the caller's, in whose place this asks)
+            answer.set_exception(error)
+        else:
+            answer.set_result(found)
         finally:
             lookups.end(project_id)
 
@@ -183,9 +199,9 @@ def _looked_up(
         return None
     threading.Thread(target=ask, name="nilometer-lookup", daemon=True).start()
     try:
-        return answers.get(timeout=max(0.0, until - time.monotonic()))
-    except queue.Empty:
-        return None
+        return answer.result(max(0.0, until - time.monotonic()))
+    except TimeoutError:  # the wait's; or the system's, which is an answer
+        return answer.result() if answer.done() else None
 
 
 def _is_public(address: IpAddress) -> bool:
