@@ -450,6 +450,78 @@ class TestTools:
         assert list(handling.tools.asked.values()) == [1]
         assert handling.incident(given).status is Status.RESOLVED
 
+    def test_a_step_that_is_given_up_says_so_and_a_replay_has_all_its_time_again(self, handling):
+        retries = {"attempts": 3, "initial_seconds": 1.0}
+        step = {**CALL, "retries": retries, "timeout_seconds": 30.0}
+        handling.use(pack(playbooks=playbook(step)))
+        handling.tools.next(*[BUSY] * 4)
+        given = handling.one()
+        handling.settle(seconds=4)
+        assert handling.tools.asked.total() == 3
+        found = handling.incident(given).steps["call"]
+        assert (found["status"], found["code"]) == ("given_up", "busy")
+        handling.later(hours=1)
+        handling.replay()
+        handling.settle(seconds=4)
+        assert handling.tools.asked.total() == 5
+        assert handling.incident(given).status is Status.RESOLVED
+        assert handling.incident(given).steps["call"]["status"] == "succeeded"
+        assert "code" not in handling.incident(given).steps["call"]
+
+    def test_a_playbook_that_goes_on_whatever_comes_does_so_when_nobody_knows(self, handling):
+        steps = ({**CALL, "on_failure": "continue"}, {"name": "after", "comment": "went on"})
+        handling.use(pack(playbooks=playbook(*steps)))
+        handling.tools.next(UNKNOWABLE)
+        given = handling.one()
+        handling.settle()
+        assert not handling.letters()
+        assert handling.told(given, "ToolExecutionCompleted")[0].code == "timeout"
+        assert handling.told(given, "CommentAdded")[0].text == "went on"
+        assert handling.incident(given).status is Status.RESOLVED
+
+    def test_what_waits_for_a_breaker_keeps_its_place_and_says_so_once(self, handling):
+        step = {**CALL, "retries": {"attempts": 20, "initial_seconds": 1.0}}
+        handling.use(pack(playbooks=playbook(step)))
+        handling.tools.next(*[BUSY] * 8)
+        given = [each.exception_id for each in handling.accept(*(order(n) for n in range(8)))]
+        handling.run()
+        before = handling.tools.asked.total()
+        handling.tools.plan.clear()
+        for _ in range(3):  # each time one goes through, and fails
+            handling.tools.next(BUSY)
+            handling.later(seconds=125)
+            handling.run()
+        assert handling.tools.asked.total() == before + 3
+        told = [
+            [each.code for each in handling.told(one, "RetryScheduled")].count("breaker_open")
+            for one in given
+        ]
+        assert max(told) == 1
+        handling.later(seconds=125)
+        handling.run()  # one goes through, succeeds, and lets all others begin at once
+        assert {handling.incident(each).status for each in given} == {Status.RESOLVED}
+        assert all(contiguous(handling.events(each)) for each in given)
+
+    def test_what_waits_for_a_breaker_for_longer_than_its_step_may_is_given_up(self, handling):
+        step = {**CALL, "retries": {"attempts": 20}, "timeout_seconds": 30.0}
+        handling.use(pack(playbooks=playbook(step)))
+        handling.tools.next(*[BUSY] * 8)
+        given = [each.exception_id for each in handling.accept(*(order(n) for n in range(8)))]
+        handling.run()
+        before = handling.tools.asked.total()
+        handling.tools.plan.clear()
+        handling.later(seconds=5)
+        handling.run()
+        assert not handling.letters()
+        handling.later(seconds=26)
+        handling.run()
+        assert [each.error_code for each in handling.letters()] == ["breaker_open"] * 8
+        assert handling.tools.asked.total() == before
+        handling.later(seconds=60)
+        handling.replay()
+        handling.run()
+        assert {handling.incident(each).status for each in given} == {Status.RESOLVED}
+
     def test_each_run_has_executions_of_its_own(self, handling):
         given = handling.one()
         handling.run()

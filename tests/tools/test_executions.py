@@ -102,6 +102,50 @@ def test_a_process_that_died_after_beginning_leaves_it_interrupted(bench, receiv
     assert bench.kept(call).attempts == 1
 
 
+def test_who_was_asked_before_a_tool_was_changed_is_not_looked_for_at_its_new_address(
+    bench, receiver
+):
+    bench.http(honours_idempotency_key=True)
+    call = bench.call()
+    bench.begin(call)  # and nobody records
+    bench.tools.change(bench.project, "call", {"config": {"url": f"{bench.url}/elsewhere"}})
+    for _ in range(2):  # replayed, it is no different
+        [found] = bench.begin(call)
+        assert isinstance(found, Over)
+        assert isinstance(found.outcome, Unknown)
+        assert (found.outcome.code, found.outcome.reconcilable) == ("tool_changed", False)
+        bench.record(found.call, found.outcome)
+        assert bench.kept(call).state is ExecutionState.UNKNOWN
+    assert receiver.received == []
+    assert breaker(bench) is None
+    bench.history.decide(bench.project, call.execution_id, succeeded=False)
+    assert isinstance(bench.run(call), Succeeded)  # a new attempt, at the new one
+    assert [each.path for each in receiver.received] == ["/elsewhere"]
+
+
+def test_what_a_person_found_is_the_output_of_the_step(bench, receiver):
+    bench.http(secrets={"token": "a-secret"}, headers={"Authorization": "{secrets.token}"})
+    receiver.cuts()
+    call = bench.call()
+    assert isinstance(bench.run(call), Unknown)
+    decide = bench.history.decide
+    with pytest.raises(InvalidInput, match="only what succeeded"):
+        decide(bench.project, call.execution_id, succeeded=False, output={"body": 1})
+    told = {"status": 200, "body": {"id": 7, "by": "a-secret\0", "big": 10**30}}
+    decide(bench.project, call.execution_id, succeeded=True, output=told)
+    outcome = bench.run(call)
+    assert isinstance(outcome, Succeeded)
+    assert outcome.output["body"] == {"id": 7, "by": "[secret:token]\ufffd", "big": str(10**30)}
+
+
+def test_of_what_is_under_way_nobody_decides_yet(bench, receiver):
+    bench.http()
+    call = bench.call()
+    bench.begin(call)  # and nobody records
+    with pytest.raises(InvalidInput, match="its worker died"):
+        bench.history.decide(bench.project, call.execution_id, succeeded=True)
+
+
 def test_a_person_says_what_became_of_an_unknown_one(each_bench, receiver):
     bench = each_bench
     bench.http()
@@ -254,7 +298,8 @@ def test_when_its_time_is_over_one_call_goes_through_however_many_come(each_benc
         found = [each for some in pool.map(begin, [calls[i::4] for i in range(4)]) for each in some]
     through = [each for each in found if isinstance(each, Begun)]
     assert len(through) == 1
-    assert all(each.retry_after == 1 for each in found if isinstance(each, Deferred))
+    waits = {each.retry_after for each in found if isinstance(each, Deferred)}
+    assert waits == {PROBE_SECONDS}
     assert breaker(bench).probe == through[0].call.execution_id
 
     # Its success closes the breaker, and then all go through.
@@ -271,6 +316,7 @@ def test_a_probe_that_fails_opens_it_again(bench, receiver):
     assert breaker(bench).state is BreakerState.OPEN
     [found] = bench.begin(bench.call())
     assert found.retry_after == 60
+    assert found.since == bench.now - timedelta(seconds=60)  # as long as it has not closed
 
 
 def test_what_began_before_says_nothing_of_a_breaker_that_has_opened(bench, receiver):

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nilometer.errors import InvalidInput
+from nilometer.incidents.tools import remote_config
 from nilometer.incidents.tools.call import ErrorClass, Failed, Succeeded, Unknown
+from nilometer.incidents.tools.kinds import ToolKind
 from nilometer.incidents.tools.remote import Remote
 from nilometer.notifications import signature
 from nilometer.notifications.exchange import Answer
@@ -163,6 +165,14 @@ def test_without_a_way_to_find_out_nothing_is_sent_again(bench, receiver):
     assert not again.reconcilable
     assert len(receiver.received) == 1
     assert bench.kept(call).attempts == 1
+
+
+def test_a_webhook_is_sent_again_under_its_id_unless_its_definition_says_otherwise():
+    config = {"url": "https://example.com/"}
+    assert remote_config.read(ToolKind.WEBHOOK, config).reconcilable
+    assert not remote_config.read(ToolKind.HTTP, config).reconcilable
+    stated = {**config, "honours_idempotency_key": False}
+    assert not remote_config.read(ToolKind.WEBHOOK, stated).reconcilable
 
 
 def test_a_receiver_that_honours_the_key_is_asked_again_under_it(bench, receiver):

@@ -22,7 +22,7 @@ from nilometer.workflows.enqueueing import enqueued_in
 from nilometer.workflows.located import located
 from nilometer.workflows.loop import Loop
 from nilometer.workflows.runner import Attempts, Running, check_survivable, failure_of
-from nilometer.workflows.stage import Begun, Effect, Outcome, Performed
+from nilometer.workflows.stage import Begun, Effect, Outcome, Performed, Postponed
 from nilometer.workflows.task import Task
 
 PLACES = 32
@@ -142,16 +142,22 @@ class EffectRunner(Generic[Begun, Outcome]):
         now = self._running.now()
         with self._database.concurrent(EVERY_ROW) as session:
             mine = settling.held(session, tasks)
-            begun = self._effect.begin(session, mine, now) if mine else []
-            done = [task for task, each in zip(mine, begun, strict=True) if each is None]
+            begun: Sequence[Begun | Postponed | None] = ()
+            if mine:
+                begun = self._effect.begin(session, mine, now)
+            together = list(zip(mine, begun, strict=True))
+            done = [task for task, each in together if each is None]
+            later = [(task, each) for task, each in together if isinstance(each, Postponed)]
             settling.finish(session, done)
+            settling.postpone(session, later)
         failpoints.hit("tool_begun")
         self._attempts.note("done", len(done))
+        self._attempts.note("released", len(later))
         self._attempts.note("lost", len(tasks) - len(mine))
         self._running.wake(enqueued_in(session))
         started = time.perf_counter()
-        for task, each in zip(mine, begun, strict=True):
-            if each is not None:
+        for task, each in together:
+            if each is not None and not isinstance(each, Postponed):
                 with self._lock:
                     self._under_way[task.lease, *task.key] = task, started
                 self._pool.submit(self._perform, task, each)

@@ -15,6 +15,8 @@ from sqlalchemy import Table, bindparam, select
 from sqlalchemy.orm import Session
 
 from nilometer.database.bulk import Bulk
+from nilometer.workflows.enqueueing import enqueued_in
+from nilometer.workflows.stage import Postponed
 from nilometer.workflows.tables import TaskRow
 from nilometer.workflows.task import Failure, Task, TaskState
 
@@ -70,6 +72,20 @@ _RELEASE = (
         attempts=_TASKS.c.attempts - 1,
     )
 )
+_POSTPONE = (
+    _TASKS.update()
+    .where(*_THIS)
+    .values(
+        state=TaskState.READY,
+        lease=None,
+        due_at=bindparam("to_due_at"),
+        attempts=_TASKS.c.attempts - 1,
+        losses=0,
+        error_code=bindparam("to_code"),
+        error=bindparam("to_detail"),
+        error_class=bindparam("to_class"),
+    )
+)
 _EXTEND = (
     _TASKS.update()
     .where(_TASKS.c.queue == bindparam("of_queue"), _TASKS.c.lease == bindparam("of_lease"))
@@ -106,6 +122,29 @@ def release(session: Session, tasks: Sequence[Task], now: datetime) -> None:
     """Hand them back as if they had not been claimed: this attempt did not take place."""
     if tasks:
         session.execute(_RELEASE, [_of(task) | {"to_due_at": now} for task in tasks])
+
+
+def postpone(session: Session, tasks: Sequence[tuple[Task, Postponed]]) -> None:
+    """They wait until then: this attempt did not take place."""
+    if tasks:
+        rows = [_of(task) | _said(each.why) | {"to_due_at": each.due_at} for task, each in tasks]
+        session.execute(_POSTPONE, rows)
+
+
+def hasten(
+    session: Session, project_id: int, queue: str, limit_key: str, why: str, now: datetime
+) -> None:
+    """Let those tasks of a key begin now that were postponed for this reason."""
+    waiting = (
+        _TASKS.c.queue == queue,
+        _TASKS.c.project_id == project_id,
+        _TASKS.c.due_at > now,
+        _TASKS.c.limit_key == limit_key,
+        _TASKS.c.state == TaskState.READY,
+        _TASKS.c.error_code == why,
+    )
+    session.execute(_TASKS.update().where(*waiting).values(due_at=now))
+    enqueued_in(session).add(queue)
 
 
 def extend(session: Session, tasks: Sequence[Task], until: datetime) -> None:

@@ -53,6 +53,15 @@ Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, slots=True)
+class Postponed:
+    """A task that cannot be begun before then, because of `why`. It keeps its row and its place; no
+    attempt took place. `settling.hasten` lets those begin that wait for one thing."""
+
+    due_at: datetime
+    why: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Performed(Generic[Begun, Outcome]):
     """A task, what was begun for it, and what came of that."""
 
@@ -71,7 +80,9 @@ class Effect(Failures, Protocol[Begun, Outcome]):
     queue: ClassVar[str]
     """The queue that it works on."""
 
-    def begin(self, session: Session, tasks: Sequence[Task], now: datetime) -> list[Begun | None]:
+    def begin(
+        self, session: Session, tasks: Sequence[Task], now: datetime
+    ) -> Sequence[Begun | Postponed | None]:
         """Write down that each is about to be performed; what `perform` gets, in their order. None
         for a task with nothing to perform: it is done with this transaction. Raises as
         `Stage.work`."""

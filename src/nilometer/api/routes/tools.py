@@ -79,6 +79,9 @@ class DecisionBody(Body):
     """What became of an execution, as the receiver's own records have it."""
 
     succeeded: bool
+    output: dict[str, Any] | None = Field(
+        None, description="What it gave back, for the steps that read it. Only if it succeeded."
+    )
 
 
 class ExecutionsQuery(QueryModel):
@@ -243,7 +246,9 @@ async def decide_execution(
     body = await read_body(request, DecisionBody)
     own = _history(ctx, caller)
     decided = await ctx.database_workers.run(
-        lambda: own.decide(caller.project_id, execution_id, succeeded=body.succeeded)
+        lambda: own.decide(
+            caller.project_id, execution_id, succeeded=body.succeeded, output=body.output
+        )
     )
     return json_answer(_execution_json(decided))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from sqlalchemy.orm import Session
 
@@ -66,8 +66,19 @@ class RecordsFailures:
                 to=Status.FAILED if fails else None,
                 failures=incident.failures + 1,
                 reason=f"{self.queue}: {failure.detail}" if fails else incident.reason,
+                **(self.given_up(incident, task, failure, now) if fails else {}),
             )
         history.flush()
+
+    def given_up(
+        self,
+        incident: Incident,  # noqa: ARG002
+        task: Task,  # noqa: ARG002
+        failure: Failure,  # noqa: ARG002
+        now: datetime,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """What else of its incident changes: columns by name."""
+        return {}
 
 
 def status_before(queue: str, incident: Incident) -> Status | None:

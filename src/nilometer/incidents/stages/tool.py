@@ -3,7 +3,11 @@
 An execution has one id over all its attempts, which is the idempotency key that a receiver gets.
 What became of an attempt that nobody heard of again is found out, and never simply tried again. A
 failure for good, or for the last time, is for the playbook where it says what to do then; where it
-does not, the task is given up and waits for a person as a dead letter.
+does not, the task is given up and waits for a person as a dead letter. So is what nobody can find
+out, unless the step says that the playbook goes on whatever comes of it.
+
+What a breaker puts off waits in its place, for as long as the step may take; the history says so
+once each time that the breaker opens.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from nilometer.domain import clock
 from nilometer.incidents.events import RetryScheduled, ToolExecutionCompleted, moment
-from nilometer.incidents.history import History, Key, Limit
+from nilometer.incidents.history import History, Key
 from nilometer.incidents.incident import Incident, Status, system
 from nilometer.incidents.packs.pack import Retries
 from nilometer.incidents.playbooks.machine import (
@@ -42,17 +46,26 @@ from nilometer.incidents.tools.call import (
     ToolCall,
     Unknown,
 )
+from nilometer.incidents.tools.call import ErrorClass as ToolErrorClass
 from nilometer.incidents.tools.executions import Executions
 from nilometer.incidents.tools.executor import Executor
 from nilometer.observability import metrics
 from nilometer.workflows import stage
 from nilometer.workflows.retries import JITTER
+from nilometer.workflows.stage import Postponed
 from nilometer.workflows.task import ErrorClass, Failure, Task
 
 MAX_RECONCILIATIONS: Final = 20
 """How often it is asked what became of an attempt before a person has to find out."""
 
+LONGEST_WAIT: Final = timedelta(days=1)
+"""How long a step waits for a breaker that does not close, where it has no time of its own."""
+
+GIVEN_UP: Final = "given_up"
+"""The status of a step whose task is a dead letter."""
+
 _RECONCILE_LONGEST = 300.0
+_SHORTEST_WAIT = timedelta(seconds=1)
 _ACTOR = system("tool")
 
 
@@ -83,16 +96,19 @@ class Tool(RecordsFailures):
         self._executions = executions
         self._executor = executor
 
-    def begin(self, session: Session, tasks: Sequence[Task], now: datetime) -> list[Started | None]:
+    def begin(
+        self, session: Session, tasks: Sequence[Task], now: datetime
+    ) -> list[Started | Postponed | None]:
         """See `workflows.stage.Effect`."""
         history = History(session, now)
         projects = live(session, {task.project_id for task in tasks})
         incidents = history.load((task.project_id, task.lane) for task in tasks)
-        calls = {
-            task.key: _call(task, incidents[task.project_id, task.lane])
-            for task in tasks
-            if task.project_id in projects and _wanted(task, incidents)
-        }
+        calls: dict[tuple[int, str, int], ToolCall] = {}
+        for task in tasks:
+            if task.project_id in projects and _wanted(task, incidents):
+                incident = incidents[task.project_id, task.lane]
+                _begin_again(history, incident, task)
+                calls[task.key] = _call(task, incident)
         begun = self._executions.begin(session, list(calls.values()), now)
         by_key = dict(zip(calls, begun, strict=True))
         started = [_started(history, incidents, task, by_key.get(task.key)) for task in tasks]
@@ -127,14 +143,44 @@ class Tool(RecordsFailures):
         history.flush()
         return failures
 
+    def given_up(
+        self, incident: Incident, task: Task, failure: Failure, now: datetime
+    ) -> dict[str, Any]:
+        """The step is not running any more."""
+        if not _is_at(incident, task):
+            return {}
+        told = {"code": failure.code, "detail": failure.detail, "finished_at": moment(now)}
+        return {"steps": _with_step(incident, task, status=GIVEN_UP, **told)}
+
 
 def _wanted(task: Task, incidents: Mapping[Key, Incident]) -> bool:
     """Whether the incident still waits for this execution."""
     incident = incidents.get((task.project_id, task.lane))
     if incident is None or incident.status is not Status.IN_PROGRESS:
         return False
+    return _is_at(incident, task)
+
+
+def _is_at(incident: Incident, task: Task) -> bool:
+    """Whether the task's execution is that of its step."""
     step = incident.steps.get(task.payload["step"])
     return step is not None and step.get("execution_id") == task.payload["executionId"]
+
+
+def _with_step(incident: Incident, task: Task, **changes: Any) -> dict[str, Any]:
+    """The incident's steps, with changes of the task's own."""
+    name = task.payload["step"]
+    return {**incident.steps, name: {**incident.steps[name], **changes}}
+
+
+def _begin_again(history: History, incident: Incident, task: Task) -> None:
+    """Replayed, a step runs again, and has all its time before it."""
+    step = incident.steps[task.payload["step"]]
+    if step["status"] != GIVEN_UP:
+        return
+    left = {name: step[name] for name in step.keys() - {"code", "detail", "finished_at", "put_off"}}
+    again = {**left, "status": "running", "replayed_at": moment(history.now)}
+    history.change(incident, actor=_ACTOR, steps={**incident.steps, task.payload["step"]: again})
 
 
 def _call(task: Task, incident: Incident) -> ToolCall:
@@ -147,34 +193,45 @@ def _call(task: Task, incident: Incident) -> ToolCall:
         input=facts["input"],
         dry_run=facts["dryRun"],
         traceparent=incident.traceparent,
+        until=_waits_until(task, incident),
     )
 
 
 def _started(
     history: History, incidents: Mapping[Key, Incident], task: Task, beginning: Beginning | None
-) -> Started | None:
+) -> Started | Postponed | None:
     if beginning is None:
         return None
     if isinstance(beginning, Deferred):
-        _put_off(history, incidents[task.project_id, task.lane], task, beginning)
-        return None
+        return _put_off(history, incidents[task.project_id, task.lane], task, beginning)
     return Started(beginning, incidents[task.project_id, task.lane].received_at)
 
 
-def _put_off(history: History, incident: Incident, task: Task, deferred: Deferred) -> None:
-    """Have the same asked for later, as a task of its own: this one was no attempt."""
+def _put_off(history: History, incident: Incident, task: Task, deferred: Deferred) -> Postponed:
+    """Have it wait in its place: this was no attempt. Told once, however often it is put off."""
     due_at = history.now + timedelta(seconds=deferred.retry_after)
-    told = RetryScheduled("tool", task.attempts - 1, moment(due_at), deferred.code, deferred.detail)
-    cause = history.change(incident, told, actor=_ACTOR, causation_id=task.causation_id)
-    limit = task.limit_key and task.limit and Limit(task.limit_key, task.limit)
-    history.ask(incident, "tool", task.kind, task.payload, cause, limit or None, due_at)
+    due_at = min(due_at, max(_waits_until(task, incident), history.now + _SHORTEST_WAIT))
+    because = f"{deferred.code} {deferred.since and moment(deferred.since)}"
+    if incident.steps[task.payload["step"]].get("put_off") != because:
+        attempts = max(0, task.attempts - 1)
+        history.change(
+            incident,
+            RetryScheduled("tool", attempts, moment(due_at), deferred.code, deferred.detail),
+            actor=_ACTOR,
+            causation_id=task.causation_id,
+            steps=_with_step(incident, task, put_off=because),
+        )
+    return Postponed(due_at, Failure(deferred.code, deferred.detail, ErrorClass.TRANSIENT))
 
 
 def _recorded(context: Context, done: Done, incident: Incident, outcome: Outcome) -> Failure | None:
     task, call = done.task, done.begun.call
     if isinstance(outcome, Unknown):
-        return _unknown(task, outcome)
-    if isinstance(outcome, Failed):
+        failure = _unknown(context, task, incident, outcome)
+        if failure is not None:
+            return failure
+        outcome = Failed(outcome.code, outcome.detail, ToolErrorClass.PERMANENT)
+    elif isinstance(outcome, Failed):
         failure = _failure(context, task, call, incident, outcome)
         if failure is not None:
             return failure
@@ -182,9 +239,14 @@ def _recorded(context: Context, done: Done, incident: Incident, outcome: Outcome
     return None
 
 
-def _unknown(task: Task, outcome: Unknown) -> Failure:
-    """Ask again what became of it, or have a person say so."""
-    if not outcome.reconcilable or task.attempts >= MAX_RECONCILIATIONS:
+def _unknown(context: Context, task: Task, incident: Incident, outcome: Unknown) -> Failure | None:
+    """Ask again what became of it, or have a person say so; None where the step says that the
+    playbook goes on all the same."""
+    goes_on = _continues(context, task, incident)
+    ends = not outcome.reconcilable or task.attempts >= MAX_RECONCILIATIONS
+    if goes_on and (ends or _too_late(task, incident, context.now)):
+        return None
+    if ends:
         return Failure(outcome.code, outcome.detail, ErrorClass.PERMANENT)
     wait = min(_RECONCILE_LONGEST, 2.0 ** min(task.attempts - 1, 10))
     return Failure(outcome.code, outcome.detail, ErrorClass.UNKNOWN, retry_after=_jittered(wait))
@@ -198,7 +260,8 @@ def _failure(
     retries = Retries.model_validate(task.payload["retries"])
     step = incident.steps[task.payload["step"]]
     tried = call.attempt - step.get("given_up_after", 0)
-    if outcome.is_transient and tried < retries.attempts and not _too_late(task, step, context.now):
+    again = tried < retries.attempts and not _too_late(task, incident, context.now)
+    if outcome.is_transient and again:
         wait = min(retries.longest_seconds, retries.initial_seconds * 2.0 ** min(tried - 1, 30))
         wait = max(_jittered(wait), outcome.retry_after or 0)
         return Failure(outcome.code, outcome.detail, ErrorClass.TRANSIENT, retry_after=wait)
@@ -212,11 +275,22 @@ def _failure(
     return Failure(outcome.code, outcome.detail, ErrorClass.PERMANENT)
 
 
-def _too_late(task: Task, step: Mapping[str, Any], now: datetime) -> bool:
-    seconds = task.payload.get("timeoutSeconds")
-    if seconds is None:
-        return False
-    return now >= datetime.fromisoformat(step["started_at"]) + timedelta(seconds=seconds)
+def _too_late(task: Task, incident: Incident, now: datetime) -> bool:
+    return task.payload.get("timeoutSeconds") is not None and now >= _waits_until(task, incident)
+
+
+def _waits_until(task: Task, incident: Incident) -> datetime:
+    """Until when the step may take, from its beginning or from its last replay."""
+    step, seconds = incident.steps[task.payload["step"]], task.payload.get("timeoutSeconds")
+    began = datetime.fromisoformat(step.get("replayed_at") or step["started_at"])
+    return began + (LONGEST_WAIT if seconds is None else timedelta(seconds=seconds))
+
+
+def _continues(context: Context, task: Task, incident: Incident) -> bool:
+    """Whether the playbook goes on whatever comes of the step."""
+    playbook = incident.playbook and context.judged_by(incident).pack.playbook(incident.playbook)
+    steps = playbook.steps if playbook else ()
+    return any(s.name == task.payload["step"] and s.on_failure == "continue" for s in steps)
 
 
 def _playbook_goes_on(context: Context, task: Task, incident: Incident, outcome: Failed) -> bool:

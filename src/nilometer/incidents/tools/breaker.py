@@ -17,15 +17,24 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from nilometer.incidents.tools.call import Deferred, Failed, Outcome, Unknown
+from nilometer.domain import clock
+from nilometer.incidents.tools.call import Deferred, Failed, Outcome, Succeeded, Unknown
 from nilometer.incidents.tools.definition import Tool
-from nilometer.incidents.tools.resolving import Key
+from nilometer.incidents.tools.resolving import Key, limit_key
 from nilometer.incidents.tools.tables import BreakerRow, BreakerState
+from nilometer.workflows import settling
 
 PROBE_SECONDS = 120.0
 """How long a probe may take before another call is tried in its place. Longer than any attempt."""
+OPEN = "breaker_open"
+"""The code of what waits for a breaker: with its success a probe lets all of them begin."""
 
+TOOL_CHANGED = "tool_changed"
+"""The code of an interrupted call whose tool is another by now."""
+
+_QUEUE = "tool"
 _SHORTEST_WAIT = 1.0
+_UNASKED = frozenset({OPEN, TOOL_CHANGED})
 # Beyond it no clock that is right can have put a time.
 _LONGEST = timedelta(hours=2)
 
@@ -57,6 +66,12 @@ class Settled:
         return self.tool.project_id, self.tool.name
 
     @property
+    def tells_nothing(self) -> bool:
+        """Whether nobody was asked."""
+        outcome = self.outcome
+        return not isinstance(outcome, Succeeded) and outcome.code in _UNASKED
+
+    @property
     def is_failure(self) -> bool:
         """Whether it counts as one."""
         outcome = self.outcome
@@ -72,9 +87,12 @@ def admit(
     execution.
 
     Of a breaker whose time is over the first call becomes the probe, whatever others do at the same
-    moment: one conditional statement decides.
+    moment: one conditional statement decides. Who is told to come again has the breaker locked, so
+    that it either sees it close or is among those that its closing lets begin.
     """
-    rows = _read(session, {key for key, _ in calls})
+    asked = _read(session, {key for key, _ in calls})
+    troubled = [key for key, row in asked.items() if row.state is not BreakerState.CLOSED]
+    rows = _read(session, troubled, lock=True) if troubled else {}
     refused: dict[tuple[int, str], Deferred] = {}
     for key, execution_id in calls:
         row = rows.get(key)
@@ -89,6 +107,8 @@ def settle(session: Session, settled: Collection[Settled], now: datetime) -> Non
     """Count what came of these calls, in their order."""
     by_key: dict[Key, list[Settled]] = {}
     for each in settled:
+        if each.tells_nothing:
+            continue
         by_key.setdefault(each.key, []).append(each)
     failing = [key for key, each in by_key.items() if any(one.is_failure for one in each)]
     troubled = {
@@ -103,7 +123,7 @@ def settle(session: Session, settled: Collection[Settled], now: datetime) -> Non
     rows = _read(session, concerned, lock=True)
     for key in concerned:
         for each in by_key[key]:
-            _count(rows[key], each, now)
+            _count(session, rows[key], each, now)
 
 
 def states(session: Session, project_id: int) -> dict[str, Breaker]:
@@ -116,6 +136,7 @@ def forget(session: Session, project_id: int, tool: str) -> None:
     """Close the breaker of a tool, and forget its failures."""
     mine = (BreakerRow.project_id == project_id) & (BreakerRow.tool == tool)
     session.execute(delete(BreakerRow).where(mine))
+    _let_all_begin(session, project_id, tool, clock.now())
 
 
 def _read(session: Session, keys: Iterable[Key], *, lock: bool = False) -> dict[Key, BreakerRow]:
@@ -176,16 +197,21 @@ def _over(until: InstrumentedAttribute[datetime | None], now: datetime) -> Colum
 def _deferred(row: BreakerRow, now: datetime) -> Deferred:
     until = row.probe_until if row.state is BreakerState.HALF_OPEN else row.retry_at
     wait = (until - now).total_seconds() if until else 0.0
-    if row.state is BreakerState.HALF_OPEN or wait <= 0:
-        wait = _SHORTEST_WAIT  # a probe is under way: soon it is known
+    if wait <= 0:  # another became the probe at this moment
+        wait = PROBE_SECONDS
     return Deferred(
-        "breaker_open",
+        OPEN,
         "The tool failed too often and is left alone for a while.",
-        max(_SHORTEST_WAIT, wait),
+        max(_SHORTEST_WAIT, min(wait, _LONGEST.total_seconds())),
+        row.opened_at,
     )
 
 
-def _count(row: BreakerRow, settled: Settled, now: datetime) -> None:
+def _let_all_begin(session: Session, project_id: int, tool: str, now: datetime) -> None:
+    settling.hasten(session, project_id, _QUEUE, limit_key(tool), OPEN, now)
+
+
+def _count(session: Session, row: BreakerRow, settled: Settled, now: datetime) -> None:
     row.updated_at = now
     if row.state is BreakerState.CLOSED:
         row.failures = row.failures + 1 if settled.is_failure else 0
@@ -198,11 +224,12 @@ def _count(row: BreakerRow, settled: Settled, now: datetime) -> None:
         else:
             row.state, row.failures = BreakerState.CLOSED, 0
             row.opened_at = row.retry_at = row.probe = row.probe_until = None
+            _let_all_begin(session, row.project_id, row.tool, now)
     # Else it began before the breaker opened: it tells nothing new.
 
 
 def _open(row: BreakerRow, tool: Tool, now: datetime) -> None:
-    row.state, row.opened_at = BreakerState.OPEN, now
+    row.state, row.opened_at = BreakerState.OPEN, row.opened_at or now
     row.retry_at = now + timedelta(seconds=tool.breaker_seconds)
     row.probe = row.probe_until = None
 

@@ -38,7 +38,7 @@ class ToolCall:
     and the same over all attempts: it is what a receiver gets as the idempotency key. `tool` is the
     tool's name. `traceparent` is W3C's. `begin` fills in the rest: `attempt` counts from 1,
     `began_at` is of the first one, and `resolved` is the tool as it was then; without it,
-    `execute` looks it up.
+    `execute` looks it up. `until` is how long it may wait for a breaker, None for any time.
     """
 
     project_id: int
@@ -50,6 +50,7 @@ class ToolCall:
     attempt: int = 1
     traceparent: str | None = None
     began_at: datetime | None = None
+    until: datetime | None = None
     resolved: Resolved | None = field(default=None, repr=False, compare=False)
 
 
@@ -100,11 +101,13 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not now: the tool's breaker is open. Nothing was tried and no attempt was counted."""
+    """Not now: the tool's breaker is open. Nothing was tried and no attempt was counted. `since`
+    is when that began, where it is known."""
 
     code: str
     detail: str
     retry_after: float
+    since: datetime | None = None
 
 
 Outcome = Succeeded | Failed | Unknown

@@ -33,10 +33,13 @@ from nilometer.incidents.tools.call import (
     Performed,
     Succeeded,
     ToolCall,
+    Unknown,
 )
 from nilometer.incidents.tools.execution import Execution, execution, kept_outcome, outcome_of
 from nilometer.incidents.tools.keeping import kept
+from nilometer.incidents.tools.kinds import REMOTE
 from nilometer.incidents.tools.own.carrying_out import carry_out
+from nilometer.incidents.tools.remote_config import MAX_ANSWER
 from nilometer.incidents.tools.resolving import Resolved, resolve
 from nilometer.incidents.tools.tables import (
     BreakerRow,
@@ -110,17 +113,27 @@ class Executions:
         execution_id: str,
         *,
         succeeded: bool,
+        output: Mapping[str, Any] | None = None,
         actor: str,
         now: datetime,
     ) -> Outcome:
         """A person says what became of an execution that nobody knows: the outcome that it then
-        has. Raises NotFound, and InvalidInput for one of which it is known."""
+        has. `output` is what it gave back, for the steps that read it. Raises NotFound, and
+        InvalidInput for one of which it is known, and for an output that cannot be kept."""
         row = _locked(session, [(project_id, execution_id)]).get((project_id, execution_id))
         if row is None:
             raise NotFound("There is no such execution.", attr="execution_id")
+        if row.state is ExecutionState.RUNNING:
+            raise InvalidInput(
+                "an attempt is under way, or its worker died: where the exception has a dead "
+                "letter, replay it, and what became of the attempt is found out or is unknown",
+                code="not_unknown",
+            )
         if row.state is not ExecutionState.UNKNOWN:
             raise InvalidInput("what became of this execution is known", code="not_unknown")
-        outcome = Succeeded({}) if succeeded else _NOT_DONE
+        if output is not None and not succeeded:
+            raise InvalidInput("only what succeeded has an output", attr="output")
+        outcome = _found_done(session, row, output or {}, now) if succeeded else _NOT_DONE
         decided = {"of_project": project_id, "of_id": execution_id, "decided_by": actor[:200]}
         _write(session, [decided | kept_outcome(outcome, now)])
         return outcome
@@ -144,6 +157,16 @@ _UNKEEPABLE = Failed(
     "output_unkeepable",
     "It was done, and what was given back cannot be kept.",
     ErrorClass.PERMANENT,
+)
+_WAITED_TOO_LONG = Failed(
+    breaker.OPEN,
+    "The tool failed too often, and was left alone for longer than the step may wait.",
+    ErrorClass.PERMANENT,
+)
+_TOOL_CHANGED = Unknown(
+    breaker.TOOL_CHANGED,
+    "The tool was changed since the request was sent: who is asked now may know nothing of it.",
+    reconcilable=False,
 )
 _NOT_DONE = Failed("found_not_done", "A person found that it was not done.", ErrorClass.PERMANENT)
 
@@ -177,7 +200,9 @@ def _judged(call: ToolCall, row: ExecutionRow | None, tool: Resolved, now: datet
             _REDACTION_WAIT,
         )
     if row is not None and row.state in (ExecutionState.RUNNING, ExecutionState.UNKNOWN):
-        return Interrupted(replace(resolved, attempt=row.attempts))
+        same = replace(resolved, attempt=row.attempts)
+        changed = row.tool_version != tool.tool.version and row.kind in REMOTE and not row.dry_run
+        return Over(same, _TOOL_CHANGED) if changed else Interrupted(same)
     return Over(resolved, tool.refusal) if tool.refusal else Begun(resolved)
 
 
@@ -188,12 +213,21 @@ def _admitted(session: Session, judged: list[Beginning], now: datetime) -> list[
         if isinstance(each, Begun) and not each.call.dry_run
     ]
     refused = breaker.admit(session, asking, now)
-    kinds = {_id(each.call): each.call for each in judged if isinstance(each, Begun)}
-    for key in refused:
-        metrics.TOOL_EXECUTIONS.labels(_kind(kinds[key]), "deferred").inc()
     return [
-        refused.get(_id(each.call), each) if isinstance(each, Begun) else each for each in judged
+        _waiting(each, refused[_id(each.call)], now)
+        if isinstance(each, Begun) and _id(each.call) in refused
+        else each
+        for each in judged
     ]
+
+
+def _waiting(each: Begun, refused: Deferred, now: datetime) -> Deferred | Over:
+    """One whose tool's breaker is open: it waits, for as long as it may."""
+    call = each.call
+    if call.until is None or now < call.until:
+        metrics.TOOL_EXECUTIONS.labels(_kind(call), "deferred").inc()
+        return refused
+    return Over(replace(call, attempt=call.attempt - 1), _WAITED_TOO_LONG)
 
 
 def _count(
@@ -211,11 +245,16 @@ def _count(
         row = rows.get(_id(each.call))
         if row is None:
             new.append(_first(each, now))
-        elif row.state is not ExecutionState.SUCCEEDED:
+        elif row.state is not ExecutionState.SUCCEEDED and not _asked_before(each):
             again.append(_of(each.call) | _attempt(each, now))
     if new:
         session.execute(insert(ExecutionRow), new)
     _write(session, again)
+
+
+def _asked_before(each: Begun | Over) -> bool:
+    """Whether it is over because of an earlier attempt, which stays as it was begun."""
+    return isinstance(each, Over) and each.outcome == _TOOL_CHANGED
 
 
 def _first(each: Begun | Over, now: datetime) -> dict[str, Any]:
@@ -258,6 +297,17 @@ def _attempt(each: Begun | Over, now: datetime) -> dict[str, Any]:
 
 def _carried_out(session: Session, call: ToolCall, result: Performed) -> Outcome:
     return carry_out(session, call, result.resolved) if isinstance(result, Pending) else result
+
+
+def _found_done(
+    session: Session, row: ExecutionRow, output: Mapping[str, Any], now: datetime
+) -> Succeeded:
+    """What a person says that an execution gave back, as it may be kept."""
+    key = row.project_id, row.tool
+    told = kept(resolve(session, [key], now)[key], output)
+    if len(orjson.dumps(told)) > MAX_ANSWER:
+        raise InvalidInput(f"give at most {MAX_ANSWER} bytes of JSON", attr="output")
+    return Succeeded(told)
 
 
 def _keepable(outcome: Outcome) -> Outcome:

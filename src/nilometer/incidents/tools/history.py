@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import literal, select, tuple_
 
 from nilometer.access import audit
@@ -83,15 +86,24 @@ class History:
                 raise NotFound("There is no such execution.", attr="execution_id")
             return execution(row)
 
-    def decide(self, project_id: int, execution_id: str, *, succeeded: bool) -> Execution:
-        """Say what became of one that is `unknown`: whoever asked the receiver. Replayed, its task
-        goes on from there: what was done is not done again, what was not is. Raises InvalidInput
-        for one of which it is known."""
+    def decide(
+        self,
+        project_id: int,
+        execution_id: str,
+        *,
+        succeeded: bool,
+        output: Mapping[str, Any] | None = None,
+    ) -> Execution:
+        """Say what became of one that is `unknown`, and what it gave back: whoever asked the
+        receiver. Replayed, its task goes on from there: what was done is not done again, what was
+        not is. Raises InvalidInput for one of which it is known, and for an output that cannot be
+        kept."""
         with self._database.session(self._authority.rows) as session:
             project = live_project(session, self._authority, project_id)
             Executions().decide(
                 *(session, project_id, execution_id),
                 succeeded=succeeded,
+                output=output,
                 actor=self._authority.actor,
                 now=clock.now(),
             )

@@ -92,7 +92,8 @@ def read(kind: ToolKind, given: Mapping[str, Any]) -> RemoteConfig:
     members = dict(given)
     if kind is ToolKind.WEBHOOK:
         _check_absent(members, _OF_WEBHOOKS, kind)
-        members |= _OF_WEBHOOKS
+        # Who takes Standard Webhooks takes a message of one `webhook-id` once.
+        members = {"honours_idempotency_key": True, **members, **_OF_WEBHOOKS}
     else:
         _check_absent(members, _OF_HTTP, kind)
     try:

@@ -66,7 +66,12 @@ def limits(session: Session, wanted: Collection[Key]) -> dict[Key, tuple[str, in
     query = select(ToolRow.project_id, ToolRow.name, ToolRow.max_concurrency)
     found = session.execute(query.where(place.in_(list(wanted))))
     defined = {(project_id, name): most for project_id, name, most in found}
-    return {key: (key[1], defined.get(key, DEFAULT_CONCURRENCY)) for key in wanted}
+    return {key: (limit_key(key[1]), defined.get(key, DEFAULT_CONCURRENCY)) for key in wanted}
+
+
+def limit_key(tool: str) -> str:
+    """The `limit_key` of the tasks that call a tool."""
+    return tool
 
 
 def _projects(session: Session, ids: Collection[int]) -> dict[int, RedactionRules | None]:
