@@ -20,7 +20,7 @@ _COLUMNS = (
 )
 _INSERT = bulk_insert(_OUTBOX, _COLUMNS)
 
-_FORGET = Bulk("DELETE FROM outbox WHERE id = ?", [_OUTBOX.c.id])
+_FORGET = Bulk("DELETE FROM outbox WHERE id IN ({rows})", [_OUTBOX.c.id], rows="?")
 
 
 @dataclass(frozen=True, slots=True)
