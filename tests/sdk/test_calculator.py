@@ -126,10 +126,11 @@ def test_a_stated_cost_stands_beside_the_price_of_a_known_model(make_manager: Ma
     manager = make_manager()
     tokens = {"input_tokens": 1000, "output_tokens": 100, "started_at": AT}
     beside = recorded(manager, **MINI, **tokens, cost_usd=Decimal("0.5"))
-    assert (beside.cost_usd, beside.reported_cost_usd) == (Decimal("0.00021"), Decimal("0.5"))
-    assert beside.price_source == "genai-prices"
-    told = recorded(manager, **MINI, **tokens, cost_usd=1, reported_cost_usd=2)
-    assert (told.cost_usd, told.reported_cost_usd) == (Decimal("0.00021"), Decimal(2))
+    assert (beside.cost_usd, beside.stated_cost_usd) == (Decimal("0.00021"), Decimal("0.5"))
+    assert (beside.price_source, beside.reported_cost_usd) == ("genai-prices", None)
+    told = recorded(manager, **MINI, **tokens, cost_usd=0, reported_cost_usd=2)
+    assert (told.cost_usd, told.stated_cost_usd) == (Decimal("0.00021"), Decimal(0))
+    assert told.reported_cost_usd == Decimal(2)
 
 
 def test_usage_objects_of_providers_libraries_are_read(make_manager: MakeManager):

@@ -165,6 +165,19 @@ def test_costs_by_the_book_are_left_to_the_servers_book():
     assert "$ai_cost_stated" not in told
 
 
+@pytest.mark.parametrize("stated", [Decimal(0), Decimal("0.5")])
+def test_what_the_caller_states_goes_to_the_server_beside_a_price_of_the_library(stated: Decimal):
+    """The server's book may know no price; then it counts, a 0 too, and before a reported one."""
+    booked = metric(
+        cost_usd=Decimal(1),
+        price_source="override:own",
+        stated_cost_usd=stated,
+        reported_cost_usd=Decimal(2),
+    )
+    told = event(booked, "1")["properties"]
+    assert (told["$ai_total_cost_usd"], told["$ai_cost_stated"]) == (str(stated), True)
+
+
 def test_embeddings_and_strangers():
     found = event(metric(operation="embedding"), "1")
     assert (found["event"], found["properties"]["$ai_user_id"]) == ("$ai_embedding", None)

@@ -278,6 +278,21 @@ def test_one_rule_of_what_a_call_costs_on_the_server_in_a_file_and_in_a_table(
     assert _cost_of(hosts, both) == (None if cost is None else Decimal(cost))
 
 
+def test_a_stated_cost_counts_on_a_server_whose_book_lacks_the_librarys_price(hosts, tmp_path):
+    own = tmp_path / "prices.toml"
+    own.write_text(
+        '[[override]]\nid = "own"\nprovider = "openai"\nmodel = "nobody-prices-this"\n'
+        'effective_from = 2025-01-01\nper_million_tokens = { uncached_input = "1", text_output = "1" }'
+    )
+    moment = datetime(2026, 2, 1, tzinfo=UTC)
+    seen = UNKNOWN | {"service": "openai", "operation": "completion", "started_at": moment}
+    for stated in (0, 2):
+        call = seen | {"cost_usd": stated, "reported_cost_usd": 3}
+        both = Assembler(NOTHING, CostCalculator(own)).metric(Observation(call, NOTHING, 0.0))
+        assert (both.cost_usd, both.stated_cost_usd) == (Decimal("0.0011"), stated)
+        assert _cost_of(hosts, both) == stated
+
+
 def _cost_of(hosts, each) -> Decimal | None:
     call = json.loads(hosts._call(each))
     found = call.get("cost_total")

@@ -74,7 +74,7 @@ def _check_numbers(metric: AIUsageMetric) -> None:
 
 def check_money(metric: AIUsageMetric) -> None:
     """Amounts are exact, fit the store, and the components add up."""
-    for name in ("cost_usd", "reported_cost_usd"):
+    for name in ("cost_usd", "stated_cost_usd", "reported_cost_usd"):
         if (value := getattr(metric, name)) is not None:
             _check_amount(name, value)
     for part, amount in metric.cost_components.items():
@@ -82,6 +82,8 @@ def check_money(metric: AIUsageMetric) -> None:
     cost, parts = metric.cost_usd, metric.cost_components
     if cost is None and parts:
         raise InvalidInput("cost_components without cost_usd", attr="cost_components")
+    if cost is None and metric.stated_cost_usd is not None:
+        raise InvalidInput("stated_cost_usd stands beside cost_usd", attr="stated_cost_usd")
     if cost is not None and metric.unpriced_reason:
         raise InvalidInput("unpriced_reason is for a metric without a cost", attr="unpriced_reason")
     if parts and (total := _sum(parts.values())) != cost:

@@ -50,8 +50,8 @@ class AIUsageMetric:
 
     *Money*: `cost_usd` is exact, None while unpriced, with `unpriced_reason` then saying why (""
     where nobody has asked for a price yet). `cost_components` adds up to it, by bucket of the
-    vector and by unit. `reported_cost_usd` is what the provider says itself, or the caller where
-    there is a price too. Whole dollars may be given as an int.
+    vector and by unit. `stated_cost_usd` is what the caller states where there is a price too, and
+    `reported_cost_usd` what the provider says itself. Whole dollars may be given as an int.
 
     *Outcome*: `latency` and `time_to_first_token` in seconds; a failed call has `error_type` (the
     class), `error` (its text) and `http_status`. `retries` are the SDK's own.
@@ -78,6 +78,7 @@ class AIUsageMetric:
     region: str | None = None
     cost_usd: Decimal | None = None
     cost_components: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
+    stated_cost_usd: Decimal | None = None
     reported_cost_usd: Decimal | None = None
     price_source: str | None = None
     price_version: str | None = None
@@ -108,6 +109,7 @@ class AIUsageMetric:
         self._set("metadata", metric_rules.json_object("metadata", self.metadata))
         self._set("cost_components", dict(self.cost_components))
         self._set("cost_usd", metric_rules.amount(self.cost_usd))
+        self._set("stated_cost_usd", metric_rules.amount(self.stated_cost_usd))
         self._set("reported_cost_usd", metric_rules.amount(self.reported_cost_usd))
         self._set_usage()
         metric_rules.check_money(self)

@@ -129,6 +129,7 @@ _WRITERS: Mapping[str, Callable[[Any], Any]] = {
     "usage": _usage,
     "cost_usd": str,
     "cost_components": _amounts,
+    "stated_cost_usd": str,
     "reported_cost_usd": str,
     "price_as_of": date.isoformat,
     "tags": list,
@@ -139,6 +140,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "usage": _read_usage,
     "cost_usd": _read_amount,
     "cost_components": _read_amounts,
+    "stated_cost_usd": _read_amount,
     "reported_cost_usd": _read_amount,
     "price_as_of": date.fromisoformat,
 }
