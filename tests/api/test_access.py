@@ -108,6 +108,8 @@ ROUTES = {
     "GET /ops/dlq": Scope.OPERATE,
     "GET /ops/dlq/stats": Scope.OPERATE,
     "GET /ops/dlq/{task_id}": Scope.OPERATE,
+    "POST /ops/dlq/replay": Scope.OPERATE,
+    "POST /ops/dlq/discard": Scope.OPERATE,
     "POST /ops/dlq/{task_id}/replay": Scope.OPERATE,
     "POST /ops/dlq/{task_id}/discard": Scope.OPERATE,
     "GET /ops/workers/health": Scope.OPERATE,
@@ -161,6 +163,7 @@ OF_THE_DEPLOYMENT = [
 ]
 # What routes need that look at the body before the object.
 BODIES = [
+    (r"/dlq/(replay|discard)$", {"reason": "r", "dry_run": True}),
     (r"(discard|resolve|task_id\}/replay)$", {"reason": "r"}),
     (r"comments$", {"text": "t"}),
     (r"owner$", {"owner": "o"}),
@@ -171,7 +174,7 @@ BODIES = [
 # What a route says to a caller who may use it, where that is not 200.
 ALLOWED = [
     (r"/blobs$|/discard$|/query|^POST .*/(keys|projects|price_overrides|rewrites|budgets)$", 400),
-    (r"^POST .*/packs(/validate)?$", 400),
+    (r"^POST .*/packs(/validate)?$|/dlq/replay$", 400),
     (r"^POST .*/(notification_channels|alert_rules|tools)$|/decide$", 400),
     (r"tool\}/rotate$|^(DELETE|PATCH) .*tool\}$", 404),
     (r"^DELETE .*rule_id\}$", 404),
@@ -363,7 +366,7 @@ def test_the_tenant_of_the_key_is_served(world, objects, route):
     token = project.key(ROUTES[route])
     for tenant in [project.id, "@current"] if "{tenant}" in route else [project.id]:
         answer = ask(world, route, token, tenant, names, json=body)
-        expected = 404 if not route.startswith("GET") else 200
+        expected = 200 if re.search(r"^GET|/dlq/(replay|discard)$", route) else 404
         expected = 400 if re.search(r"^POST /exceptions(/\{tenant\})?$", route) else expected
         assert answer.status_code == expected, answer.text
 
@@ -489,7 +492,7 @@ def test_a_path_names_every_method_that_it_has(world, objects, slash):
         method = "PATCH" if path.endswith("/owner") else "PUT"
         answer = ask(world, f"{method} {path}", None, project.id, names, slash)
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed"), path
-        if path.endswith("/dlq/stats"):  # which could be the id of a dead letter, too
+        if re.search(r"/dlq/(stats|replay|discard)$", path):  # or the id of a dead letter
             has |= {"GET"}
         if path.endswith("/packs/validate"):  # which could be the name of a pack, too
             has |= {"GET"}

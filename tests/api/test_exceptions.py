@@ -470,6 +470,69 @@ def test_dead_letters_of_another_tenant_are_none(world, project):
     assert world.get("/ops/dlq", stranger.operator, tenant_id=stranger.id).status_code == 200
 
 
+def together(project, verb, key=None, **body):
+    url = f"/ops/dlq/{verb}"
+    return project.world.ask("POST", url, key or project.operator, json={"reason": "Up.", **body})
+
+
+@pytest.mark.parametrize(("verb", "status"), [("replay", "received"), ("discard", "escalated")])
+def test_many_dead_letters_are_decided_about_at_once(world, verb, status):
+    project, stranger = world.project(), world.project()
+    other = project.exception_dead_letter()
+    theirs = stranger.exception_dead_letter(stranger.exception(exception_type="Late"))
+    letters = [
+        project.exception_dead_letter(project.exception(exception_type="Late")) for _ in range(3)
+    ]
+    late = {"exception_type": "Late", "stage": "intake", "code": "refused"}
+    seen = together(project, verb, **late, limit=2, dry_run=True).json()
+    assert (seen["dryRun"], seen["letterIds"], seen["left"]) == (True, letters[:2], 1)
+    assert len(world.get("/ops/dlq", project.operator).json()["results"]) == 4
+    done = together(project, verb, **late, limit=2).json()
+    assert (done["letterIds"], done["decided"], done["left"]) == (letters[:2], 2, 1)
+    # One that dies again is not among those of before.
+    again = project.exception_dead_letter(project.exception(exception_type="Late"))
+    rest = together(project, verb, **late, before=done["before"]).json()
+    assert (rest["letterIds"], rest["left"]) == (letters[2:], 0)
+    left = {each["letterId"] for each in world.get("/ops/dlq", project.operator).json()["results"]}
+    assert left == {other, again}
+    assert world.get(f"/ops/dlq/{theirs}", stranger.operator).json()["state"] == "open"
+    key_id = world.accounts.keys.list(project.id)
+    for letter in letters:
+        found = shown(project, letter.rpartition(".")[0])
+        assert found["status"] == status
+        [event] = [each for each in found["events"] if each["type"] == "DeadLetterReplayed"]
+        assert event["payload"]["reason"] == "Up."
+        assert event["actor"]["id"] in {each.key_id for each in key_id}
+
+
+def test_many_that_were_decided_about_meanwhile_are_left_alone(world):
+    project = world.project()
+    first, second = (project.exception_dead_letter() for _ in range(2))
+    url = f"/ops/dlq/{first}/discard"
+    assert world.ask("POST", url, project.operator, json={"reason": "No."}).status_code == 200
+    assert together(project, "replay").json()["letterIds"] == [second]
+    assert together(project, "replay").json()["decided"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "attr"),
+    [
+        ({"reason": " "}, "reason"),
+        ({"limit": 1001}, "limit"),
+        ({"before": "yesterday"}, "before"),
+        ({"from": "2026-01-01"}, "from"),
+        ({"state": "open"}, "state"),
+    ],
+)
+def test_a_filter_that_cannot_be_decides_about_nothing(world, body, attr):
+    project = world.project()
+    letter = project.exception_dead_letter()
+    for verb in ("replay", "discard"):
+        answer = together(project, verb, **body)
+        assert (answer.status_code, answer.json()["attr"]) == (400, attr)
+    assert world.get(f"/ops/dlq/{letter}", project.operator).json()["state"] == "open"
+
+
 def test_deadlines_are_counted_and_listed(world):
     project = world.project()
     late, near, met = (project.exception() for _ in range(3))

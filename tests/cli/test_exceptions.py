@@ -156,3 +156,28 @@ def test_what_was_given_up_is_replayed_or_discarded_with_a_reason(project):
         each["letterId"] for each in document("dead-letters", "--state", "discarded")["results"]
     ] == [letters[2]]
     assert run("replay", "--reason", "none named", code=2)
+
+
+def test_what_has_something_in_common_is_replayed_or_discarded_together(project):
+    kept = project.exception_dead_letter()
+    letters = [
+        project.exception_dead_letter(project.exception(exception_type="Late")) for _ in "ab"
+    ]
+    late = ("--type", "Late", "--reason", "up again")
+    assert "Would have replayed 2 " in run("replay", *late, "--dry-run").stdout
+    assert "Would have replayed 1 " in run("replay", *late, "--dry-run", "--limit", "1").stdout
+    assert run("replay", *late, "--limit", "1").stdout == "Replayed 1 dead letter. 1 is left.\n"
+    assert run("discard", *late, "--stage", "tool").stdout == "Discarded 0 dead letters.\n"
+    [told] = document("discard", *late, "--code", "refused")["results"]
+    assert (told["state"], told["letterIds"]) == ("discarded", letters[1:])
+    assert [each["letterId"] for each in document("dead-letters")["results"]] == [kept]
+    assert run("discard", kept, "--all", "--reason", "both", code=2)
+    assert run("discard", kept, "--dry-run", "--reason", "of one", code=2)
+
+
+def test_however_many_there_are_they_are_decided_about_a_thousand_at_a_time(project, monkeypatch):
+    monkeypatch.setattr("nilometer.cli.exception_letters._AT_ONCE", 2)
+    letters = [project.exception_dead_letter() for _ in range(5)]
+    told = document("replay", "--all", "--reason", "up again")["results"]
+    assert [each["letterIds"] for each in told] == [letters[:2], letters[2:4], letters[4:]]
+    assert len({each["before"] for each in told}) == 1

@@ -233,6 +233,18 @@ class DecidedLetterAnswer(_Answer):
     status: Status
 
 
+class DecidedLettersAnswer(_Answer):
+    """Dead letters that were decided about together."""
+
+    tenant_id: int
+    state: str = Field(description="`replayed` or `discarded`.")
+    dry_run: bool = Field(description="Whether it would be so, and nothing was changed.")
+    decided: int
+    left: int = Field(description="How many more the filter lets through.")
+    before: str = Field(description="Give it again for what is left.")
+    letter_ids: list[str]
+
+
 def summary(tenant_id: int, found: Summary | Incident) -> shapes.Json:
     """An incident in a list."""
     return {

@@ -1,8 +1,7 @@
-"""`nilometer exceptions`: decide about exceptions, and about what was given up."""
+"""`nilometer exceptions`: decide about exceptions."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -28,13 +27,7 @@ exceptions = typer.Typer(
 )
 app.add_typer(exceptions, name="exceptions")
 
-_ALL = 1_000_000
-_LETTERS = "/ops/dlq/"
-
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="As `exceptions list` shows it.")]
-Letter = Annotated[
-    str, typer.Argument(metavar="ID", help="Of a dead letter, or of the exception that it is of.")
-]
 Approval = Annotated[
     str, typer.Argument(metavar="ID", help="Of an approval, or of the exception that it is about.")
 ]
@@ -129,60 +122,6 @@ def reprocess(
     _tell(said, "The exception is processed again.", as_json=as_json)
 
 
-@exceptions.command("dead-letters")
-def list_dead_letters(
-    stage: Annotated[str | None, typer.Option(help="Only those of this stage.")] = None,
-    state: Annotated[str | None, typer.Option(help="open or discarded.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many, the newest.")] = 50,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the tasks of exceptions that were given up."""
-    with connected(url, key) as client:
-        found = client.pages(_LETTERS, {"stage": stage, "state": state}, limit)
-    if as_json:
-        show_document(found.text())
-        return
-    columns = ("letterId", "deadAt", "stage", "kind", "attempts", "errorCode", "error")
-    show_table(columns, ([each[name] for name in columns] for each in found.values()))
-
-
-@exceptions.command("replay")
-def replay(
-    reason: Why,
-    letters: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Of dead letters, or of exceptions."),
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every open one.")] = False,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Have tasks that were given up done again, by the stages that failed and no others."""
-    if bool(letters) is every:
-        raise typer.BadParameter("name the dead letters, or give --all")
-    with connected(url, key) as client:
-        chosen = [each for name in letters or [None] for each in _letters(client, name)]
-        texts = [_decide(client, each, "replay", reason) for each in chosen]
-    _tell_many("Replayed", texts, as_json=as_json)
-
-
-@exceptions.command("discard")
-def discard(
-    letter: Letter,
-    reason: Why,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Have a task that was given up left out for good. The exception is then a person's."""
-    with connected(url, key) as client:
-        texts = [_decide(client, each, "discard", reason) for each in _letters(client, letter)]
-    _tell_many("Discarded", texts, as_json=as_json)
-
-
 @exceptions.command("approvals")
 def list_approvals(
     state: Annotated[
@@ -234,18 +173,6 @@ def reject(
     _tell(said, "Rejected.", as_json=as_json)
 
 
-def _letters(client: Client, name: str | None) -> list[str]:
-    """The ids of the open dead letters: of an exception, or of all; or the one that is named."""
-    if name is not None and "." in name:
-        return [name]
-    filters = {"state": "open", "exception_id": name}
-    return [each["letterId"] for each in client.pages(_LETTERS, filters, _ALL).values()]
-
-
-def _decide(client: Client, letter: str, verb: str, reason: str) -> str:
-    return client.post(f"{_LETTERS}{segment(letter)}/{verb}/", {"reason": reason})
-
-
 def _approval(client: Client, project: str, name: str) -> str:
     """The path of an approval, or of the one that is pending about an exception of this id. A key
     that may not read names the approval."""
@@ -267,11 +194,3 @@ def _tell(document: str, sentence: str, *, as_json: bool) -> None:
         show_document(document)
     else:
         typer.echo(sentence)
-
-
-def _tell_many(done: str, texts: list[str], *, as_json: bool) -> None:
-    if as_json:
-        results = ",".join(json.dumps(json.loads(text)) for text in texts)
-        show_document(f'{{"results":[{results}]}}')
-    else:
-        typer.echo(f"{done} {len(texts)} dead letter{'' if len(texts) == 1 else 's'}.")

@@ -23,7 +23,10 @@ from nilometer.cli.client import (
     segment,
     show_document,
 )
-from nilometer.cli.exception_decisions import exceptions, path_of
+from nilometer.cli.exception_decisions import path_of
+
+# The group with the commands of both.
+from nilometer.cli.exception_letters import exceptions
 from nilometer.cli.output import show_table, visible
 from nilometer.errors import InvalidInput, Unavailable
 

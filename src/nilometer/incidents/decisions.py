@@ -32,7 +32,8 @@ from nilometer.incidents.lifecycle import CLOSED, REPROCESSABLE, Conflict
 from nilometer.incidents.stages import failures
 from nilometer.incidents.tables import NAME_LENGTH, ApprovalRow
 from nilometer.workflows import dead_letters
-from nilometer.workflows.enqueueing import cancel, enqueued_in
+from nilometer.workflows.dead_letters import DeadTask
+from nilometer.workflows.enqueueing import cancel
 
 MAX_COMMENT: Final = 4000
 MAX_REASON: Final = 1000
@@ -296,16 +297,7 @@ def replay_dead_letter(
     letter = dead_letters.replay(
         session, project_id, task_id, by=str(actor), because=reason, now=now
     )
-    enqueued_in(session).add(letter.queue)
-    history.change(
-        incident,
-        DeadLetterReplayed(letter.queue, task_id, "replayed", reason),
-        actor=actor,
-        causation_id=letter.causation_id,
-        to=failures.status_before(letter.queue, incident),
-        touched=True,
-        reason=reason,
-    )
+    tell_replayed(history, incident, letter, actor, reason)
     history.flush()
     return incident
 
@@ -325,31 +317,58 @@ def discard_dead_letter(
     letter = dead_letters.discard(
         session, project_id, task_id, by=str(actor), because=reason, now=now
     )
-    told = DeadLetterReplayed(letter.queue, task_id, "discarded", reason)
-    if incident.status is Status.FAILED:
-        history.change(
-            incident,
-            told,
-            ExceptionEscalated("dead_letter_discarded", reason),
-            actor=actor,
-            causation_id=letter.causation_id,
-            to=Status.ESCALATED,
-            touched=True,
-            reason=reason,
-        )
-    else:
-        history.change(incident, told, actor=actor, causation_id=letter.causation_id)
+    tell_discarded(history, incident, letter, actor, reason)
     history.flush()
     return incident
+
+
+def tell_replayed(
+    history: History, incident: Incident, letter: DeadTask, actor: Actor, reason: str
+) -> None:
+    """The part of a replay that is the incident's."""
+    history.change(
+        incident,
+        DeadLetterReplayed(letter.queue, letter.id, "replayed", reason),
+        actor=actor,
+        causation_id=letter.causation_id,
+        to=failures.status_before(letter.queue, incident),
+        touched=True,
+        reason=reason,
+    )
+
+
+def tell_discarded(
+    history: History, incident: Incident, letter: DeadTask, actor: Actor, reason: str
+) -> None:
+    """The part of a discard that is the incident's."""
+    told = DeadLetterReplayed(letter.queue, letter.id, "discarded", reason)
+    if incident.status is not Status.FAILED:
+        history.change(incident, told, actor=actor, causation_id=letter.causation_id)
+        return
+    history.change(
+        incident,
+        told,
+        ExceptionEscalated("dead_letter_discarded", reason),
+        actor=actor,
+        causation_id=letter.causation_id,
+        to=Status.ESCALATED,
+        touched=True,
+        reason=reason,
+    )
+
+
+def check_reason(reason: str) -> None:
+    """Raises InvalidInput for a reason that says nothing, or too much."""
+    if not reason.strip():
+        raise InvalidInput("say why", attr="reason")
+    _check_text(reason, "reason", MAX_REASON)
 
 
 def _of_letter(
     session: Session, project_id: int, task_id: str, reason: str, now: datetime
 ) -> tuple[History, Incident]:
     """The incident of a dead letter, locked."""
-    if not reason.strip():
-        raise InvalidInput("say why", attr="reason")
-    _check_text(reason, "reason", MAX_REASON)
+    check_reason(reason)
     letter = dead_letters.get(session, project_id, task_id)
     history = History(session, now)
     return history, history.one(project_id, letter.lane)

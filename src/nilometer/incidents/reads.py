@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from nilometer.errors import NotFound
 from nilometer.incidents import feedback
 from nilometer.incidents.accepted_within import ids_within
+from nilometer.incidents.bulk_decisions import Decided, Letters, preview
 from nilometer.incidents.events import IncidentEvent, read_payload
 from nilometer.incidents.incident import Actor, ApprovalState, Deadline, Incident, Status
 from nilometer.incidents.tables import ApprovalRow, IncidentEventRow, IncidentRow
@@ -171,6 +172,10 @@ class IncidentReads:
         if row is None:
             raise no_dead_letter()
         return _letter(row)
+
+    def letters(self, which: Letters, *, most: int) -> Decided:
+        """The open dead letters that a decision about many would be about."""
+        return preview(self._session, self._project_id, which, most=most)
 
     def event(self, incident_id: str, sequence: int) -> IncidentEvent | None:
         """One event of an incident."""

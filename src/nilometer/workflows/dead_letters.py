@@ -7,14 +7,16 @@ and why is kept with it.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Row, Table, select
+from sqlalchemy import Row, Table, select, tuple_
 from sqlalchemy.orm import Session
 
 from nilometer.errors import NilometerError, NotFound
+from nilometer.workflows.enqueueing import enqueued_in
 from nilometer.workflows.tables import TaskRow
 from nilometer.workflows.task import ErrorClass, TaskState, parse_task_id, task_id
 
@@ -22,6 +24,9 @@ KEEP_DISCARDED = timedelta(days=90)
 """How long one that was discarded can be read."""
 
 _TASKS = cast("Table", TaskRow.__table__)
+_CHUNK = 400
+
+Item = TypeVar("Item")
 
 
 class AlreadyDecided(NilometerError):
@@ -70,20 +75,7 @@ def replay(
     Raises NotFound, and AlreadyDecided.
     """
     letter = _undecided(session, project_id, letter_id)
-    _decide(
-        session,
-        letter,
-        {
-            "state": TaskState.READY,
-            "due_at": now,
-            "dead_at": None,
-            "attempts": 0,
-            "losses": 0,
-            "decided_at": now,
-            "decided_by": by,
-            "decided_because": because,
-        },
-    )
+    replay_each(session, [letter], by=by, because=because, now=now)
     return letter
 
 
@@ -95,17 +87,40 @@ def discard(
     Raises NotFound, and AlreadyDecided.
     """
     letter = _undecided(session, project_id, letter_id)
-    _decide(
-        session,
-        letter,
-        {
-            "state": TaskState.DISCARDED,
-            "decided_at": now,
-            "decided_by": by,
-            "decided_because": because,
-        },
-    )
+    discard_each(session, [letter], by=by, because=because, now=now)
     return letter
+
+
+def undecided(session: Session, project_id: int, lanes: Collection[str]) -> list[DeadTask]:
+    """The dead letters of these lanes that nobody has decided about, locked until the transaction
+    ends: for `replay_each` and `discard_each`."""
+    found: list[DeadTask] = []
+    for chunk in _chunks(sorted(lanes)):
+        query = select(_TASKS).where(
+            _TASKS.c.project_id == project_id,
+            _TASKS.c.lane.in_(chunk),
+            _TASKS.c.dead_at.is_not(None),
+            _TASKS.c.state == TaskState.DEAD,
+        )
+        ordered = query.order_by(_TASKS.c.lane, _TASKS.c.sequence).with_for_update()
+        found += [_dead(row) for row in session.execute(ordered)]
+    return found
+
+
+def replay_each(
+    session: Session, letters: Sequence[DeadTask], *, by: str, because: str, now: datetime
+) -> None:
+    """`replay` of letters that are locked and undecided, all of one project."""
+    values = {"state": TaskState.READY, "due_at": now, "dead_at": None, "attempts": 0, "losses": 0}
+    _decide(session, letters, {**values, **_decided(by, because, now)})
+    enqueued_in(session).update(letter.queue for letter in letters)
+
+
+def discard_each(
+    session: Session, letters: Sequence[DeadTask], *, by: str, because: str, now: datetime
+) -> None:
+    """`discard` of letters that are locked and undecided, all of one project."""
+    _decide(session, letters, {"state": TaskState.DISCARDED, **_decided(by, because, now)})
 
 
 def prune(session: Session, now: datetime) -> None:
@@ -126,16 +141,20 @@ def _undecided(session: Session, project_id: int, letter_id: str) -> DeadTask:
     return _dead(row)
 
 
-def _decide(session: Session, letter: DeadTask, values: dict[str, Any]) -> None:
-    session.execute(
-        _TASKS.update()
-        .where(
-            _TASKS.c.project_id == letter.project_id,
-            _TASKS.c.lane == letter.lane,
-            _TASKS.c.sequence == letter.sequence,
-        )
-        .values(values)
-    )
+def _decided(by: str, because: str, now: datetime) -> dict[str, Any]:
+    return {"decided_at": now, "decided_by": by, "decided_because": because}
+
+
+def _decide(session: Session, letters: Sequence[DeadTask], values: dict[str, Any]) -> None:
+    place = tuple_(_TASKS.c.lane, _TASKS.c.sequence)
+    for chunk in _chunks([(letter.lane, letter.sequence) for letter in letters]):
+        these = (_TASKS.c.project_id == letters[0].project_id, place.in_(chunk))
+        session.execute(_TASKS.update().where(*these).values(values))
+
+
+def _chunks(values: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
 
 
 def _found(session: Session, project_id: int, letter_id: str, *, lock: bool = False) -> Row[Any]:
