@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from nilometer.domain import clock
 from nilometer.errors import InvalidInput, Unavailable
@@ -59,6 +59,23 @@ def previous(wanted: Wanted) -> Period | None:
     return Period(start - timedelta(days=days), start - timedelta(days=1))
 
 
+class Reading(Protocol):
+    """What is known of the calls of one period."""
+
+    @property
+    def period(self) -> Period:
+        """The days, both ends included."""
+        ...
+
+    def total(self) -> Figures:
+        """Everything."""
+        ...
+
+    def groups(self, levels: Levels) -> dict[Levels, Figures]:
+        """Each combination of values of the levels; a call without one of them is in none."""
+        ...
+
+
 def make(source: Source, wanted: Wanted) -> Report:
     """The report. Raises NilometerError where the source refuses or cannot be asked."""
     if wanted.period.days > MAX_DAYS or wanted.period.days < 1:
@@ -66,14 +83,26 @@ def make(source: Source, wanted: Wanted) -> Report:
     before = previous(wanted)
     now_read = _Read(source, wanted.period, wanted)
     before_read = _Read(source, before, wanted) if before else None
+    saved, untold = _savings(source, wanted) if wanted.savings else (None, [])
+    report = assembled(source.name, wanted, now_read, before_read, saved)
+    return replace(report, notes=(*report.notes, *untold, *_saving_notes(saved), *source.notes()))
+
+
+def assembled(
+    name: str,
+    wanted: Wanted,
+    now_read: Reading,
+    before_read: Reading | None = None,
+    saved: Json | None = None,
+) -> Report:
+    """The report of what was read of a period, and of the one before it where there is one."""
     total = Line((), now_read.total(), before_read.total() if before_read else None)
     step = _step(wanted.period.days)
-    saved, untold = _savings(source, wanted) if wanted.savings else (None, [])
     report = Report(
-        source=source.name,
+        source=name,
         made_at=clock.now(),
         period=wanted.period,
-        previous=before,
+        previous=before_read.period if before_read else None,
         filters=wanted.filters,
         total=total,
         step=step,
@@ -81,8 +110,7 @@ def make(source: Source, wanted: Wanted) -> Report:
         tables=tuple(_table(levels, now_read, before_read) for levels in wanted.tables),
         savings=saved,
     )
-    notes = [*_notes(report), *untold, *_saving_notes(saved), *source.notes()]
-    return replace(report, notes=tuple(notes))
+    return replace(report, notes=tuple(_notes(report)))
 
 
 def spend(source: Source, wanted: Wanted) -> tuple[Figures, tuple[Table, ...]]:
@@ -166,7 +194,7 @@ def _amount(text: Any) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
-def _table(levels: Levels, now: _Read, before: _Read | None) -> Table:
+def _table(levels: Levels, now: Reading, before: Reading | None) -> Table:
     found = now.groups(levels)
     earlier = before.groups(levels) if before else {}
     lines = [
@@ -178,7 +206,7 @@ def _table(levels: Levels, now: _Read, before: _Read | None) -> Table:
     return Table(levels, tuple(lines), rest)
 
 
-def _without(read: _Read, groups: Mapping[Levels, Figures]) -> Figures:
+def _without(read: Reading, groups: Mapping[Levels, Figures]) -> Figures:
     """What is in no group."""
     inside = NOTHING
     for each in groups.values():
@@ -192,7 +220,7 @@ def _step(days: int) -> str:
     return "day" if days <= DAILY_DAYS else "week"
 
 
-def _trend(step: str, now: _Read, before: _Read | None) -> tuple[Line, ...]:
+def _trend(step: str, now: Reading, before: Reading | None) -> tuple[Line, ...]:
     """Every step of the period, also those without a call, beside the same one before."""
     mine = _steps(step, now)
     theirs = list(_steps(step, before).values()) if before else []
@@ -202,7 +230,7 @@ def _trend(step: str, now: _Read, before: _Read | None) -> tuple[Line, ...]:
     )
 
 
-def _steps(step: str, read: _Read) -> dict[Levels, Figures]:
+def _steps(step: str, read: Reading) -> dict[Levels, Figures]:
     days = [read.period.start + timedelta(days=n) for n in range(read.period.days)]
     if step == "hour":
         found = read.groups(("day", "hour"))

@@ -19,10 +19,10 @@ def to_markdown(report: Report, top: int) -> bytes:
 
 
 def _lines(report: Report, top: int) -> Iterable[str]:
-    yield f"# {_text(wording.title(report))}"
+    yield f"# {escaped(wording.title(report))}"
     yield ""
     if scope := wording.scope(report):
-        yield f"Only {_text(wording.visible(scope))}."
+        yield f"Only {escaped(wording.visible(scope))}."
         yield ""
     yield from _headline(report)
     yield from _movers(report)
@@ -33,20 +33,20 @@ def _lines(report: Report, top: int) -> Iterable[str]:
     yield ""
     rows = [[wording.step(report, line), *_measures(line, report.total.now)] for line in
             report.trend]  # fmt: skip
-    yield from _rows([report.step.capitalize(), *_names(report)], rows)
+    yield from lines_of([report.step.capitalize(), *_names(report)], rows)
     yield "## Notes"
     yield ""
     for note in report.notes:
-        yield f"- {_text(note)}"
+        yield f"- {escaped(note)}"
     made = report.made_at.strftime("%Y-%m-%d %H:%M UTC")
-    yield f"- Made {made} from {_text(wording.visible(report.source))}."
+    yield f"- Made {made} from {escaped(wording.visible(report.source))}."
 
 
 def _headline(report: Report) -> Iterable[str]:
     now = report.total.now
     compared = f", {wording.change(report.total)} against {wording.days(report.previous)}" if (
         report.previous) else ""  # fmt: skip
-    yield f"**{_text(wording.exact(now.cost))}**{_text(compared)}"
+    yield f"**{escaped(wording.exact(now.cost))}**{escaped(compared)}"
     yield ""
     yield (
         f"{now.calls:,} calls, {now.tokens:,} tokens; failed {now.errors:,} "
@@ -64,7 +64,7 @@ def _movers(report: Report) -> Iterable[str]:
     if rows:
         yield "## Top movers"
         yield ""
-        yield from _rows(["By", "", "Cost", "Change"], rows, left=2)
+        yield from lines_of(["By", "", "Cost", "Change"], rows, left=2)
 
 
 def _table(report: Report, table: Table, top: int) -> Iterable[str]:
@@ -80,7 +80,7 @@ def _table(report: Report, table: Table, top: int) -> Iterable[str]:
         told = f"without {' or '.join(table.levels)}"
         rows.append([told, *blank, *_measures(table.rest, whole)])
     names = [name.capitalize() for name in table.levels]
-    yield from _rows([*names, *_names(report)], rows, left=len(names))
+    yield from lines_of([*names, *_names(report)], rows, left=len(names))
 
 
 def _savings(report: Report) -> Iterable[str]:
@@ -88,7 +88,7 @@ def _savings(report: Report) -> Iterable[str]:
         yield "## Savings"
         yield ""
         rows = [[name, wording.exact(amount), of] for name, amount, of in found]
-        yield from _rows(["", "Amount", "Of"], rows)
+        yield from lines_of(["", "Amount", "Of"], rows)
 
 
 def _names(report: Report) -> list[str]:
@@ -108,16 +108,19 @@ def _measures(line: Line, whole: Figures) -> list[str]:
     ]
 
 
-def _rows(names: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Iterable[str]:
+def lines_of(
+    names: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1
+) -> Iterable[str]:
+    """The lines of a table; its first `left` columns are texts, the others numbers."""
     yield f"| {' | '.join(names)} |"
     yield f"|{'|'.join(['---'] * left + ['---:'] * (len(names) - left))}|"
     for row in rows:
-        cells = [*map(_text, row), *[""] * (len(names) - len(row))]
+        cells = [*map(escaped, row), *[""] * (len(names) - len(row))]
         yield f"| {' | '.join(cells)} |"
     yield ""
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """A text that Markdown shows as it is."""
-    escaped = _MEANT.sub(r"\\\1", text)
-    return _LINK.sub(lambda match: f"\\{match[0]}", escaped)
+    literal = _MEANT.sub(r"\\\1", text)
+    return _LINK.sub(lambda match: f"\\{match[0]}", literal)

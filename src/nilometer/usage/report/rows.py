@@ -17,13 +17,24 @@ MONEY = ("cost_usd", "previous_cost_usd", "change_usd")
 COUNTS = ("calls", "api_calls", "errors", "unpriced", "tokens", "previous_calls")
 SECONDS = ("latency_p50", "latency_p95")
 COLUMNS = ("table", *DIMENSIONS, *MONEY, "change_percent", *COUNTS, *SECONDS)
-"""`table` is `total`, `trend`, or the levels of a table; a level that a row does not have is empty.
-A row of a table that has none of its levels is what has no value of one of them."""
+"""What every report has; its own levels, if there are any, come after `table`. That is `total`,
+`trend`, or the levels of a table; a level that a row does not have is empty. A row of a table that
+has none of its levels is what has no value of one of them."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _DIGITS, _DECIMALS = 38, 18
 
 Row = dict[str, Any]
+
+
+def columns(report: Report) -> tuple[str, ...]:
+    """The columns of a report."""
+    return ("table", *_levels(report), *COLUMNS[1 + len(DIMENSIONS) :])
+
+
+def _levels(report: Report) -> tuple[str, ...]:
+    named = dict.fromkeys(name for table in report.tables for name in table.levels)
+    return (*(name for name in named if name not in DIMENSIONS), *DIMENSIONS)
 
 
 def rows(report: Report) -> Iterable[Row]:
@@ -69,9 +80,10 @@ def to_csv(report: Report) -> bytes:
     with an apostrophe; amounts are exact decimal text."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
+    names = columns(report)
+    writer.writerow(names)
     for row in rows(report):
-        writer.writerow([_cell(row[name]) for name in COLUMNS])
+        writer.writerow([_cell(row.get(name)) for name in names])
     return file.getvalue().encode()
 
 
@@ -97,7 +109,7 @@ def to_parquet(report: Report) -> bytes:
             'Parquet needs pyarrow: pip install "nilometer[parquet]"'
         ) from None
     fields = [arrow.field("table", arrow.string(), nullable=False)]
-    fields += [arrow.field(name, arrow.string()) for name in DIMENSIONS]
+    fields += [arrow.field(name, arrow.string()) for name in _levels(report)]
     fields += [arrow.field(name, arrow.decimal128(_DIGITS, _DECIMALS)) for name in MONEY]
     fields.append(arrow.field("change_percent", arrow.decimal128(_DIGITS, 1)))
     fields += [arrow.field(name, arrow.int64()) for name in COUNTS]

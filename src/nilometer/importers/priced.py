@@ -1,0 +1,170 @@
+"""From a call to a row of the store: priced by the book (docs/prices.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from nilometer.domain import clock
+from nilometer.domain.usage import Usage
+from nilometer.importers.store.columns import STORED_NAMES, Row
+from nilometer.importers.trace_call import TraceCall
+from nilometer.sdk.calculator import Cost, CostCalculator
+
+CACHED = "cache_hit"
+"""Of an answer from a gateway's cache: it consumed nothing, and cost nothing."""
+FAILED = "failed_call"
+"""Why a call that failed without a usage has no cost."""
+TOO_LARGE = "usage_out_of_range"
+
+_LARGEST = 2**53
+_FREE = Cost(Decimal(0), source=CACHED)
+_NOTHING = Cost(None, reason=FAILED)
+_ACCEPTED = {None: None, True: 1, False: 0}
+_STATUS = {None: "unknown", True: "error", False: "success"}
+_COST, _REPORTED, _OUTCOME = map(STORED_NAMES.index, ("cost_usd", "cost_reported_usd", "status"))
+_SAME = (
+    *("call_id", "response_id", "trace_id", "resolved_model", "branch", "directory", "agent"),
+    *("error_type", "time_to_first_token_ms", "accepted_lines", "diff_ratio", "usage_reason"),
+    *("usage_convention", "region", "tools", "tags"),
+)
+"""Members of `details` that have the call's own names; those that are not told are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricedRows:
+    """Rows, and how many of their calls are unpriced: did not fail, at an unknown cost."""
+
+    rows: list[Row]
+    unpriced: int
+
+
+def priced(calls: Sequence[TraceCall], calculator: CostCalculator) -> PricedRows:
+    """The rows of calls, in their order."""
+    rows = [_row(call, calculator) for call in map(_bounded, calls)]
+    unpriced = sum(
+        row[_COST] is None and row[_OUTCOME] != "error" and not _is_amount(row[_REPORTED])
+        for row in rows
+    )
+    return PricedRows(rows, unpriced)
+
+
+def trace_hash(call: TraceCall) -> str:
+    """The identity of a call, the same for every copy of its record."""
+    return f"{call.source}:{call.key}"
+
+
+def cost_of(call: TraceCall, calculator: CostCalculator) -> Cost:
+    """What a call cost, or why that is not known: by the model that answered, else by the one that
+    was asked."""
+    if not call.counts_usage:
+        return _FREE
+    if call.failed and call.tokens is None:
+        return _NOTHING
+    usage = usage_of(call)
+    cost = _by(call.resolved_model or call.model, usage, call, calculator)
+    if cost.total is None and call.resolved_model and call.model:
+        asked = _by(call.model, usage, call, calculator)
+        return asked if asked.total is not None else cost
+    return cost
+
+
+def usage_of(call: TraceCall) -> Usage:
+    """What it consumed, as prices are made of it."""
+    units = {name: Decimal(quantity) for name, quantity in call.units}
+    return Usage(
+        vector=call.vector,
+        convention=call.usage_convention,
+        reason=call.usage_reason,
+        units=units,
+    )
+
+
+def _by(model: str | None, usage: Usage, call: TraceCall, calculator: CostCalculator) -> Cost:
+    return calculator.of(
+        usage,
+        service=call.provider,
+        model=model,
+        at=clock.from_micros(call.started_at),
+        tier=call.tier,
+        region=call.region,
+    )
+
+
+def _bounded(call: TraceCall) -> TraceCall:
+    """Counts that no call has would not fit the columns."""
+    if not call.counts_usage and call.tokens is not None:
+        return call._replace(tokens=None, usage_reason=CACHED)
+    if call.tokens is not None and sum(call.tokens) > _LARGEST:
+        return call._replace(tokens=None, usage_reason=TOO_LARGE)
+    return call
+
+
+def _row(call: TraceCall, calculator: CostCalculator) -> Row:
+    """In the order of `columns.STORED`."""
+    cost = cost_of(call, calculator)
+    details = _details(call)
+    total = None if call.tokens is None else sum(call.tokens)
+    told = sum(map(bool, (call.session, call.developer, call.repository, call.model)))
+    return (
+        trace_hash(call),
+        call.session,
+        call.developer,
+        clock.from_micros(call.started_at).isoformat(timespec="microseconds"),
+        call.model or call.resolved_model,
+        call.tokens_in,
+        call.tokens_out,
+        call.latency_ms,
+        call.status_code,
+        _ACCEPTED[call.accepted],
+        call.repository,
+        total,
+        _text(cost.total),
+        call.reported_cost,
+        call.source,
+        call.provider,
+        _STATUS[call.failed],
+        (0 if total is None else total + 1) * 256 + len(details) * 8 + told,
+        orjson.dumps(details).decode(),
+        orjson.dumps(_price(cost)).decode(),
+    )
+
+
+def _details(call: TraceCall) -> dict[str, Any]:
+    found: dict[str, Any] = {name: value for name in _SAME if (value := getattr(call, name))}
+    found["operation"] = call.operation
+    if call.tokens is not None:
+        found["tokens"] = call.tokens
+    if call.tier:
+        found["service_tier"] = call.tier
+    if call.units:
+        found["usage_units"] = dict(call.units)
+    if call.raw_usage:
+        found["usage_raw"] = call.raw_usage
+    return found
+
+
+def _price(cost: Cost) -> dict[str, Any]:
+    found = {
+        "source": cost.source,
+        "version": cost.version,
+        "as_of": cost.as_of,
+        "provider": cost.service,
+        "model": cost.model,
+        "reason": cost.reason,
+        "components": {part: _text(amount) for part, amount in cost.components.items()},
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else format(amount, "f")
+
+
+def _is_amount(reported: Any) -> bool:
+    """Whether a cost is reported: a reported 0 is how some say that they know no price."""
+    return reported is not None and bool(Decimal(reported))
