@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from nilometer.access.types import KeyKind, Scope
 from nilometer.alerts.failures import BLOBS, Failures, failed
 from nilometer.alerts.kinds import Kind
-from nilometer.alerts.readings import FOREIGN, Readings
+from nilometer.alerts.readings import FOREIGN, OTHERS, Readings
 from nilometer.alerts.rule import AlertRule, Condition
 from nilometer.alerts.rules import StoredRule
 from nilometer.alerts.watch import RuleWatch
@@ -35,9 +36,12 @@ def measure(world: World, project: Project) -> Any:
     """What a rule reads of the project: number, count and facts by subject."""
     readings = Readings(Measures(world.services.store), world.database)
 
-    def measure(kind: Kind, *, of: Project = project, **given: Any) -> Mapping[str, Any]:
+    def measure(
+        kind: Kind, threshold: int | str = 1, *, of: Project = project, **given: Any
+    ) -> Mapping[str, Any]:
         created_at: datetime = given.pop("created_at", clock.now() - 2 * HOUR)
-        rule = AlertRule("", "r", kind=kind, condition=Condition(Decimal(1), HOUR), **given)
+        condition = Condition(Decimal(threshold), HOUR)
+        rule = AlertRule(str(uuid4()), "r", kind=kind, condition=condition, **given)
         found = readings.of(StoredRule(rule, of.id, created_at), clock.now())
         return {each.subject: (each.measured, each.calls, dict(each.facts)) for each in found}
 
@@ -69,7 +73,7 @@ def test_calls_are_measured_once_each_by_value_and_within_filters(
         project.send(same)
     world.settle()
 
-    assert measure(Kind.ERROR_RATE, dimension="service") == {
+    assert measure(Kind.ERROR_RATE, 0, dimension="service") == {
         "openai": (Decimal("0.25"), 20, {"errors": "5"}),
         "p": (Decimal(0), 3, {"errors": "0"}),
     }
@@ -92,6 +96,89 @@ def test_calls_are_measured_once_each_by_value_and_within_filters(
     assert measure(Kind.ERROR_RATE, of=other)[""][:2] == (1, 1)
 
 
+CHEAP = [f"user {number}" for number in range(60)]
+
+
+def test_of_each_value_those_that_break_the_rule_are_read_however_few_their_calls(
+    world: World, project: Project, measure: Any
+) -> None:
+    for user in (*CHEAP, *CHEAP):
+        call = {"$ai_total_cost_usd": "0.7", "$ai_latency": 0.7, "$ai_generation_id": str(uuid4())}
+        project.send({"$ai_user_id": user, **call})
+        metric = {"$ai_metric_name": user, "$ai_metric_value": "0.7"}
+        project.send(metric, event="$ai_metric")
+    own = {"$ai_user_id": "runaway", "$ai_total_cost_usd": "5000", "$ai_is_error": True}
+    project.send(own | {"$ai_latency": 90})
+    project.send({"$ai_metric_name": "poor", "$ai_metric_value": "0.1"}, event="$ai_metric")
+    world.settle()
+    runaway = {
+        Kind.SPEND: (100, (5000, 1, {})),
+        Kind.COST_PER_CALL: (100, (5000, 1, {})),
+        Kind.ERROR_RATE: (1, (1, 1, {"errors": "1"})),
+        Kind.LATENCY_P95: (89, (90, 1, {})),
+    }
+    for kind, (threshold, told) in runaway.items():
+        assert measure(kind, threshold, dimension="user") == {"runaway": told}
+    assert measure(Kind.QUALITY, "0.7", dimension="metric") == {"poor": (Decimal("0.1"), 1, {})}
+
+    # At the limit is beyond it, or within it, as the engine has the number and as people write it.
+    for kind, limit in (
+        (Kind.SPEND, "1.4"),
+        (Kind.COST_PER_CALL, "0.7"),
+        (Kind.LATENCY_P95, "0.7"),
+    ):
+        assert len(measure(kind, limit, dimension="user")) == len(CHEAP) + 1
+        assert len(measure(kind, f"{limit}0001", dimension="user")) == 1
+    assert len(measure(Kind.QUALITY, "0.70001", dimension="metric")) == len(CHEAP) + 1
+
+
+def test_of_very_many_that_break_a_rule_it_says_how_many_and_which_is_the_worst(
+    world: World, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nilometer.alerts.readings.MAX_OPEN", 2)
+    admin, now = project.key(Scope.ADMIN, Scope.READ), clock.now()
+    body = {"name": "spend", "kind": "spend", "dimension": "user", "threshold": "10"}
+    body |= {"window_seconds": 900}
+    added = world.ask("POST", project.path("alert_rules/"), admin, json=body).json()
+    store, database = world.services.store, world.database
+    readings = Readings(Measures(store), database)
+
+    def look(minutes: int) -> dict[str, str]:
+        """What is told, by subject."""
+        at = now + timedelta(minutes=minutes)
+        RuleWatch(database, Usage(store).groups, readings.of, now=lambda: at).run_once()
+        found = world.get(project.path("alerts/"), admin).json()["results"]
+        standing = [each for each in found if each["state"] == "firing"]
+        assert len({each["subject"] for each in standing}) == len(standing)
+        return {each["subject"]: each["measured"] for each in standing}
+
+    def spend(user: str, cost: str, minutes: int = -1) -> None:
+        at = (now + timedelta(minutes=minutes)).isoformat()
+        project.send({"$ai_user_id": user, "$ai_total_cost_usd": cost}, timestamp=at)
+
+    for user, cost in (("b", "40"), ("c", "30"), ("d", "20"), ("e", "9")):
+        spend(user, cost)
+    spend("a\0", "50", -10)
+    world.settle()
+    assert look(0) == {"a\ufffd": "50", "b": "40", OTHERS: "30"}
+    [told] = [
+        each
+        for each in world.get(project.path("alerts/"), admin).json()["results"]
+        if each["subject"] == OTHERS
+    ]
+    assert (told["facts"]["others"], told["facts"]["user"]) == ("2", "c")
+
+    spend("f", "1000")
+    spend("g", "5")
+    world.settle()
+    assert look(1) == {"a\ufffd": "50", "b": "40", OTHERS: "30"}  # none recovers for it
+    assert look(6) == {"b": "40", OTHERS: "30"}  # one that does
+    assert look(7) == {"f": "1000", "b": "40", OTHERS: "30"}  # gives way to the worst
+    assert look(20) == {}
+    path = project.path(f"alert_rules/{added['id']}/")
+    assert world.ask("DELETE", path, admin).status_code == 204
+
+
 def test_quality_is_the_mean_of_metrics_that_are_numbers(
     world: World, project: Project, measure: Any
 ) -> None:
@@ -101,7 +188,7 @@ def test_quality_is_the_mean_of_metrics_that_are_numbers(
     project.send({"$ai_metric_name": "speed", "$ai_metric_value": "7"}, event="$ai_metric")
     project.send({"$ai_metric_name": "accuracy", "$ai_metric_value": "0"})  # no metric
     world.settle()
-    found = measure(Kind.QUALITY, dimension="metric")
+    found = measure(Kind.QUALITY, 8, dimension="metric")
     assert {name: each[:2] for name, each in found.items()} == {
         "accuracy": (Decimal("0.6"), 4),
         "speed": (7, 1),
@@ -138,6 +225,30 @@ def test_keys_in_content_are_found_and_ones_own_named(
     assert found[FOREIGN][0] == 2
     assert "key_id" not in found[FOREIGN][2]
     assert measure(Kind.LEAKED_KEY, of=world.project()) == {}
+
+
+def test_a_leaked_key_is_found_whatever_else_stands_beside_it(
+    world: World, project: Project, measure: Any
+) -> None:
+    keys = world.accounts.keys
+    own = keys.create(kind=KeyKind.PROJECT, project_id=project.id, name="app", scopes=())
+    revoked = keys.create(kind=KeyKind.PROJECT, project_id=project.id, name="old", scopes=())
+    keys.revoke(revoked.key_id)
+    flood = [f"sk-proj-{uuid4().hex}" for _ in range(60)]
+    flood += [f"nlm_user_{uuid4().hex}_{number:010}" for number in range(60)]
+    for key in flood:
+        project.send({"$ai_input": key, "$ai_trace_id": "flood"})
+    found = project.send({"$ai_input": f"nlm_user_{own.token}-{' '.join(flood)}"})
+    for key in flood[::8]:
+        project.send({"$ai_input": f"{key} {revoked.token}"})
+    project.send({"$ai_input": revoked.token})
+    world.settle()
+    seen = measure(Kind.LEAKED_KEY)
+    assert seen.keys() == {own.key_id, FOREIGN}
+    assert (seen[own.key_id][0], seen[own.key_id][2]["event_uuid"]) == (1, found)
+    assert seen[FOREIGN][0] == len(flood) + 1 + len(flood[::8])
+    keys.revoke(own.key_id)
+    assert measure(Kind.LEAKED_KEY).keys() == {FOREIGN}
 
 
 def test_new_dead_letters_are_counted_with_their_reasons(

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from typing import TypeVar
 
 from sqlalchemy import func, select
 
-from nilometer.access import tokens
 from nilometer.access.tables import ApiKey
 from nilometer.alerts.condition import Reading
 from nilometer.alerts.failures import BLOBS, failed
 from nilometer.alerts.kinds import Kind, Source
-from nilometer.alerts.rule import AlertRule
 from nilometer.alerts.rules import StoredRule
+from nilometer.alerts.tables import AlertRow
 from nilometer.budgets.budget import plain
 from nilometer.database.engine import Database
 from nilometer.database.fence import rows_of_project
 from nilometer.pipeline.dead_letters import DeadLetterRow
-from nilometer.query.measures import Calls, Measures, Sighting
+from nilometer.query.beyond import Beyond, Number
+from nilometer.query.measures import Calls, Measures, Scores, Sighting, Values
 
 MAX_REASONS = 5
+MAX_OPEN = 100
+"""Of so many values a rule tells at once, one by one; all others are one alert."""
+MAX_REVOKED = 1000
+"""Of so many of its revoked keys a project hears nothing where they are seen."""
 FOREIGN = "key of another service"
 """The subject of keys that are not the project's own."""
+OTHERS = "others"
+"""The subject of all values beyond `MAX_OPEN`."""
 
-_Read = Callable[[int, AlertRule, datetime, datetime], Sequence[Reading]]
+_Measured = TypeVar("_Measured", Calls, Scores)
+_Read = Callable[[StoredRule, datetime, datetime], Sequence[Reading]]
 
 
 class Readings:
@@ -52,66 +61,70 @@ class Readings:
         start = now - rule.condition.window
         if rule.kind is Kind.MISSING_TRAFFIC and start < stored.created_at:
             return ()  # nobody expected calls then
-        return self._of[rule.measure.source](stored.project_id, rule, start, now)
+        return self._of[rule.measure.source](stored, start, now)
 
-    def _calls(
-        self, project_id: int, rule: AlertRule, start: datetime, end: datetime
-    ) -> Sequence[Reading]:
-        found = self._measures.calls(project_id, start, end, rule.named, rule.each)
-        return [_READ[rule.kind](each) for each in found]
+    def _calls(self, stored: StoredRule, start: datetime, end: datetime) -> Sequence[Reading]:
+        project_id, rule = stored.project_id, stored.rule
+        read = _READ[rule.kind]
+        if rule.each is None:
+            return [read(self._measures.calls(project_id, start, end, rule.named))]
+        found = self._measures.calls_of_each(
+            project_id, start, end, rule.named, rule.each, self._beyond(stored)
+        )
+        return _readings(rule.each, found, read)
 
-    def _scores(
-        self, project_id: int, rule: AlertRule, start: datetime, end: datetime
-    ) -> Sequence[Reading]:
-        found = self._measures.scores(project_id, start, end, rule.named, rule.each)
-        return [Reading(each.value, each.mean, each.count) for each in found]
+    def _scores(self, stored: StoredRule, start: datetime, end: datetime) -> Sequence[Reading]:
+        project_id, rule = stored.project_id, stored.rule
+        if rule.each is None:
+            one = self._measures.scores(project_id, start, end, rule.named)
+            return [] if one is None else [_mean(one)]
+        found = self._measures.scores_of_each(
+            project_id, start, end, rule.named, rule.each, self._beyond(stored)
+        )
+        return _readings(rule.each, found, _mean)
 
-    def _keys(
-        self, project_id: int, rule: AlertRule, start: datetime, end: datetime
-    ) -> Sequence[Reading]:
+    def _beyond(self, stored: StoredRule) -> Beyond:
+        """What of each value is of interest: what breaks the rule, and what became of those of
+        which it is told that they do."""
+        rule = stored.rule
+        assert rule.condition is not None, "it has been asked"
+        is_open = (AlertRow.rule_id == rule.id) & AlertRow.recovered_at.is_(None)
+        with self._database.read(rows_of_project(stored.project_id)) as session:
+            query = select(AlertRow.subject_digest, AlertRow.subject).where(is_open)
+            told = [digest for digest, subject in session.execute(query) if subject != OTHERS]
+        return Beyond(
+            number=_NUMBERS[rule.kind],
+            threshold=rule.condition.threshold,
+            least=rule.condition.min_calls,
+            most=max(0, MAX_OPEN - len(told)),
+            besides=told,
+        )
+
+    def _keys(self, stored: StoredRule, start: datetime, end: datetime) -> Sequence[Reading]:
         """One reading of each live key of the project's own that was seen, which can be revoked,
-        and one of all others."""
-        del rule
-        seen = self._measures.keys(project_id, start, end)
-        own = self._own_keys(project_id, {key for each in seen for key in each.keys})
-        by_subject: dict[str, list[Sighting]] = {}
-        for each in seen:
-            subjects = {own.get(key, ("", "", FOREIGN))[2] for key in each.keys}
-            if each.redacted:
-                subjects.add(FOREIGN)
-            for subject in subjects:
-                by_subject.setdefault(subject, []).append(each)
-        facts = {subject: {"key_id": key_id, "key": mask} for key_id, mask, subject in own.values()}
-        return [
-            Reading(
-                subject,
-                Decimal(len(found)),
-                len(found),
-                facts.get(subject, {}) | _last_seen(found[-1]),
-            )
-            for subject, found in by_subject.items()
-            if subject
-        ]
+        and one of all others. A revoked one lets nobody in, and is none of them."""
+        live, revoked = self._own_keys(stored.project_id)
+        seen = self._measures.keys(stored.project_id, start, end, live, revoked)
+        return [_key_reading(each, live.get(each.digest)) for each in seen]
 
-    def _own_keys(self, project_id: int, keys: set[str]) -> dict[str, tuple[str, str, str]]:
-        """By key, its id, what is shown of it and its subject: of the project's own keys. The
-        subject of a revoked one is "", as it lets nobody in."""
-        digests = {tokens.digest(key): key for key in keys if tokens.is_issued_shape(key)}
-        if not digests:
-            return {}
-        query = select(ApiKey).where(
-            ApiKey.project_id == project_id, ApiKey.token_hash.in_(list(digests))
+    def _own_keys(self, project_id: int) -> tuple[dict[str, ApiKey], list[str]]:
+        """The project's own keys: the live ones by their digests, and the digests of those that
+        were revoked last."""
+        mine = select(ApiKey).where(ApiKey.project_id == project_id)
+        revoked = (
+            select(ApiKey.token_hash)
+            .where(ApiKey.project_id == project_id, ApiKey.revoked_at.is_not(None))
+            .order_by(ApiKey.revoked_at.desc())
+            .limit(MAX_REVOKED)
         )
         with self._database.read(rows_of_project(project_id)) as session:
-            return {
-                digests[row.token_hash]: (row.id, row.mask, "" if row.revoked_at else row.id)
-                for row in session.scalars(query)
-            }
+            live = session.scalars(mine.where(ApiKey.revoked_at.is_(None)))
+            return {row.token_hash: row for row in live}, list(session.scalars(revoked))
 
     def _dead_letters(
-        self, project_id: int, rule: AlertRule, start: datetime, end: datetime
+        self, stored: StoredRule, start: datetime, end: datetime
     ) -> Sequence[Reading]:
-        del rule
+        project_id = stored.project_id
         query = (
             select(DeadLetterRow.reason, func.count())
             .where(
@@ -129,21 +142,42 @@ class Readings:
             facts["reason"] = most[0]
         return [_counted(sum(counts.values()), facts)]
 
-    def _failed(
-        self, project_id: int, rule: AlertRule, start: datetime, end: datetime
-    ) -> Sequence[Reading]:
-        del rule, end
-        return [_counted(failed(self._database, project_id, BLOBS, start), {})]
+    def _failed(self, stored: StoredRule, start: datetime, end: datetime) -> Sequence[Reading]:
+        del end
+        return [_counted(failed(self._database, stored.project_id, BLOBS, start), {})]
 
 
 def _counted(count: int, facts: Mapping[str, str]) -> Reading:
     return Reading("", Decimal(count), count, facts)
 
 
-def _last_seen(sighting: Sighting) -> dict[str, str]:
-    told = {"event_uuid": sighting.uuid, "trace_id": sighting.trace_id}
-    told["redacted"] = "" if sighting.keys else "yes"
-    return {name: value for name, value in told.items() if value}
+def _key_reading(seen: Sighting, key: ApiKey | None) -> Reading:
+    """Of a key of the project's own, or, without one, of all others."""
+    facts = {
+        "key_id": key.id if key else "",
+        "key": key.mask if key else "",
+        "event_uuid": seen.uuid,
+        "trace_id": seen.trace_id,
+        "redacted": "yes" if seen.redacted else "",
+    }
+    told = {name: value for name, value in facts.items() if value}
+    return Reading(key.id if key else FOREIGN, Decimal(seen.events), seen.events, told)
+
+
+def _readings(
+    dimension: str, values: Values[_Measured], read: Callable[[_Measured], Reading]
+) -> list[Reading]:
+    """One of each value, and one of those that are left out: how many, and the furthest."""
+    readings = [read(each) for each in values.found]
+    if values.furthest is not None:
+        furthest = read(values.furthest)
+        facts = {**furthest.facts, dimension: furthest.subject, "others": str(values.left_out)}
+        readings.append(replace(furthest, subject=OTHERS, facts=facts))
+    return readings
+
+
+def _mean(scores: Scores) -> Reading:
+    return Reading(scores.value, scores.mean, scores.count)
 
 
 def _spend(calls: Calls) -> Reading:
@@ -168,6 +202,13 @@ def _traffic(calls: Calls) -> Reading:
     return Reading(calls.value, Decimal(calls.calls), calls.calls)
 
 
+_NUMBERS: Mapping[Kind, Number] = {
+    Kind.SPEND: Number.COST,
+    Kind.COST_PER_CALL: Number.COST_PER_CALL,
+    Kind.ERROR_RATE: Number.ERROR_RATE,
+    Kind.LATENCY_P95: Number.LATENCY_P95,
+    Kind.QUALITY: Number.MEAN,
+}
 _READ: Mapping[Kind, Callable[[Calls], Reading]] = {
     Kind.SPEND: _spend,
     Kind.COST_PER_CALL: _cost_per_call,

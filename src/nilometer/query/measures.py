@@ -2,28 +2,26 @@
 
 Calls and metrics count at their own time, content when it was accepted. Each read is of the last
 minutes or hours, so only parts of the tables that were written since are looked at.
+
+Where values of a dimension are told apart, the engine measures every one of them, and only those
+that are beyond a limit come out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from nilometer.clickhouse.store import Store
 from nilometer.domain import clock
-from nilometer.domain.redaction.patterns import BUILTINS
+from nilometer.query import sightings
+from nilometer.query.beyond import Beyond, Number
 from nilometer.query.reader import Condition, Reader, Select, equal, moment
+from nilometer.query.sightings import Sighting
 from nilometer.query.trace_sql import BEST
-
-MAX_VALUES = 50
-"""Of a dimension so many values are told apart: those with most calls, or metrics."""
-MAX_SIGHTINGS = 100
-"""So many events with a key are told of."""
-SECRETS = ("api_key", "private_key", "jwt", "bearer_token")
-"""The patterns of redaction that match what lets somebody in."""
 
 # Clocks of clients are ahead by so much at most, and two sources of a call so far apart.
 _SKEW = timedelta(hours=1)
@@ -47,9 +45,6 @@ _OF_SCORES = {
     "service": "lower(ifNull(provider, ''))",
     "model": "ifNull(model, '')",
 }
-# In JSON a line that ends before a key leaves a letter there, where a word seems to go on.
-_SHAPES = BUILTINS["api_key"].regex.removeprefix(r"\b")
-_KEY = rf'(?:\b|\\[bfnrt"/\\])({_SHAPES})'
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +70,16 @@ class Scores:
     mean: Decimal
 
 
+_Measured = TypeVar("_Measured", Calls, Scores)
+
+
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """An event with keys in it: those that its properties hold, and how many were redacted."""
+class Values(Generic[_Measured]):
+    """The values that were wanted; of those beyond that are too many how many, and the furthest."""
 
-    uuid: str
-    trace_id: str
-    keys: tuple[str, ...]
-    redacted: int
-
-    def __repr__(self) -> str:
-        return f"Sighting({self.uuid!r}, {len(self.keys)} keys)"
+    found: Sequence[_Measured]
+    left_out: int = 0
+    furthest: _Measured | None = None
 
 
 class Measures:
@@ -95,83 +89,95 @@ class Measures:
         self._reader = Reader(store)
 
     def calls(
+        self, project_id: int, start: datetime, end: datetime, named: Mapping[str, str]
+    ) -> Calls:
+        """All calls from `start` to `end` that have the values `named`."""
+        found = self._reader.rows(project_id, _of_calls(start, end, named, "''"))
+        return _calls(found[0]) if found else Calls("", 0, 0, 0, Decimal(0), 0, None)
+
+    def calls_of_each(
         self,
         project_id: int,
         start: datetime,
         end: datetime,
         named: Mapping[str, str],
-        each: str | None,
-    ) -> list[Calls]:
-        """Calls from `start` to `end` that have the values `named`: those of each value of a
-        dimension, or all of them as one, also where there are none."""
-        value = _OF_CALLS[each] if each else "''"
-        shown = (
-            f"{value} AS value, count() AS calls, countIf(is_error) AS errors, "
-            f"countIf({_COST} IS NOT NULL) AS priced, "
-            f"sum(toDecimal256(ifNull({_COST}, 0), 18)) AS cost, "
-            "count(latency) AS timed, quantileTDigest(0.95)(latency) AS p95"
-        )
-        within = [*_during("timestamp", start, end), *_named(_OF_CALLS, named)]
-        select = Select(
-            ", ".join(_COLUMNS),
-            "calls",
-            _during("timestamp", start - _SKEW, end + _SKEW, "seen_"),
-            BEST,
-            _parameters(within),
-            [(shown, f"WHERE {_sql(within)} {_most('calls')}")],
-            early=[moment("accepted_at >=", "accepted", clock.to_micros(start - _SKEW))],
-        )
-        found = [_calls(row) for row in self._reader.rows(project_id, select)]
-        return found if each or found else [Calls("", 0, 0, 0, Decimal(0), 0, None)]
+        dimension: str,
+        beyond: Beyond,
+    ) -> Values[Calls]:
+        """As `calls`, of each value of a dimension by itself."""
+        timed = beyond.number is Number.LATENCY_P95  # the one that takes much memory of each value
+        select = _of_calls(start, end, named, _OF_CALLS[dimension], timed=timed)
+        return _values(self._reader.rows(project_id, beyond.of(select)), _calls, beyond)
 
     def scores(
+        self, project_id: int, start: datetime, end: datetime, named: Mapping[str, str]
+    ) -> Scores | None:
+        """As `calls`, of the values of `$ai_metric` events; `true` is 1 and `false` 0. What is no
+        number is left out; None without any."""
+        found = self._reader.rows(project_id, _of_scores(start, end, named, "''"))
+        return _scores(found[0]) if found else None
+
+    def scores_of_each(
         self,
         project_id: int,
         start: datetime,
         end: datetime,
         named: Mapping[str, str],
-        each: str | None,
-    ) -> list[Scores]:
-        """As `calls`, of the values of `$ai_metric` events; `true` is 1 and `false` 0. What is no
-        number is left out, and a value without any."""
-        value = _OF_SCORES[each] if each else "''"
-        within = [Condition("isFinite(score)"), *_named(_OF_SCORES, named)]
-        shown = f"{value} AS value, count() AS count, avg(score) AS mean"
-        score = "multiIf(raw = 'true', 1., raw = 'false', 0., toFloat64OrNull(raw)) AS score"
-        select = Select(
-            f"{_SCORE} AS raw, {_NAME} AS name, {score}, provider, model",
-            "events",
-            [Condition("event = '$ai_metric'"), *_during("timestamp", start, end)],
-            parameters=_parameters(within),
-            around=[(shown, f"WHERE {_sql(within)} {_most('count')}")],
-        )
-        return [
-            Scores(row["value"], int(row["count"]), Decimal(str(row["mean"])))
-            for row in self._reader.rows(project_id, select)
-        ]
+        dimension: str,
+        beyond: Beyond,
+    ) -> Values[Scores]:
+        """As `scores`, of each value of a dimension by itself."""
+        select = _of_scores(start, end, named, _OF_SCORES[dimension])
+        return _values(self._reader.rows(project_id, beyond.of(select)), _scores, beyond)
 
-    def keys(self, project_id: int, start: datetime, end: datetime) -> list[Sighting]:
-        """The events accepted from `start` to `end` that hold keys of well-known shapes, or did
-        before they were redacted. What lies in blobs and packs is not looked at."""
-        counted = " + ".join(f"JSONExtractUInt(redacted, '{name}')" for name in SECRETS)
-        select = Select(
-            "toString(uuid) AS id, ifNull(trace_id, '') AS trace, "
-            f"arrayDistinct(extractAll(properties, {{shape:String}})) AS keys, {counted} AS hidden",
-            "events",
-            [
-                *_during("accepted_at", start, end),
-                Condition(
-                    "(match(properties, {shape:String}) "
-                    f"OR (redacted != '{{}}' AND {counted} > 0))",
-                    {"shape": _KEY},
-                ),
-            ],
-            f"ORDER BY accepted_at, uuid LIMIT {MAX_SIGHTINGS}",
-        )
-        return [
-            Sighting(row["id"], row["trace"], tuple(row["keys"]), int(row["hidden"]))
-            for row in self._reader.rows(project_id, select)
-        ]
+    def keys(
+        self,
+        project_id: int,
+        start: datetime,
+        end: datetime,
+        live: Collection[str],
+        revoked: Collection[str],
+    ) -> list[Sighting]:
+        """The keys of well-known shapes in events that were accepted from `start` to `end`, also
+        those that were redacted: of each live key of the project, and of all that are none of its
+        own. `live` and `revoked` are the digests of its own. What lies in blobs and packs is not
+        looked at."""
+        select = sightings.select_of(_during("accepted_at", start, end), live, revoked)
+        return [sightings.sighting(row) for row in self._reader.rows(project_id, select)]
+
+
+def _of_calls(
+    start: datetime, end: datetime, named: Mapping[str, str], value: str, *, timed: bool = True
+) -> Select:
+    within = [*_during("timestamp", start, end), *_named(_OF_CALLS, named)]
+    shown = (
+        f"{value} AS value, count() AS calls, countIf(is_error) AS errors, "
+        f"countIf({_COST} IS NOT NULL) AS priced, "
+        f"sum(toDecimal256(ifNull({_COST}, 0), 18)) AS cost, "
+        f"count(latency) AS timed, {'quantileTDigest(0.95)(latency)' if timed else 'NULL'} AS p95"
+    )
+    return Select(
+        ", ".join(_COLUMNS),
+        "calls",
+        _during("timestamp", start - _SKEW, end + _SKEW, "seen_"),
+        BEST,
+        _parameters(within),
+        [(shown, f"WHERE {_sql(within)} GROUP BY value")],
+        early=[moment("accepted_at >=", "accepted", clock.to_micros(start - _SKEW))],
+    )
+
+
+def _of_scores(start: datetime, end: datetime, named: Mapping[str, str], value: str) -> Select:
+    within = [Condition("isFinite(score)"), *_named(_OF_SCORES, named)]
+    score = "multiIf(raw = 'true', 1., raw = 'false', 0., toFloat64OrNull(raw)) AS score"
+    shown = f"{value} AS value, count() AS count, avg(score) AS mean"
+    return Select(
+        f"{_SCORE} AS raw, {_NAME} AS name, {score}, provider, model",
+        "events",
+        [Condition("event = '$ai_metric'"), *_during("timestamp", start, end)],
+        parameters=_parameters(within),
+        around=[(shown, f"WHERE {_sql(within)} GROUP BY value")],
+    )
 
 
 def _calls(row: Mapping[str, Any]) -> Calls:
@@ -183,12 +189,25 @@ def _calls(row: Mapping[str, Any]) -> Calls:
         priced=int(row["priced"]),
         cost=Decimal(row["cost"]),
         timed=timed,
-        p95=float(row["p95"]) if timed else None,
+        p95=float(row["p95"]) if timed and row["p95"] is not None else None,
     )
 
 
-def _most(count: str) -> str:
-    return f"GROUP BY value HAVING {count} > 0 ORDER BY {count} DESC, value LIMIT {MAX_VALUES}"
+def _scores(row: Mapping[str, Any]) -> Scores:
+    return Scores(row["value"], int(row["count"]), Decimal(str(row["mean"])))
+
+
+def _values(
+    rows: Sequence[Mapping[str, Any]],
+    read: Callable[[Mapping[str, Any]], _Measured],
+    beyond: Beyond,
+) -> Values[_Measured]:
+    known = [read(row) for row in rows if row["besides"]]
+    others = [row for row in rows if not row["besides"]]
+    found = [*known, *map(read, others[: beyond.most])]
+    if len(others) <= beyond.most:
+        return Values(found)
+    return Values(found, int(others[0]["others"]) - beyond.most, read(others[beyond.most]))
 
 
 def _during(column: str, start: datetime, end: datetime, prefix: str = "") -> list[Condition]:
