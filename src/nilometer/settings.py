@@ -114,6 +114,12 @@ class Settings(BaseSettings):
     shutdown_grace: float = Field(
         30, gt=0, description="How long a stop waits for requests in flight."
     )
+    tracing: str = Field(
+        "off",
+        pattern="^(off|otlp)$",
+        description="`otlp` sends spans of the work on exceptions over OTLP/HTTP, to where "
+        "OpenTelemetry's own variables say; needs the extra `otel`. See docs/workers.md.",
+    )
     failpoints: str = Field(
         "",
         description="For fault tests only: `name=action` pairs (see nilometer.failpoints).",

@@ -10,6 +10,7 @@ from nilometer.budgets.raising import Raised
 from nilometer.domain import clock
 from nilometer.incidents.accept import ProjectPaused, raise_exceptions
 from nilometer.incidents.incident import OWN_SOURCE, Actor, ActorKind, NewException
+from nilometer.observability import tracing
 
 _log = logging.getLogger(__name__)
 
@@ -24,15 +25,18 @@ def accepted(session: Session, project_id: int, raised: Raised) -> str | None:
         occurred_at=raised.occurred_at,
         payload=raised.payload,
     )
+    named = {"nilometer.project.id": project_id, "nilometer.rule": raised.actor}
     try:
-        [told] = raise_exceptions(
-            session,
-            project_id,
-            [exception],
-            actor=Actor(ActorKind.RULE, raised.actor),
-            idempotency_key=raised.key,
-            now=clock.now(),
-        )
+        with tracing.started("raise exception", None, tracing.Kind.PRODUCER, named) as span:
+            [told] = raise_exceptions(
+                session,
+                project_id,
+                [exception],
+                actor=Actor(ActorKind.RULE, raised.actor),
+                idempotency_key=raised.key,
+                traceparent=span.traceparent,
+                now=clock.now(),
+            )
     except ProjectPaused:
         _log.warning("project %d takes no exception of %s in for now", project_id, raised.actor)
         return None

@@ -308,3 +308,10 @@ OUTBOX_RELAYED = Counter(
     "Events of incidents that were handed to the log.",
     registry=REGISTRY,
 )
+SPANS = Counter(
+    "nilometer_spans_total",
+    "Spans of Nilometer's own work, where tracing is on, by outcome (`ended`, and of these `sent` "
+    "or `failed`: the receiver did not take them; the others wait or were dropped).",
+    ("outcome",),
+    registry=REGISTRY,
+)

@@ -19,6 +19,7 @@ from nilometer.incidents.history import History
 from nilometer.incidents.incident import Incident, kind_of
 from nilometer.incidents.packs.pack import Pack
 from nilometer.incidents.playbooks.machine import StepResult, StepStatus
+from nilometer.observability.tracing import Spans
 
 _ENDED = frozenset(StepStatus)
 
@@ -79,12 +80,13 @@ class NoPacks:
 @dataclass(slots=True)
 class Work:
     """An incident with what is to be done about it: the kind of event that asks for it, that
-    event's payload by its JSON names and id."""
+    event's payload by its JSON names and id, and the trace context (W3C) that it was asked in."""
 
     incident: Incident
     kind: str
     payload: Mapping[str, Any]
     causation_id: str | None
+    trace_context: str | None
 
 
 @dataclass(slots=True)
@@ -95,6 +97,8 @@ class Context:
     packs: Packs
     notes: dict[object, Any] = field(default_factory=dict[object, Any])
     """What stages remember within the batch, each under its own name."""
+    spans: Spans = field(default_factory=Spans)
+    """Of what the batch did so far."""
     _known: dict[object, PackVersion] = field(default_factory=dict[object, PackVersion])
 
     @property

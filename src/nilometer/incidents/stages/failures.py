@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from sqlalchemy.orm import Session
 
 from nilometer.incidents.events import DeadLettered, RetryScheduled, moment
-from nilometer.incidents.history import History
+from nilometer.incidents.history import History, lock
 from nilometer.incidents.incident import Incident, Status, system
 from nilometer.incidents.lifecycle import AT_REST
 from nilometer.workflows.task import Failure, Task
@@ -27,6 +28,11 @@ class RecordsFailures:
 
     queue: ClassVar[str]
 
+    def lock(self, session: Session, tasks: Sequence[Task]) -> None:
+        """The incidents of these tasks: a person's decision locks its incident, and then drops the
+        tasks of it."""
+        lock(session, ((task.project_id, task.lane) for task in tasks))
+
     def retried(
         self, session: Session, task: Task, failure: Failure, due_at: datetime, now: datetime
     ) -> None:
@@ -36,6 +42,7 @@ class RecordsFailures:
         )
         history = History(session, now)
         for incident in history.load([(task.project_id, task.lane)]).values():
+            incident.traceparent = task.trace_context or incident.traceparent
             history.change(
                 incident,
                 told,
@@ -57,6 +64,7 @@ class RecordsFailures:
         )
         history = History(session, now)
         for incident in history.load([(task.project_id, task.lane)]).values():
+            incident.traceparent = task.trace_context or incident.traceparent
             fails = incident.status not in AT_REST
             history.change(
                 incident,

@@ -13,6 +13,8 @@ from nilometer.incidents.history import History, Key
 from nilometer.incidents.incident import Incident
 from nilometer.incidents.stages.context import Context, Packs, Work, live
 from nilometer.incidents.stages.failures import RecordsFailures
+from nilometer.observability import tracing
+from nilometer.observability.tracing import Kind
 from nilometer.workflows.task import NewTask, Task
 
 
@@ -40,13 +42,14 @@ class ChainStage(RecordsFailures):
         context = Context(history, self.packs)
         projects = live(session, {task.project_id for task in tasks})
         incidents = history.load((task.project_id, task.lane) for task in tasks)
-        for task in sorted(tasks, key=_place):
-            incident = incidents.get((task.project_id, task.lane))
-            if incident is not None and task.project_id in projects:
-                self.do(context, Work(incident, task.kind, task.payload, task.causation_id))
-        if len(tasks) > 1:
-            self._go_on(context, incidents)
-        history.flush()
+        with context.spans:
+            for task in sorted(tasks, key=_place):
+                incident = incidents.get((task.project_id, task.lane))
+                if incident is not None and task.project_id in projects:
+                    self._do(context, _work(task, incident))
+            if len(tasks) > 1:
+                self._go_on(context, incidents)
+            history.flush()
 
     @abstractmethod
     def do(self, context: Context, work: Work) -> None:
@@ -60,13 +63,27 @@ class ChainStage(RecordsFailures):
             if mine:
                 history.tasks = [task for task in history.tasks if task.queue != queue]
                 for task in mine:
-                    stage.do(context, _followed(task, incidents))
+                    incident = incidents[task.project_id, task.lane]
+                    stage._do(context, _work(task, incident))  # noqa: SLF001  (a stage's own)
+
+    def _do(self, context: Context, work: Work) -> None:
+        """`do`, within a span: what it leads to belongs to that one."""
+        if tracing.on():
+            incident = work.incident
+            told = {
+                "nilometer.project.id": incident.project_id,
+                "nilometer.exception.id": incident.id,
+                "nilometer.event.type": work.kind,
+            }
+            span = tracing.started(f"process {self.queue}", work.trace_context, Kind.CONSUMER, told)
+            context.spans.add(span)
+            incident.traceparent = span.traceparent
+        self.do(context, work)
 
 
 def _place(task: Task) -> tuple[int, str]:
     return task.project_id, task.lane
 
 
-def _followed(task: NewTask, incidents: Mapping[Key, Incident]) -> Work:
-    incident = incidents[task.project_id, task.lane]
-    return Work(incident, task.kind, task.payload, task.causation_id)
+def _work(task: Task | NewTask, incident: Incident) -> Work:
+    return Work(incident, task.kind, task.payload, task.causation_id, task.trace_context)

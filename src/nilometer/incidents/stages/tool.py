@@ -41,15 +41,18 @@ from nilometer.incidents.tools.call import (
     Interrupted,
     Outcome,
     Over,
+    Pending,
     Performed,
     Succeeded,
     ToolCall,
     Unknown,
+    code_of,
 )
 from nilometer.incidents.tools.call import ErrorClass as ToolErrorClass
 from nilometer.incidents.tools.executions import Executions
 from nilometer.incidents.tools.executor import Executor
-from nilometer.observability import metrics
+from nilometer.observability import metrics, tracing
+from nilometer.observability.tracing import Span
 from nilometer.workflows import stage
 from nilometer.workflows.retries import JITTER
 from nilometer.workflows.stage import Postponed
@@ -75,6 +78,7 @@ class Started:
 
     beginning: Begun | Interrupted | Over
     received_at: datetime
+    span: Span
 
     @property
     def call(self) -> ToolCall:
@@ -103,20 +107,39 @@ class Tool(RecordsFailures):
         history = History(session, now)
         projects = live(session, {task.project_id for task in tasks})
         incidents = history.load((task.project_id, task.lane) for task in tasks)
+        spans: dict[tuple[int, str, int], Span] = {}
         calls: dict[tuple[int, str, int], ToolCall] = {}
         for task in tasks:
             if task.project_id in projects and _wanted(task, incidents):
                 incident = incidents[task.project_id, task.lane]
+                incident.traceparent = task.trace_context or incident.traceparent
                 _begin_again(history, incident, task)
-                calls[task.key] = _call(task, incident)
-        begun = self._executions.begin(session, list(calls.values()), now)
-        by_key = dict(zip(calls, begun, strict=True))
-        started = [_started(history, incidents, task, by_key.get(task.key)) for task in tasks]
+                # One that is not begun after all never ends, and so is never told of.
+                spans[task.key] = _span(task, incident)
+                calls[task.key] = _call(task, incident, spans[task.key].traceparent)
+        found = self._executions.begin(session, list(calls.values()), now)
+        begun = dict(zip(calls, found, strict=True))
+        started = [
+            _started(history, incidents, task, begun[task.key], spans[task.key])
+            if task.key in begun
+            else None
+            for task in tasks
+        ]
         history.flush()
         return started
 
     def perform(self, begun: Started) -> Performed:
         """See `workflows.stage.Effect`."""
+        try:
+            performed = self._performed(begun)
+        except BaseException as error:
+            begun.span.end(tracing.code_of(error))
+            raise
+        if not isinstance(performed, Pending):
+            begun.span.end(code_of(performed))
+        return performed
+
+    def _performed(self, begun: Started) -> Performed:
         beginning = begun.beginning
         if isinstance(beginning, Over):
             return beginning.outcome
@@ -183,7 +206,18 @@ def _begin_again(history: History, incident: Incident, task: Task) -> None:
     history.change(incident, actor=_ACTOR, steps={**incident.steps, task.payload["step"]: again})
 
 
-def _call(task: Task, incident: Incident) -> ToolCall:
+def _span(task: Task, incident: Incident) -> Span:
+    """From the beginning of a call until it is performed."""
+    told = {
+        "nilometer.project.id": incident.project_id,
+        "nilometer.exception.id": incident.id,
+        "nilometer.event.type": task.kind,
+        "nilometer.tool.attempt": task.attempts,
+    }
+    return tracing.started("process tool", incident.traceparent, tracing.Kind.CONSUMER, told)
+
+
+def _call(task: Task, incident: Incident, traceparent: str | None) -> ToolCall:
     facts = task.payload
     return ToolCall(
         project_id=task.project_id,
@@ -192,19 +226,22 @@ def _call(task: Task, incident: Incident) -> ToolCall:
         tool=facts["tool"],
         input=facts["input"],
         dry_run=facts["dryRun"],
-        traceparent=incident.traceparent,
+        traceparent=traceparent,
         until=_waits_until(task, incident),
     )
 
 
 def _started(
-    history: History, incidents: Mapping[Key, Incident], task: Task, beginning: Beginning | None
-) -> Started | Postponed | None:
-    if beginning is None:
-        return None
+    history: History,
+    incidents: Mapping[Key, Incident],
+    task: Task,
+    beginning: Beginning,
+    span: Span,
+) -> Started | Postponed:
+    incident = incidents[task.project_id, task.lane]
     if isinstance(beginning, Deferred):
-        return _put_off(history, incidents[task.project_id, task.lane], task, beginning)
-    return Started(beginning, incidents[task.project_id, task.lane].received_at)
+        return _put_off(history, incident, task, beginning)
+    return Started(beginning, incident.received_at, span)
 
 
 def _put_off(history: History, incident: Incident, task: Task, deferred: Deferred) -> Postponed:
@@ -226,6 +263,8 @@ def _put_off(history: History, incident: Incident, task: Task, deferred: Deferre
 
 def _recorded(context: Context, done: Done, incident: Incident, outcome: Outcome) -> Failure | None:
     task, call = done.task, done.begun.call
+    done.begun.span.end(code_of(outcome))  # of a change that was made just now
+    incident.traceparent = call.traceparent or incident.traceparent
     if isinstance(outcome, Unknown):
         failure = _unknown(context, task, incident, outcome)
         if failure is not None:

@@ -141,3 +141,8 @@ class Over:
 
 
 Beginning = Begun | Interrupted | Over | Deferred
+
+
+def code_of(performed: Performed) -> str | None:
+    """The code of what failed, or of what nobody knows; None for what did not."""
+    return performed.code if isinstance(performed, Failed | Unknown) else None

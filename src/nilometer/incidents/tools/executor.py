@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nilometer.database.engine import Database
@@ -25,6 +26,7 @@ from nilometer.incidents.tools.call import (
     Succeeded,
     ToolCall,
     Unknown,
+    code_of,
 )
 from nilometer.incidents.tools.keeping import kept
 from nilometer.incidents.tools.kinds import INPUTS, REMOTE, ToolKind
@@ -34,6 +36,8 @@ from nilometer.incidents.tools.own.changes import CHANGES
 from nilometer.incidents.tools.own.elsewhere import Elsewhere
 from nilometer.incidents.tools.remote import Remote
 from nilometer.incidents.tools.resolving import Resolved, resolve
+from nilometer.observability import tracing
+from nilometer.observability.tracing import Kind
 
 DEFAULT_LETTERS = 100
 DEFAULT_DAYS = 7
@@ -58,6 +62,9 @@ class Executor:
         nothing else.
         """
         tool = call.resolved or self._resolved(call)
+        return _traced("execute", call, tool, lambda same: self._executed(same, tool))
+
+    def _executed(self, call: ToolCall, tool: Resolved) -> Performed:
         if tool.refusal is not None:
             return tool.refusal
         if wrong := _wrong_input(call, tool):
@@ -70,14 +77,17 @@ class Executor:
         """Find out what became of a call that began and has no outcome, or do it again where that
         does it once all the same. `Unknown` that is reconcilable: ask again later."""
         tool = call.resolved or self._resolved(call)
+        return _traced("reconcile", call, tool, lambda same: self._reconciled(same, tool))
+
+    def _reconciled(self, call: ToolCall, tool: Resolved) -> Performed:
         if call.dry_run:
-            return self.execute(call)
+            return self._executed(call, tool)
         if tool.refusal is not None:
             refusal = tool.refusal
             return Unknown(refusal.code, refusal.detail, reconcilable=False)
         if tool.kind in REMOTE:
             return self._guarded(lambda: self._remote.reconcile(call, tool), tool, sends=True)
-        return self.execute(call)
+        return self._executed(call, tool)
 
     def _resolved(self, call: ToolCall) -> Resolved:
         key = call.project_id, call.tool
@@ -141,6 +151,23 @@ class Executor:
             if sends and tool.kind in REMOTE:
                 return Unknown("defect", told, reconcilable=True)
             return Failed("defect", told, ErrorClass.TRANSIENT)
+
+
+def _traced(
+    verb: str, call: ToolCall, tool: Resolved, do: Callable[[ToolCall], Performed]
+) -> Performed:
+    """Do it within a span, whose context is what goes along with it."""
+    told = {
+        "nilometer.project.id": call.project_id,
+        "nilometer.exception.id": call.incident_id,
+        "nilometer.tool.kind": tool.tool.kind,
+        "nilometer.tool.attempt": call.attempt,
+    }
+    kind = Kind.CLIENT if tool.tool.kind in REMOTE else Kind.INTERNAL
+    with tracing.started(f"{verb} {call.tool}", call.traceparent, kind, told) as span:
+        performed = do(replace(call, traceparent=span.traceparent))
+        span.end(code_of(performed))
+    return performed
 
 
 def _wrong_input(call: ToolCall, tool: Resolved) -> Failed | None:
