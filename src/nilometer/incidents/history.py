@@ -9,7 +9,7 @@ so that two transactions neither wait for each other in a circle nor use one seq
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any, Final, cast
 
 import orjson
-from sqlalchemy import Table, select, tuple_
+from sqlalchemy import Select, Table, select, tuple_
 from sqlalchemy.orm import Session
 
 from nilometer.database.bulk import Bulk, bulk_insert
@@ -65,6 +65,14 @@ class Limit:
     places: int
 
 
+def lock(session: Session, keys: Iterable[Key]) -> None:
+    """Lock these incidents until the transaction ends, as `History.load` does. SQLite has one
+    writer, and nothing to lock."""
+    if session.get_bind().dialect.name == "postgresql":
+        for wanted in _chunks(keys):
+            session.execute(_in_order(select(_TABLE.c.id), wanted))
+
+
 class History:
     """The changes of one transaction. `now` is the moment of all of them."""
 
@@ -80,12 +88,8 @@ class History:
     def load(self, keys: Iterable[Key]) -> dict[Key, Incident]:
         """The incidents of these keys that there are, locked until the transaction ends."""
         found: dict[Key, Incident] = {}
-        wanted = sorted(set(keys))
-        for start in range(0, len(wanted), _CHUNK):
-            key = tuple_(_TABLE.c.project_id, _TABLE.c.id)
-            query = select(_TABLE).where(key.in_(wanted[start : start + _CHUNK]))
-            query = query.order_by(_TABLE.c.project_id, _TABLE.c.id).with_for_update()
-            for row in self.session.execute(query).mappings():
+        for wanted in _chunks(keys):
+            for row in self.session.execute(_in_order(select(_TABLE), wanted)).mappings():
                 incident = Incident(**row)
                 found[incident.project_id, incident.id] = incident
         return found
@@ -226,6 +230,19 @@ class History:
         for names, rows in groups.items():
             if _statement(names).run(self.session, rows) != len(rows):
                 raise lifecycle.Conflict("the exception was changed meanwhile", code="changed")
+
+
+def _chunks(keys: Iterable[Key]) -> Iterator[list[Key]]:
+    wanted = sorted(set(keys))
+    for start in range(0, len(wanted), _CHUNK):
+        yield wanted[start : start + _CHUNK]
+
+
+def _in_order(query: Select[Any], keys: Sequence[Key]) -> Select[Any]:
+    """A read of these incidents that locks them in the order in which everybody does."""
+    key = tuple_(_TABLE.c.project_id, _TABLE.c.id)
+    query = query.where(key.in_(keys)).order_by(_TABLE.c.project_id, _TABLE.c.id)
+    return query.with_for_update()
 
 
 @cache
