@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
-from contextlib import ExitStack
+from collections.abc import Collection, Generator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 
@@ -104,7 +104,7 @@ class Worker:
             tombstoned=tombstoned,
             overrides_of=self._overrides.of,
             pack=packer.lines,
-            stored=self._note_stored,
+            arriving=self._arriving,
         )
         self.rewriter = RewriteWorker(
             rewrites,
@@ -198,10 +198,13 @@ class Worker:
         self.incidents.start()
         self.retention.start()
 
-    def _note_stored(self, project_ids: Collection[int]) -> None:
-        """Usage of these projects can be read: of whom what is known of budgets is not new."""
-        self._arrivals.stored(project_ids)
-        self.budget_watch.stored(project_ids)
+    @contextmanager
+    def _arriving(self, project_ids: Collection[int]) -> Generator[None]:
+        """Calls of these projects are stored: of whom what is known of budgets is not new."""
+        with self._arrivals.arriving(project_ids):
+            yield
+        if project_ids:
+            self.budget_watch.stored(project_ids)
 
     def _note_told(self) -> None:
         """Something fired: notifications wait to be sent, and exceptions to be handled."""

@@ -50,6 +50,11 @@ def checking(asked, fresh=60.0):
         workers.close()
 
 
+def store(arrivals, project_id):
+    with arrivals.arriving([project_id]):
+        pass
+
+
 async def crowd(checks, project_id=1, size=50):
     return await asyncio.gather(*(checks.standing(project_id) for _ in range(size)))
 
@@ -71,7 +76,7 @@ def test_who_asks_after_usage_was_stored_is_not_told_what_was_asked_before():
         asked.open.clear()
         before = asyncio.create_task(checks.standing(1))
         await asyncio.to_thread(wait_until, lambda: asked.count == 1)
-        arrivals.stored([1])
+        store(arrivals, 1)
         after = asyncio.create_task(checks.standing(1))
         await asyncio.to_thread(wait_until, lambda: asked.count == 2)
         asked.open.set()
@@ -82,11 +87,53 @@ def test_who_asks_after_usage_was_stored_is_not_told_what_was_asked_before():
         asyncio.run(run(asked, checks, arrivals))
 
 
+def test_while_usage_is_stored_each_answer_is_to_a_question_that_began_later():
+    """It can be read from some moment on, and nobody knows which: no answer that was made is given
+    again, and none that is being made; but all who ask meanwhile share the next."""
+
+    async def run(asked, checks, arrivals):
+        kept = await checks.standing(1)
+        with arrivals.arriving([1]):
+            asked.open.clear()
+            first = asyncio.create_task(checks.standing(1))
+            await asyncio.to_thread(wait_until, lambda: asked.count == 2)
+            others = [asyncio.create_task(checks.standing(1)) for _ in range(50)]
+            await asyncio.sleep(0)
+            asked.open.set()
+            assert kept is not await first
+            answers = await asyncio.gather(*others)
+            assert {id(each) for each in answers} == {id(answers[0])}
+            assert answers[0] is not await first
+            assert asked.count == 3
+        now = await checks.standing(1)
+        assert now is not answers[0]
+        assert await checks.standing(1) is now
+
+    asked = Asked()
+    with checking(asked) as (checks, arrivals):
+        asyncio.run(run(asked, checks, arrivals))
+    assert asked.count == 4
+
+
+def test_of_several_batches_under_way_each_counts():
+    arrivals = Arrivals()
+    before = arrivals.of(1), arrivals.of_all()
+    with arrivals.arriving([1, 2]):
+        with arrivals.arriving([2, 2]):
+            assert arrivals.of(2) is None
+        assert (arrivals.of(1), arrivals.of(2), arrivals.of_all()) == (None, None, None)
+        assert arrivals.of(3) == 0
+    with pytest.raises(Unavailable), arrivals.arriving([1]):
+        raise Unavailable("away")  # and it may be there all the same
+    assert (arrivals.of(1), arrivals.of(2), arrivals.of(3)) == (2, 2, 0)
+    assert before != (arrivals.of(1), arrivals.of_all())
+
+
 @pytest.mark.parametrize(("kind", "count"), [(ScopeKind.PROJECT, 1), (ScopeKind.GLOBAL, 2)])
 def test_usage_of_another_project_matters_to_a_global_budget_only(kind, count):
     async def run(checks, arrivals):
         await checks.standing(1)
-        arrivals.stored([2])
+        store(arrivals, 2)
         await checks.standing(1)
 
     asked = Asked(kind)

@@ -1,5 +1,7 @@
 """Budgets over HTTP: made, read, changed, removed; how they stand; whether a call may be made."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from uuid import uuid4
 
@@ -187,6 +189,34 @@ def test_a_call_is_stopped_once_the_limit_is_reached_and_at_once(project, admin)
     assert not said["allowed"]
     [budget] = said["budgets"]
     assert (budget["id"], budget["exceeded"], budget["spent_usd"]) == (made["id"], True, "1")
+
+
+def test_a_call_stops_others_once_it_can_be_read_though_its_batch_is_not_done(
+    world, project, admin, store, monkeypatch
+):
+    """Whoever reads the call knows that it counts; its event's id may take long after that."""
+    reached, go_on, insert = threading.Event(), threading.Event(), store.insert_lines
+
+    def insert_lines(table, lines):
+        if table == "event_ids":
+            reached.set()
+            assert go_on.wait(60)
+        insert(table, lines)
+
+    monkeypatch.setattr(world.app.state.context.budget_checks, "_fresh", 3600)
+    add(project, admin, amount_usd="1", hard_stop=True)
+    assert check(project)["allowed"]
+    project.send({**COSTS, "$ai_total_cost_usd": 1})
+    monkeypatch.setattr(store, "insert_lines", insert_lines)
+    with ThreadPoolExecutor(1) as carrying:
+        try:
+            carried = carrying.submit(world.settle)
+            assert reached.wait(60)
+            assert not check(project)["allowed"]
+        finally:
+            go_on.set()
+        carried.result(60)
+    assert not check(project)["allowed"]
 
 
 def test_a_budget_stops_the_calls_that_it_is_for_and_no_others(project, admin):

@@ -386,7 +386,7 @@ def _services(
             linger=0,
             tombstoned=Tombstones(database).among,
             pack=Packer(blobs, above=16 * 1024).lines,
-            stored=arrivals.stored,
+            arriving=arrivals.arriving,
         ),
         settings=Settings(data_dir=directory, notification_networks="127.0.0.0/8"),
     )

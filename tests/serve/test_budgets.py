@@ -55,7 +55,7 @@ def _configure(client: httpx.Client, receiver: Receiver) -> None:
 
 
 class Readable:
-    """Which events can be read, asked by one thread for all callers."""
+    """Whose calls can be read, asked by one thread for all callers."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -75,7 +75,7 @@ class Readable:
         self._stopping.set()
 
     def _read(self, client: httpx.Client) -> bool:
-        query = {"kind": "HogQLQuery", "query": "SELECT uuid FROM events LIMIT 1000"}
+        query = {"kind": "HogQLQuery", "query": "SELECT event_uuid FROM calls LIMIT 1000"}
         answer = client.post(f"{PROJECT}/query/", json={"query": query})
         with self._changed:
             self._uuids |= {row[0] for row in answer.json().get("results", [])}

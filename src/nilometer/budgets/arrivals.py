@@ -1,10 +1,11 @@
-"""Whose usage has just been stored: said by the pipeline, for who keeps answers made of it."""
+"""Whose usage is being stored, and was: said by the pipeline, for who keeps answers made of it."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
 
 
 class Arrivals:
@@ -13,21 +14,32 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._arriving: Counter[int] = Counter()
         self._of: Counter[int] = Counter()
         self._all = 0
 
-    def stored(self, project_ids: Collection[int]) -> None:
-        """Usage of these projects can be read since now."""
+    @contextmanager
+    def arriving(self, project_ids: Collection[int]) -> Generator[None]:
+        """Usage of these projects can be read from some moment of the block on."""
+        projects = set(project_ids)
         with self._lock:
-            self._of.update(project_ids)
-            self._all += 1
+            self._arriving.update(projects)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._of.update(projects)
+                self._all += bool(projects)
+                self._arriving.subtract(projects)
+                self._arriving += Counter()  # those that are left
 
-    def of(self, project_id: int) -> int:
-        """What differs once usage of the project was stored."""
+    def of(self, project_id: int) -> int | None:
+        """What differs once usage of the project was stored; None while some is being stored: who
+        asks now may see it or not."""
         with self._lock:
-            return self._of[project_id]
+            return None if self._arriving[project_id] else self._of[project_id]
 
-    def of_all(self) -> int:
-        """What differs once usage of any project was stored."""
+    def of_all(self) -> int | None:
+        """As `of`, of any project."""
         with self._lock:
-            return self._all
+            return None if self._arriving else self._all

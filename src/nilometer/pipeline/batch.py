@@ -28,7 +28,7 @@ from nilometer.pipeline.mapping import (
     map_record,
 )
 from nilometer.pipeline.packing import Pack, once, unpacked
-from nilometer.pipeline.writer import write
+from nilometer.pipeline.writer import Arriving, unheard, write
 
 # How many seconds of mapping lie between two offers of the interpreter to the other threads, how
 # long an offer is, and from how long on it must have been taken by one of them.
@@ -141,17 +141,18 @@ def write_batch(
     most_bad: int,
     written: Written,
     pack: Pack = unpacked,
+    arriving: Arriving = unheard,
 ) -> list[Carried]:
     """Store the good events, their large values where `pack` puts them. When the store rejects the
     batch, halve it until what it rejects is found: those come back bad.
 
     Stops looking after more than `most_bad` were found, at the end of a record, and returns the
     records up to there: a store that rejects everything would be asked twice for every event. Calls
-    `written` for each event as soon as it has had its effect. Raises StoreUnavailable, and
-    BlobsUnavailable from `pack`.
+    `written` for each event as soon as it has had its effect; `arriving` is entered before that,
+    while the calls are stored. Raises StoreUnavailable, and BlobsUnavailable from `pack`.
     """
     good = [outcome for each in batch for outcome in each.outcomes if isinstance(outcome, Good)]
-    into = _Into(store, once(pack), written)
+    into = _Into(store, once(pack), written, arriving)
     settled, rejected = _write(into, good, most_bad)
     if settled < len(good):
         batch = batch[: _place_of(batch, good[settled].record)]
@@ -231,12 +232,13 @@ class _Into:
     store: Store
     pack: Pack
     written: Written
+    arriving: Arriving
 
 
 def _write(into: _Into, good: Sequence[Good], most_bad: int) -> tuple[int, _Rejected]:
     """How many of these are settled, from the first on, and which of them the store rejects."""
     try:
-        stored = write(into.store, [each.rows for each in good], into.pack)
+        stored = write(into.store, [each.rows for each in good], into.pack, into.arriving)
     except StoreRejected as rejected:
         if len(good) == 1:
             return 1, {_key(good[0]): rejected}

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from nilometer import failpoints
@@ -24,7 +24,6 @@ from nilometer.observability import metrics
 from nilometer.pipeline.batch import (
     Bad,
     Carried,
-    Good,
     Tombstoned,
     drop_tombstoned,
     located,
@@ -37,6 +36,7 @@ from nilometer.pipeline.packing import Pack, unpacked
 from nilometer.pipeline.share import DeadLetterShare
 from nilometer.pipeline.tally import Tally
 from nilometer.pipeline.turns import Turns
+from nilometer.pipeline.writer import Arriving, unheard
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Pipeline:
         tombstoned: Tombstoned = lambda _: (),
         overrides_of: OverridesOf = book_prices,
         pack: Pack = unpacked,
-        stored: Callable[[Collection[int]], None] = lambda _: None,
+        arriving: Arriving = unheard,
         courtesy: float = 0,
         patience: float = 60,
     ) -> None:
@@ -104,8 +104,8 @@ class Pipeline:
         of the last `dead_letter_window` events may be dead-lettered before the pipeline stops.
         The records of `tombstoned` projects are dropped; it is asked anew for every batch.
         `overrides_of` gives a project's price overrides; asked for every call, it must answer from
-        memory. `pack` keeps large values beside the rows, as `Packer.lines` does. `stored` is told
-        whose events can be read since now; it returns at once and raises nothing.
+        memory. `pack` keeps large values beside the rows, as `Packer.lines` does. `arriving` hears
+        whose calls are stored.
 
         `courtesy` is for a process that also answers clients: seconds to pause in every
         millisecond or so of mapping while other threads want the interpreter. Two that both want it
@@ -125,7 +125,7 @@ class Pipeline:
         self._tombstoned = tombstoned
         self._overrides_of = overrides_of
         self._pack = pack
-        self._stored = stored
+        self._arriving = arriving
         self._turns = Turns()
         self._group = group
         self._courtesy = courtesy
@@ -274,11 +274,11 @@ class Pipeline:
                 most_bad=self._most_bad,
                 written=self._tally.written,
                 pack=self._pack,
+                arriving=self._arriving,
             )
         bad = [[isinstance(outcome, Bad) for outcome in each.outcomes] for each in settled]
         admitted = self._share.admitted(bad)
         finished = settled[:admitted]
-        self._stored(_projects(settled))
         self._dead_letter(finished)
         failpoints.hit("before_commit")
         self._commit(len(finished))
@@ -366,15 +366,6 @@ class Pipeline:
         self._enter(
             PipelineState(running=False, reason="stopped", detail="The pipeline was stopped.")
         )
-
-
-def _projects(batch: Sequence[Carried]) -> set[int]:
-    """Those that have an event in the batch that was stored."""
-    return {
-        each.envelope.project_id
-        for each in batch
-        if each.envelope is not None and any(isinstance(one, Good) for one in each.outcomes)
-    }
 
 
 _WAITS: dict[type[Unavailable], str] = {

@@ -18,7 +18,8 @@ are looked for too, and those that are missing are written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from nilometer import failpoints
@@ -54,6 +55,15 @@ _LONGEST_NAME = 1024
 _LOOK_UP = {"max_threads": 1}
 
 _Key = tuple[int, str]
+
+Arriving = Callable[[Collection[int]], AbstractContextManager[None]]
+"""Entered while calls of these projects are stored: they can be read from some moment of the block
+on. When it ends without an error, all of them can be. It returns at once and raises nothing."""
+
+
+def unheard(_: Collection[int]) -> AbstractContextManager[None]:
+    """Nobody keeps what is made of calls."""
+    return nullcontext()
 
 
 @dataclass(slots=True)
@@ -96,20 +106,24 @@ class _Write:
         return self.id_is_missing or self.event_is_missing or self.call_is_missing
 
 
-def write(store: Store, batch: Sequence[Rows], pack: Pack = unpacked) -> list[bool]:
+def write(
+    store: Store, batch: Sequence[Rows], pack: Pack = unpacked, arriving: Arriving = unheard
+) -> list[bool]:
     """Store what is new of a batch, in the order of the log; durable when it returns. Says of each
     record whether it was stored: False is for a repeat of what is there.
 
-    `pack` makes the lines of the events that are new. Raises what it raises, StoreUnavailable
-    (write the same batch again later) and StoreRejected (a row of it cannot be stored). The events
-    row holds every value of the two others, under equal types, so what events takes they take:
-    nothing of a rejected record is left behind.
+    `pack` makes the lines of the events that are new; `arriving` hears of calls. Raises what `pack`
+    does, StoreUnavailable (write the same batch again later) and StoreRejected (a row of it cannot
+    be stored). The events row holds every value of the two others, under equal types, so what
+    events takes they take: nothing of a rejected record is left behind.
     """
     writes = [each for each in _writes(store, batch) if each.is_new]
     store.insert_lines("events", pack([each.rows for each in writes if each.event_is_missing]))
     failpoints.hit("after_insert")
     calls = [each.rows.call for each in writes if each.call_is_missing]
-    store.insert_lines("calls", [call for call in calls if call])
+    # Of those that are there, too: they may be of an attempt whose answer was lost.
+    with arriving({rows.project_id for rows in batch if rows.call}):
+        store.insert_lines("calls", [call for call in calls if call])
     store.insert_lines("event_ids", [each.rows.event_id for each in writes if each.id_is_missing])
     stored = {id(each.rows) for each in writes}
     return [id(rows) in stored for rows in batch]
