@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from nilometer.errors import NilometerError
 from nilometer.log.kafka import KafkaLog, Sending
 from nilometer.log.port import Consumer, LogUnavailable, Record, RecordTooLarge
+from tests.log.fatal_errors import fail_for_good
 from tests.log.kafka_logs import open_kafka_log
 from tests.log.logs import envelope, eventually, numbers, poll, read, read_all
 from tests.private_servers import KafkaServer, private
@@ -238,10 +239,40 @@ def test_too_much_on_its_way_is_refused_at_once(broker: KafkaServer) -> None:
         log.append_blocking(envelope(99, size=50_000))  # alone, even a larger one fits
 
 
-def test_a_client_that_has_failed_for_good_is_replaced(log: KafkaLog) -> None:
+def test_a_client_that_has_failed_for_good_is_replaced_and_what_it_had_is_refused(
+    broker: KafkaServer, log: KafkaLog
+) -> None:
     log.append_blocking(envelope(0))
     sender, broken = log._sender, log._sender._client
-    sender._note(KafkaError(KafkaError._FENCED, fatal=True))
+    broker.pause()
+    try:
+        under_way = log.append_soon(envelope(1))
+        fail_for_good(broken)
+        with pytest.raises(LogUnavailable):
+            under_way.result(30)
+        eventually(lambda: sender._client is not broken)
+    finally:
+        broker.resume()
+    eventually(lambda: log.state().ready)
+    log.append_blocking(envelope(2))
+    found = read_until(log, {0, 2})
+    assert set(found) <= {0, 1, 2}
+
+
+def test_a_client_that_cannot_be_replaced_at_once_is_later(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, broken, connect = log._sender, log._sender._client, log._sender._connect
+    missing = iter([KafkaException(KafkaError(KafkaError._INVALID_ARG, "no such file"))])
+
+    def connect_later() -> Producer:
+        for error in missing:
+            raise error
+        return connect()
+
+    monkeypatch.setattr(sender, "_connect", connect_later)
+    monkeypatch.setattr("nilometer.log.kafka.producer._CONNECT_EVERY", 0.2)
+    fail_for_good(broken)
     eventually(lambda: sender._client is not broken)
-    log.append_blocking(envelope(1))
-    assert sorted(numbers(read_all(log.consumer("a"), 2))) == [0, 1]
+    log.append_blocking(envelope(0))
+    assert numbers(read_all(log.consumer("a"), 1)) == [0]

@@ -35,6 +35,8 @@ from nilometer.observability import metrics
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
+_CONNECT_EVERY = 1.0
+_FLUSHES = 3
 _MIB = 1024 * 1024
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 
@@ -198,16 +200,22 @@ class Sender:
     def _run(self) -> None:
         deadline: float | None = None
         while True:
-            self._client.poll(_POLL_SECONDS)
-            self._settle()
+            self._serve(_POLL_SECONDS)
             if self._fatal is not None:
                 self._replace()
             if self._closed:
                 deadline = deadline or time.monotonic() + self._close_seconds
                 if len(self._client) == 0 or time.monotonic() > deadline:
                     break
-        self._client.purge()
-        self._client.flush(1)
+        self._abandon()
+
+    def _serve(self, seconds: float) -> None:
+        """Take reports. The library raises an error that is fatal from amid them, and tells it to
+        no callback."""
+        try:
+            self._client.poll(seconds)
+        except KafkaException as exception:
+            self._note(error_of(exception))
         self._settle()
 
     def _note(self, error: KafkaError) -> None:
@@ -221,11 +229,26 @@ class Sender:
         """After a fatal error this client sends nothing any more: refuse what it has, and begin
         with a new one."""
         logger.error("the client of Kafka has failed and is replaced: %s", self._fatal)
+        self._abandon()
+        try:
+            client = self._connect()
+        except KafkaException as exception:
+            logger.warning("there is no new client yet: %s", sentence(error_of(exception)))
+            time.sleep(_CONNECT_EVERY)
+            return
         with self._lock:
-            broken, self._client = self._client, self._connect()
+            self._client, broken = client, self._client
             self._fatal = None
-        broken.purge()
-        broken.flush(1)
+        self._abandon(broken)  # and what came meanwhile
+
+    def _abandon(self, client: Producer | None = None) -> None:
+        """Refuse all that a client has."""
+        client = client or self._client
+        client.purge()
+        for _ in range(_FLUSHES):
+            with contextlib.suppress(KafkaException):
+                if client.flush(1) == 0:
+                    break
         self._settle()
 
     def _report(self, waiting: Waiting, error: KafkaError | None, message: Message) -> None:
