@@ -80,10 +80,10 @@ def convert(payload: Mapping[str, Any]) -> Converted:
     """
     told = scrubbed(payload)
     metadata, response = _object(told, "metadata"), _object(told, "response")
-    event = _event(told)
+    event = event_of(told)
     is_call = event != SPAN
     from_cache = told.get("cache_hit") in (True, "True", "true")
-    session, person = _session(told, metadata), _person(told, metadata)
+    session, person = session_of(told, metadata), person_of(told, metadata)
     properties: dict[str, Any] = {
         **_known({name: typed_values.name(told.get(key)) for name, key in _NAMES.items()}),
         **_known({name: typed_values.name(metadata.get(key)) for name, key in _PEOPLE.items()}),
@@ -127,7 +127,8 @@ def posthog_ids(properties: Mapping[str, Any]) -> dict[str, str]:
     return {"litellm_call_id" if _UUID.fullmatch(told) else "$ai_response_id": told}
 
 
-def _event(told: Mapping[str, Any]) -> str:
+def event_of(told: Mapping[str, Any]) -> str:
+    """The event that a payload is of: a generation, an embedding, or a step that asks no model."""
     call_type = typed_values.name(told.get("call_type"))
     if call_type in _EMBEDDINGS:
         return EMBEDDING
@@ -182,7 +183,7 @@ def _usage(told: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, An
     counts = {name: _first_count(raw, paths) for name, paths in _COUNTS.items()}
     breakdown = _object(told, "cost_breakdown")
     costs = {name: typed_values.usd(breakdown.get(key)) for name, key in _COSTS.items()}
-    if not _is_cost_unknown(told):
+    if not is_cost_unknown(told):
         costs["$ai_total_cost_usd"] = typed_values.usd(told.get("response_cost"))
     return _known(
         {
@@ -205,7 +206,7 @@ def _told_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return plain(_known({k: v for k, v in metadata.items() if k not in own and v != ""}))
 
 
-def _is_cost_unknown(told: Mapping[str, Any]) -> bool:
+def is_cost_unknown(told: Mapping[str, Any]) -> bool:
     """LiteLLM reports 0 for a model that it has no price of."""
     return bool(told.get("response_cost_failure_debug_info") or told.get("zero_cost_diagnostic"))
 
@@ -241,7 +242,7 @@ def _times(told: Mapping[str, Any]) -> dict[str, Any]:
     return times
 
 
-def _session(told: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
+def session_of(told: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
     """The caller's session: LiteLLM's own field (or the header in its place), Claude Code's id.
 
     Claude Code sends its ids as JSON text in the end user's place, which LiteLLM does not read.
@@ -262,7 +263,8 @@ def _session(told: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None
     return None
 
 
-def _person(told: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
+def person_of(told: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
+    """Whom a payload is for: its end user (Claude Code's account), else the user of its key."""
     for holder, name in (
         (told, "end_user"),
         (metadata, "user_api_key_end_user_id"),

@@ -106,11 +106,11 @@ def scrubbed(payload: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in payload.items()
         if not is_secret(name)
     }
-    session = None if payload.get("session_id") else _header_session(payload)
+    session = None if payload.get("session_id") else header_session(payload)
     return {**kept, "session_id": session} if session else kept
 
 
-def _header_session(payload: Mapping[str, Any]) -> str | None:
+def header_session(payload: Mapping[str, Any]) -> str | None:
     """The value of a header such as `x-claude-code-session-id`; no other header is looked at."""
     metadata = payload.get("metadata")
     for path in (("requester_metadata", "headers"), ("requester_custom_headers",)):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from hashlib import sha256
 from typing import Literal, NamedTuple
 
 from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, TokenVector
 
-SourceName = Literal["prodlens", "litellm", "litellm_spend_log", "otlp", "claude_code"]
-"""The kinds of records, by who writes them. Not where they lie: a copied file tells the same."""
+SourceName = Literal["prodlens", "litellm", "otlp", "claude_code"]
+"""Who writes the records. Not where they lie: a copied file tells the same, and LiteLLM's payloads
+and spend logs tell the same calls."""
 
 BUCKETS = (*INPUT_BUCKETS, *OUTPUT_BUCKETS)
 """The names of `TraceCall.tokens`, in its order."""
@@ -65,11 +67,14 @@ class TraceCall(NamedTuple):
     """As the provider answered, or the gateway resolved it; None where only one name is told."""
     tier: str = ""
     """The service tier (`batch`, `priority` …); "" is standard."""
+    region: str = ""
+    """Where inference is kept, when that has a price of its own; "" is anywhere."""
     tools: tuple[str, ...] = ()
     """Names of the tools that the answer called, each once, in order."""
 
     # How it went.
     latency_ms: float | None = None
+    time_to_first_token_ms: float | None = None
     status_code: int | None = None
     failed: bool | None = None
     """None where the record does not say how the call ended."""
@@ -130,14 +135,14 @@ class Reason(StrEnum):
     NUL_BYTE = "nul_byte"
     NOT_JSON = "not_json"
     TOO_DEEP = "too_deep"
-    NUMBER_OUT_OF_RANGE = "number_out_of_range"
+    TOO_MANY_VALUES = "too_many_values"
+    """One record of more lists, objects and members than memory is spent on."""
     NOT_AN_OBJECT = "not_an_object"
     UNKNOWN_RECORD = "unknown_record"
     """An object of no format that is known here."""
     LINE_TOO_LONG = "line_too_long"
     CUT_SHORT = "cut_short"
     """The source ends inside a record."""
-    NO_ID = "no_id"
     NO_TIME = "no_time"
     BAD_TIME = "bad_time"
     NO_USAGE = "no_usage"
@@ -168,6 +173,11 @@ class Rejected(NamedTuple):
     has the same."""
     size: int
     """Bytes of the whole record."""
+
+
+def reject(reason: Reason, detail: str, raw: bytes, line: int, offset: int) -> Rejected:
+    """A record that stands whole in memory, rejected."""
+    return Rejected(reason, detail, line, offset, raw, sha256(raw).hexdigest(), len(raw))
 
 
 KEPT_BYTES = 64 * 1024
