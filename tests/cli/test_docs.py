@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from typer.main import get_group
 
-from nilometer.cli import dead_letters, events, log, prices, rewrites, trace
+from nilometer.cli import dead_letters, events, log, prices, rewrites, trace, traces
 from nilometer.cli.app import MODULES, app
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-READING = {module.__name__ for module in (dead_letters, events, log, prices, rewrites, trace)}
+MODULES_READING = (dead_letters, events, log, prices, rewrites, trace, traces)
+READING = {module.__name__ for module in MODULES_READING}
 
 
 def commands():

@@ -59,7 +59,7 @@ MODULES = {
     "projects": "nilometer.cli.projects",
     "keys": "nilometer.cli.keys",
     "events": "nilometer.cli.events",
-    "traces": "nilometer.cli.trace",
+    "traces": "nilometer.cli.traces",
     "trace": "nilometer.cli.trace",
     "query": "nilometer.cli.query",
     "prices": "nilometer.cli.prices",

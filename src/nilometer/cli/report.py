@@ -92,6 +92,11 @@ def report(
     since = making.earliest(wanted)
     with opened(source, url, key, project, since=since, prices_file=prices_file) as found:
         made = making.make(found, wanted)
+    emit(made, output_format, output, top)
+
+
+def emit(made: Report, output_format: Format, output: Path | None, top: int) -> None:
+    """Show a report, or write it to a file or to standard output. Raises InvalidInput."""
     if output_format is Format.TABLE and output is None:
         report_table.show(made, top)
         return

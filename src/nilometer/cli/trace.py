@@ -1,4 +1,4 @@
-"""`nilometer traces` lists traces; `nilometer trace` draws one as a tree."""
+"""`nilometer trace` draws one trace as a tree."""
 
 from __future__ import annotations
 
@@ -20,45 +20,13 @@ from nilometer.cli.client import (
     segment,
     show_document,
 )
-from nilometer.cli.output import show_table, visible
+from nilometer.cli.output import visible
 
 if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
 _SHOWN = 120
-
-
-@app.command("traces")
-def list_traces(
-    distinct_id: Annotated[str | None, typer.Option(help="With an event of this user.")] = None,
-    session: Annotated[str | None, typer.Option(help="With an event of this session.")] = None,
-    errors: Annotated[bool, typer.Option("--errors", help="Only those with an error.")] = False,
-    after: Annotated[
-        str | None, typer.Option(help="Started from this time on: 2025-07-01T11:00:00Z.")
-    ] = None,
-    before: Annotated[str | None, typer.Option(help="Started before this time.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many, the latest.")] = 50,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    project: Project = OWN_PROJECT,
-    as_json: AsJson = False,
-) -> None:
-    """List traces, the latest started first."""
-    filters = {
-        "distinct_id": distinct_id,
-        "session_id": session,
-        "errors": True if errors else None,
-        "after": after,
-        "before": before,
-    }
-    with connected(url, key) as client:
-        found = client.pages(f"/api/projects/{project}/traces/", filters, limit)
-    if as_json:
-        show_document(found.text())
-        return
-    columns = ("start", "name", "user", "seconds", "events", "errors", "in", "out", "models", "id")
-    show_table(columns, (_row(trace) for trace in found.values()))
 
 
 @app.command("trace")
@@ -151,18 +119,3 @@ def _cut(text: str) -> str:
     """A client's text on one line, harmless to a terminal."""
     shown = visible(text[: _SHOWN + 1])
     return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
-
-
-def _row(trace: dict[str, Any]) -> tuple[object, ...]:
-    return (
-        trace["start"],
-        trace["name"],
-        trace["distinct_id"],
-        f"{trace['duration']:.2f}",
-        trace["event_count"],
-        trace["error_count"] or "",
-        trace["input_tokens"],
-        trace["output_tokens"],
-        ", ".join(trace["models"]),
-        trace["trace_id"],
-    )

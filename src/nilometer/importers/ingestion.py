@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -210,7 +210,7 @@ class _Pool:
 
 
 @contextmanager
-def _executor(count: int, work: Work) -> Iterator[Callable[[Chunk], Future[Done]]]:
+def _executor(count: int, work: Work) -> Generator[Callable[[Chunk], Future[Done]]]:
     with ExitStack() as stack:
         if not count:
             yield _Here(work)

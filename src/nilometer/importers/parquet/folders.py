@@ -79,6 +79,12 @@ def replacing(folder: int, name: str) -> Generator[BinaryIO]:
         raise
 
 
+def remove(folder: int, name: str) -> None:
+    """Delete a file, if it is there."""
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+
+
 def _check(names: tuple[str, ...]) -> None:
     for name in names:
         if not name or name in (".", "..") or "/" in name or "\0" in name:

@@ -63,6 +63,18 @@ def add(root: Path, partition: Partition, rows: Iterable[Exported], gone: frozen
             return _write(new, first, merged)
 
 
+def hashes(root: Path, partition: Partition) -> list[str]:
+    """The calls of a partition by `trace_hash`; nothing where there is no file. Takes no lock: a
+    file is always whole. Raises InvalidInput for one that is none."""
+    path = root / partition.path
+    try:
+        return parquet().read_table(path, columns=[merging.KEY], partitioning=None)[0].to_pylist()
+    except FileNotFoundError:
+        return []
+    except (arrow().ArrowException, OSError) as error:
+        raise InvalidInput(f"{FILE} cannot be read: {error}") from None
+
+
 def _write(file: BinaryIO, first: Any, rest: Iterator[Any]) -> int:
     count = 0
     with parquet().ParquetWriter(file, schema(), compression="zstd") as writer:

@@ -114,15 +114,19 @@ class Run:
         rows: Sequence[Row],
         letters: Sequence[NewLetter] = (),
         checkpoint: tuple[str, str] | None = None,
+        replayed: int | None = None,
     ) -> Counts:
         """Keep calls, dead letters and how far their source was read (its name, and a document),
-        in one transaction: all is durable when this returns, or nothing is there."""
+        in one transaction, which deletes the letter that they were `replayed` from: all is durable
+        when this returns, or nothing is there."""
         with self.store.transaction():
             counts = self._upsert(rows)
             self.store.letters.add(letters)
             counts.rejected = len(letters)
             if checkpoint is not None:
                 self._advance(*checkpoint)
+            if replayed is not None:
+                self.store.letters.remove([replayed])
         self.counts.add(counts)
         return counts
 

@@ -1,0 +1,43 @@
+"""Dead letters, read again: by a release that knows more, or with a repository said by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nilometer.importers import parsing
+from nilometer.importers.ingestion import Work
+from nilometer.importers.priced import priced
+from nilometer.importers.store.letters import Letter
+from nilometer.importers.store.store import Run
+from nilometer.sdk.calculator import CostCalculator
+
+
+@dataclass(slots=True)
+class Replayed:
+    """How many letters were read, and how many are left."""
+
+    read: int = 0
+    left: int = 0
+
+
+def replay(run: Run, letters: Iterable[Letter], work: Work) -> Replayed:
+    """Read each again. What can be read is kept, and its letter deleted, in one transaction; what
+    cannot stays, with why this time."""
+    calculator, done = CostCalculator(work.prices), Replayed()
+    for letter in letters:
+        if not letter.whole or not letter.raw:
+            done.left += 1
+            continue
+        parsed = parsing.parse_record(
+            letter.raw, work.options, line=letter.line or 1, offset=letter.offset
+        )
+        if parsed.rejected:
+            again = parsed.rejected[0]
+            with run.store.transaction():
+                run.store.letters.tried_again(letter.id, str(again.reason), again.detail)
+            done.left += 1
+        else:
+            run.keep(priced(parsed.calls, calculator).rows, replayed=letter.id)
+            done.read += 1
+    return done
