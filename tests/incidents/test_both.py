@@ -1,16 +1,21 @@
 """The chain on either database: the same statuses, histories and effects."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, text
 
 from nilometer.access.accounts import Accounts
 from nilometer.database.fence import EVERY_ROW, rows_of_project
 from nilometer.errors import NotFound
 from nilometer.incidents import decisions, erasing
+from nilometer.incidents.history import History
 from nilometer.incidents.incident import Status
 from nilometer.incidents.tables import AcceptanceRow, ApprovalRow, IncidentEventRow, IncidentRow
+from nilometer.workflows.enqueueing import cancel
 from tests.database.both import KINDS, opened
 from tests.incidents.handling import BOB, BUSY, PACK, REFUSED, Handling, contiguous, order
+from tests.running import wait_until
 
 SEVERE = order(5, severity="critical")
 DOCUMENT = {
@@ -61,6 +66,29 @@ def test_every_way_that_an_exception_may_take(handling):
     handling.settle()
     assert handling.incident(given[6]).status is Status.RESOLVED
     assert all(contiguous(handling.events(each)) for each in given)
+
+
+def test_a_decision_and_a_stage_that_come_together_do_not_wait_for_each_other(handling):
+    given = handling.one()
+    database, place = handling.database, (handling.project_id, given)
+    with ThreadPoolExecutor(1) as thread:
+        with database.concurrent(rows_of_project(handling.project_id)) as session:
+            History(session, handling.now).one(*place)
+            stage = thread.submit(handling.stages[0].look)
+            if database.path is None:
+                wait_until(lambda: waits(database))
+            cancel(session, [place])
+        stage.result(30)  # and raises nothing
+    assert handling.incident(given).status is Status.RECEIVED
+
+
+def waits(database):
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with database.read(EVERY_ROW) as session:
+        return session.scalar(query)
 
 
 def test_a_decision_within_one_projects_rows_reaches_no_other(handling):

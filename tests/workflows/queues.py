@@ -95,6 +95,8 @@ class Recording:
         self.batches: list[list[str]] = []
         self.told: list[tuple[str, str, int]] = []
 
+    def lock(self, session: Session, tasks: Sequence[Task]) -> None: ...
+
     def work(self, session: Session, tasks: Sequence[Task], now: datetime) -> None:
         self.batches.append([task.id for task in tasks])
         for task in tasks:

@@ -141,6 +141,7 @@ class EffectRunner(Generic[Begun, Outcome]):
             check_survivable(task)
         now = self._running.now()
         with self._database.concurrent(EVERY_ROW) as session:
+            self._effect.lock(session, tasks)
             mine = settling.held(session, tasks)
             begun: Sequence[Begun | Postponed | None] = ()
             if mine:
@@ -178,7 +179,9 @@ class EffectRunner(Generic[Begun, Outcome]):
         now = self._running.now()
         outcomes: list[str] = []
         with self._database.concurrent(EVERY_ROW) as session:
-            keys = {task.key for task in settling.held(session, [each.task for each in performed])}
+            tasks = [each.task for each in performed]
+            self._effect.lock(session, tasks)
+            keys = {task.key for task in settling.held(session, tasks)}
             mine = [each for each in performed if each.task.key in keys]
             failures = self._effect.record(session, mine, now) if mine else []
             done: list[Task] = []

@@ -98,6 +98,7 @@ class Attempts:
         except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a hook raises)
+                self._hooks.lock(session, [task])
             if task.losses <= MOST_LOSSES:
                 _log.error("task %s: its failure cannot be kept: %s", task.id, located(error))
                 return

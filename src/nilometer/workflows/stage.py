@@ -19,6 +19,12 @@ from nilometer.workflows.task import Failure, Task
 class Failures(Protocol):
     """What a stage writes when one of its tasks has failed, in the transaction that says so."""
 
+    def lock(self, session: Session, tasks: Sequence[Task]) -> None:
+        """Lock what these tasks are about. Called before the tasks themselves are locked: whoever
+        decides about it and then drops its tasks locks in the same order, so that neither waits for
+        the other for ever."""
+        ...
+
     def retried(
         self, session: Session, task: Task, failure: Failure, due_at: datetime, now: datetime
     ) -> None:

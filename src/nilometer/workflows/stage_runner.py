@@ -117,6 +117,7 @@ class StageRunner:
         with self._database.concurrent(EVERY_ROW) as session:
             began = time.perf_counter()
             mine = settling.held(session, tasks)
+            self._stage.lock(session, tasks)
             if mine:
                 self._stage.work(session, mine, now)
                 settling.finish(session, mine)
