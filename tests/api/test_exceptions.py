@@ -5,6 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from nilometer.access.types import ALL_SCOPES, CaptureMode, Scope
 from nilometer.database.fence import EVERY_ROW
@@ -12,6 +15,7 @@ from nilometer.incidents.events import CommentAdded
 from nilometer.incidents.incident import Deadline, Severity, Status
 from nilometer.incidents.packs.store import Packs
 from nilometer.incidents.tables import IncidentEventRow, IncidentRow
+from nilometer.observability import tracing
 
 LEAST = {"exception_type": "Failed", "source_system": "billing"}
 
@@ -600,3 +604,25 @@ def test_reads_name_their_project_in_every_statement(world, project):
     assert shown(project, exception_id)["events"][0]["actor"]["id"] != "twin"
     assert shown(twin, exception_id)["owner"] == "twin"
     assert [each["actor"]["id"] for each in shown(twin, exception_id)["events"]] == ["twin"]
+
+
+def test_a_request_is_a_span_below_the_callers_and_says_why_it_failed(project):
+    told = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(told))
+    trace, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    more = {"traceparent": f"00-{trace}-{caller}-01", "Idempotency-Key": "traced"}
+    tracing.use(provider)
+    try:
+        answer = post(project, LEAST, **more)
+        assert post(project, {**LEAST, "domain": "other"}, **more).status_code == 409
+    finally:
+        tracing.use(None)
+    first, second = told.get_finished_spans()
+    for span in (first, second):
+        assert (span.name, span.kind.name) == ("POST /exceptions", "SERVER")
+        assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (trace, caller)
+    assert (first.status.is_ok, first.status.description) == (True, None)
+    assert (second.status.is_ok, second.status.description) == (False, "idempotency_key_reused")
+    found = shown(project, answer.json()["exceptionId"])
+    assert found["traceparent"] == f"00-{trace}-{first.context.span_id:016x}-01"
