@@ -238,6 +238,23 @@ def test_the_commands_do_it_too(world, receiver):
     assert "no such notification channel" in command(project, "remove", "ops", code=1).lower()
 
 
+def test_a_channel_is_added_that_is_not_told_of_exceptions(world, receiver):
+    project = world.project()
+    quiet = "--no-exceptions"
+    mail = ["--host", "mail.example.com", "--sender", "n@example.com", "--to", "o@example.com"]
+    command(project, "add", "webhook", "hook", receiver.url, quiet)
+    command(project, "add", "slack", "chat", receiver.url, quiet)
+    command(project, "add", "smtp", "mail", *mail, quiet)
+    topic = "arn:aws:sns:eu-central-1:123456789012:x"
+    keys = ["--access-key-id", "AKIA", "--secret-access-key", "-"]
+    command(project, "add", "sns", "topic", topic, *keys, quiet, text="hidden\n")
+    command(project, "add", "slack", "all", receiver.url)
+    found = Api(project).ask("GET", "notification_channels/")["results"]
+    told = {each["name"]: each["config"].get("exceptions", True) for each in found}
+    assert told == {"all": True, **dict.fromkeys(("hook", "chat", "mail", "topic"), False)}
+    assert command(project, "channels").count(" no ") == 4
+
+
 def test_the_test_command_waits_for_the_outcome(world, receiver, monkeypatch):
     project = world.project()
     command(project, "add", "webhook", "ops", receiver.url)

@@ -38,6 +38,12 @@ app.add_typer(notifications, name="notifications")
 Name = Annotated[str, typer.Argument(help="What you will know it by.")]
 Channel = Annotated[str, typer.Argument(metavar="CHANNEL", help="Its name, or its id.")]
 SecretUrl = Annotated[str, typer.Argument(metavar="URL", help="Or - to read it from a line.")]
+Exceptions = Annotated[
+    bool,
+    typer.Option(
+        "--exceptions/--no-exceptions", help="Whether it is told of exceptions that need a person."
+    ),
+]
 
 
 class NotSent(NilometerError):
@@ -59,7 +65,7 @@ def channels(
     if as_json:
         show_document(text)
         return
-    columns = ("id", "name", "kind", "goes to", "secrets", "changed")
+    columns = ("id", "name", "kind", "goes to", "exceptions", "secrets", "changed")
     show_table(columns, (_channel_row(each) for each in json.loads(text)["results"]))
 
 
@@ -67,6 +73,7 @@ def channels(
 def add_webhook(
     name: Name,
     address: SecretUrl,
+    exceptions: Exceptions = True,
     url: Url = DEFAULT_URL,
     key: Key = None,
     project: Project = OWN_PROJECT,
@@ -74,7 +81,8 @@ def add_webhook(
 ) -> None:
     """Add a webhook, and print the secret that it is signed with, once."""
     with connected(url, key) as client:
-        text = _added(client, project, name, "webhook", {"url": _secret(address)})
+        config = {"url": _secret(address)}
+        text = _added(client, project, name, "webhook", config, exceptions=exceptions)
     _tell_secret(text, as_json=as_json)
 
 
@@ -82,6 +90,7 @@ def add_webhook(
 def add_slack(
     name: Name,
     address: SecretUrl,
+    exceptions: Exceptions = True,
     url: Url = DEFAULT_URL,
     key: Key = None,
     project: Project = OWN_PROJECT,
@@ -89,7 +98,8 @@ def add_slack(
 ) -> None:
     """Add an incoming webhook of Slack, or of what takes its format."""
     with connected(url, key) as client:
-        text = _added(client, project, name, "slack", {"url": _secret(address)})
+        config = {"url": _secret(address)}
+        text = _added(client, project, name, "slack", config, exceptions=exceptions)
     _tell(text, "Added", as_json=as_json)
 
 
@@ -103,6 +113,7 @@ def add_smtp(
     security: Annotated[str, typer.Option(help="starttls, tls or none.")] = "starttls",
     username: Annotated[str | None, typer.Option(help="To log in with.")] = None,
     password: Annotated[str | None, typer.Option(help="Give - to read it from a line.")] = None,
+    exceptions: Exceptions = True,
     url: Url = DEFAULT_URL,
     key: Key = None,
     project: Project = OWN_PROJECT,
@@ -119,7 +130,7 @@ def add_smtp(
         "password": None if password is None else _secret(password),
     }
     with connected(url, key) as client:
-        text = _added(client, project, name, "smtp", config)
+        text = _added(client, project, name, "smtp", config, exceptions=exceptions)
     _tell(text, "Added", as_json=as_json)
 
 
@@ -131,6 +142,7 @@ def add_sns(
     secret_access_key: Annotated[
         str | None, typer.Option(help="Give - to read it from a line.")
     ] = None,
+    exceptions: Exceptions = True,
     url: Url = DEFAULT_URL,
     key: Key = None,
     project: Project = OWN_PROJECT,
@@ -143,7 +155,7 @@ def add_sns(
         "secret_access_key": None if secret_access_key is None else _secret(secret_access_key),
     }
     with connected(url, key) as client:
-        text = _added(client, project, name, "sns", config)
+        text = _added(client, project, name, "sns", config, exceptions=exceptions)
     _tell(text, "Added", as_json=as_json)
 
 
@@ -260,8 +272,12 @@ def _id(client: Client, project: str, named: str) -> str:
     return segment(next((each["id"] for each in known if each["name"] == named), named))
 
 
-def _added(client: Client, project: str, name: str, kind: str, config: dict[str, Any]) -> str:
+def _added(
+    client: Client, project: str, name: str, kind: str, config: dict[str, Any], *, exceptions: bool
+) -> str:
     given = {member: value for member, value in config.items() if value is not None}
+    if not exceptions:
+        given["exceptions"] = False
     return client.post(_channels(project), {"name": name, "kind": kind, "config": given})
 
 
@@ -303,6 +319,7 @@ def _channel_row(channel: dict[str, Any]) -> tuple[object, ...]:
         channel["name"],
         channel["kind"],
         where,
+        "no" if config.get("exceptions") is False else "yes",
         ", ".join(channel["secrets"]),
         channel["updated_at"],
     )
