@@ -68,7 +68,10 @@ async def _capturing(request: Request, ctx: Context) -> Principal:
     return principal
 
 
-Raiser = Annotated[Tenant, Depends(require_tenant(Scope.CAPTURE))]
+raiser = require_tenant(Scope.CAPTURE)
+"""Who raises exceptions."""
+
+Raiser = Annotated[Tenant, Depends(raiser)]
 Seer = Annotated[Tenant, Depends(require_tenant(Scope.READ))]
 Writer = Annotated[Tenant, Depends(require_tenant(Scope.WRITE))]
 Approver = Annotated[Tenant, Depends(require_tenant(Scope.APPROVE))]

@@ -24,14 +24,15 @@ from nilometer.api.exception_answers import (
 )
 from nilometer.api.exception_bodies import MAX_EXCEPTIONS, MAX_NAME, Raised
 from nilometer.api.routes.events import Text
-from nilometer.api.routing import ERRORS, NO_PARAMETERS, QueryModel, route
-from nilometer.api.services import Context, Ctx
-from nilometer.api.tenancy import TENANT, Raiser, Seer, Tenant
+from nilometer.api.routing import ERRORS, NO_PARAMETERS, QueryModel, direct, route
+from nilometer.api.services import Context, Ctx, context
+from nilometer.api.tenancy import TENANT, Raiser, Seer, Tenant, raiser
 from nilometer.domain import clock
 from nilometer.errors import InvalidInput
 from nilometer.incidents.incident import Accepted, NewException, Severity, Status
 from nilometer.incidents.raising import Raise
 from nilometer.incidents.views import Filters
+from nilometer.observability import tracing
 from nilometer.query import paging, times
 
 router = APIRouter(tags=["exceptions"], dependencies=[BEARER], responses=ERRORS)
@@ -128,8 +129,17 @@ _RAISE: dict[str, Any] = {
         },
     },
 }
+
+
+async def _raise_directly(request: Request) -> Response:
+    """As `raise_in_tenant`, for a request without parameters."""
+    ctx = context(request)
+    return await _raise(request, await raiser(request, ctx), ctx)
+
+
 _RAISED: dict[str, Any] = {
     "status_code": 202,
+    "route_class_override": direct(_raise_directly),
     "response_model": AcceptedAnswer | AcceptedManyAnswer,
     "response_description": "Durable, and readable under its id.",
     "dependencies": [NO_PARAMETERS],
@@ -278,17 +288,20 @@ async def _raise(request: Request, caller: Tenant, ctx: Context) -> Response:
     wanted = raised.accepted
     if not wanted:
         return _none_accepted(raised)
-    traceparent = request.headers.get("traceparent", "")
-    accepted = await ctx.raising.accepted(
-        Raise(
-            caller.project_id,
-            wanted,
-            caller.incident_actor,
-            idempotency_key=key,
-            traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
-            size=len(body),
+    told = {"nilometer.project.id": caller.project_id, "nilometer.exceptions": len(wanted)}
+    given = request.headers.get("traceparent", "")
+    traceparent = given if _TRACEPARENT.fullmatch(given) else None
+    with tracing.started("POST /exceptions", traceparent, tracing.Kind.SERVER, told) as span:
+        accepted = await ctx.raising.accepted(
+            Raise(
+                caller.project_id,
+                wanted,
+                caller.incident_actor,
+                idempotency_key=key,
+                traceparent=span.traceparent,
+                size=len(body),
+            )
         )
-    )
     if raised.many:
         return json_answer(_many(raised, accepted), 202)
     return _one(caller.project_id, accepted[0])
