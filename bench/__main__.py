@@ -15,6 +15,7 @@ from pathlib import Path
 from bench import (
     acknowledge,
     batch,
+    exceptions,
     footprint,
     kafka_log,
     large,
@@ -56,6 +57,7 @@ def main() -> None:
         "worker": lambda: worker.measure(
             *((20_000, 30_000) if options.quick else (50_000, 600_000))
         ),
+        "exceptions": lambda: exceptions.measure(*((2_000, 10) if options.quick else (10_000, 30))),
         "tracker": tracker.measure,
         "tracker_store": lambda: tracker_store.measure(3_000 if options.quick else 10_000),
         "usage": lambda: usage_query.measure(5_000 if options.quick else 20_000),

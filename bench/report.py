@@ -23,6 +23,7 @@ def tables(results: dict[str, Any]) -> str:
             ("otlp", _otlp),
             ("kafka", scale.kafka),
             ("worker", scale.worker),
+            ("exceptions", _exceptions),
             ("tracker", _tracker),
             ("tracker_store", _tracker_store),
             ("usage", _usage),
@@ -164,6 +165,35 @@ def _otlp_row(name: str, row: dict[str, Any]) -> str:
         f"| {name} | {row['acknowledged_per_second']:,} "
         f"| {row['queryable_per_second']:,}{missing} | {row['p50_ms']} ms | {row['p99_ms']} ms "
         f"| {survived} | {row['memory_mb']:,} MB |"
+    )
+
+
+def _exceptions(result: dict[str, Any]) -> str:
+    lines = [
+        "| Exceptions | closed/s | POST to tool call, p50 / p99 | at | accepted p99 "
+        "| processor each | of a worker: processors | peak memory "
+        "| a small tenant's p99 alone / beside a flood |",
+        "|---" * 9 + "|",
+        _exceptions_row("embedded", result["embedded"]),
+        *(_exceptions_row(f"{r['workers']} workers", r) for r in result["distributed"]),
+    ]
+    embedded = result["embedded"]
+    return "\n".join(lines) + (
+        f"\n\nThe limit beside the embedded row: SQLite takes the rows of "
+        f"{embedded['floor_per_second']:,} exceptions a second from the driver alone; the chain "
+        f"is {embedded['of_floor']:.1%} of it."
+    )
+
+
+def _exceptions_row(name: str, row: dict[str, Any]) -> str:
+    fair = row["fairness"]
+    used = ", ".join(f"{each:.2f}" for each in row["processors_of_a_worker"])
+    memory = ", ".join(f"{each:,}" for each in row["peak_mb_of_a_worker"])
+    return (
+        f"| {name} | {row['closed_per_second']:,} | {row['p50_ms']} / {row['p99_ms']} ms "
+        f"| {row['rate']}/s | {row['accepted_p99_ms']} ms "
+        f"| {row['processor_us_per_exception']:,} µs | {used} | {memory} MB "
+        f"| {fair['alone']['p99_ms']} / {fair['beside']['p99_ms']} ms: {fair['ratio']} times |"
     )
 
 
