@@ -132,12 +132,13 @@ def event_of(told: Mapping[str, Any]) -> str:
     call_type = typed_values.name(told.get("call_type"))
     if call_type in _EMBEDDINGS:
         return EMBEDDING
-    consumed = any(
+    if not call_type or call_type in _INFERENCE:
+        return GENERATION
+    is_step = call_type in _STEPS or not any(
         typed_values.usd(told.get(name)) not in (None, "0")
         for name in ("total_tokens", "response_cost")
     )
-    is_step = call_type in _STEPS or (call_type not in _INFERENCE and not consumed)
-    return SPAN if is_step and call_type else GENERATION
+    return SPAN if is_step else GENERATION
 
 
 def _call(

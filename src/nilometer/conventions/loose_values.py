@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,6 +18,7 @@ from nilometer.domain.span import MAX_DEPTH, plain
 MAX_LITERAL_CHARS = 8192  # ast.literal_eval takes ten times the memory of its text
 _MAX_INT_DIGITS = 20
 _MAX_BRACKETS = 1 << 17
+_MAX_KEPT_CHARS = 512
 
 
 def parsed(value: Any) -> Any:
@@ -68,6 +70,23 @@ def claude_code_ids(value: Any) -> tuple[str | None, str | None]:
     """
     if not isinstance(value, str):
         return None, None
+    # The same few are asked for again and again.
+    return _known_ids(value) if len(value) <= _MAX_KEPT_CHARS else _ids(value)
+
+
+def without_query(value: Any) -> str | None:
+    """A URL without user, query and fragment, where keys hide; a bare host as it is."""
+    text = typed_values.name(value)
+    if text is None or not {"@", "?", "#"} & set(text):
+        return text
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return None
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _ids(value: str) -> tuple[str | None, str | None]:
     if value.startswith("{"):
         ids = parsed(value)
         if isinstance(ids, dict):
@@ -82,16 +101,7 @@ def claude_code_ids(value: Any) -> tuple[str | None, str | None]:
     return typed_values.name(uuid or user), typed_values.name(session)
 
 
-def without_query(value: Any) -> str | None:
-    """A URL without user, query and fragment, where keys hide; a bare host as it is."""
-    text = typed_values.name(value)
-    if text is None or not {"@", "?", "#"} & set(text):
-        return text
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return None
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+_known_ids = lru_cache(1024)(_ids)
 
 
 def _has_half_pairs(text: str, value: Any) -> bool:

@@ -17,11 +17,12 @@ from nilometer.importers.formats.record import (
     Record,
     RecordFault,
     content_key,
+    is_slug,
     items,
     json_text,
     member,
+    usd,
 )
-from nilometer.importers.repository import is_safe
 from nilometer.importers.trace_call import Reason, TraceCall
 
 _MARKS = ("sessionId", "uuid", "leafUuid", "messageId", "snapshot", "summary")
@@ -83,7 +84,7 @@ def read(record: Record, place: Place) -> TraceCall | None:
         units=counted.units,
         counts_usage=not is_error,
         raw_usage=json_text(usage),
-        reported_cost=typed_values.usd(record.get("costUSD")),
+        reported_cost=usd(record.get("costUSD")),
     )
 
 
@@ -122,7 +123,7 @@ def _repository(directory: str | None) -> str | None:
         return None
     path = directory.replace("\\", "/").partition(_WORKTREES)[0].rstrip("/")
     name = path.rpartition("/")[2]
-    return name if is_safe(name) else None
+    return name if is_slug(name) else None
 
 
 def _region(usage: Record) -> str:

@@ -21,11 +21,12 @@ from nilometer.importers.formats.record import (
     RecordFault,
     content_key,
     first_name,
+    is_slug,
     items,
     json_text,
     member,
+    usd,
 )
-from nilometer.importers.repository import is_safe
 from nilometer.importers.trace_call import Reason, TraceCall
 
 _TEXTS = ("metadata", "request_tags", "messages", "response")
@@ -45,7 +46,8 @@ def read(record: Record, place: Place) -> TraceCall | None:
     """The call of a record; None for a step that asked no model. Raises RecordFault."""
     if "request_id" in record and "id" not in record:
         record = _unpacked(record)
-    if litellm.event_of(record) == SPAN:
+    event = litellm.event_of(record)
+    if event == SPAN:
         return None
     metadata = member(record, "metadata")
     told = _told(metadata)
@@ -73,7 +75,7 @@ def read(record: Record, place: Place) -> TraceCall | None:
         call_id=call_id,
         response_id=None if from_cache or response_id == call_id else response_id,
         tags=tags,
-        operation="embedding" if litellm.event_of(record) == EMBEDDING else "completion",
+        operation="embedding" if event == EMBEDDING else "completion",
         provider=typed_values.name(record.get("custom_llm_provider")),
         model=typed_values.name(record.get("model")),
         resolved_model=typed_values.name(response.get("model")),
@@ -178,7 +180,7 @@ def _developer(record: Record, metadata: Record, told: Record) -> str | None:
 def _repository(tags: tuple[str, ...], told: Record) -> str | None:
     """The one that a `repo:` tag or the caller's metadata names; none where several do."""
     named = _marked(tags, "repo:") or (first_name(told, _TOLD_REPOSITORIES) if told else None)
-    return named if named is not None and is_safe(named) else None
+    return named if named is not None and is_slug(named) else None
 
 
 def _marked(tags: tuple[str, ...], mark: str) -> str | None:
@@ -242,4 +244,4 @@ def _status_code(code: Any) -> int | None:
 
 def _reported_cost(record: Record) -> str | None:
     cost = record.get("response_cost")
-    return None if litellm.is_cost_unknown(record) else typed_values.usd(cost)
+    return None if litellm.is_cost_unknown(record) else usd(cost)

@@ -19,9 +19,10 @@ from nilometer.importers.formats.record import (
     Record,
     RecordFault,
     first_name,
+    is_slug,
     json_text,
+    usd,
 )
-from nilometer.importers.repository import is_safe
 from nilometer.importers.trace_call import Reason, TraceCall
 
 Told = Callable[[], Span]
@@ -100,7 +101,7 @@ def read(span: Span, place: Place) -> TraceCall | None:
         started_at=converted.timestamp,
         session=typed_values.normalise_id(properties.get("$ai_session_id")),
         developer=_developer(converted) or place.options.developer,
-        repository=named if named and is_safe(named) else place.options.repository,
+        repository=named if named and is_slug(named) else place.options.repository,
         branch=first_name(properties, _BRANCH),
         trace_id=span.trace_id,
         call_id=typed_values.name(properties.get("litellm_call_id")),
@@ -122,7 +123,7 @@ def read(span: Span, place: Place) -> TraceCall | None:
         units=tuple((unit, format(amount, "f")) for unit, amount in sorted(found.units.items())),
         counts_usage=converted.counts_usage,
         raw_usage=json_text(dict(found.raw)),
-        reported_cost=typed_values.usd(properties.get("$ai_total_cost_usd")),
+        reported_cost=usd(properties.get("$ai_total_cost_usd")),
     )
 
 

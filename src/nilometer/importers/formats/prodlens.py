@@ -20,11 +20,12 @@ from nilometer.importers.formats.record import (
     RecordFault,
     content_key,
     first_name,
+    is_slug,
     json_text,
     member,
     milliseconds,
+    usd,
 )
-from nilometer.importers.repository import is_safe
 from nilometer.importers.trace_call import Reason, TraceCall
 
 _MODEL = ("llm.model_name", "model", "llm.model", "model_name")
@@ -88,7 +89,7 @@ def read(record: Record, place: Place) -> TraceCall:
         usage_convention=counted.convention,
         units=counted.units,
         raw_usage=json_text(usage),
-        reported_cost=typed_values.usd(record.get("response_cost")),
+        reported_cost=usd(record.get("response_cost")),
     )
 
 
@@ -121,10 +122,12 @@ def _metadata(record: Record, attributes: Record) -> Record:
 def _session(metadata: Record) -> str | None:
     """Claude Code's id where one is packed in; what follows `session_` in the first that has it;
     else the first that is there."""
-    requester = member(metadata, "requester_metadata")
-    values = [metadata.get(name) for name in _SESSION]
-    values += (requester.get("user_id"), metadata.get("raw"))
-    known = [value for value in map(typed_values.normalise_id, values) if value]
+    told = [metadata[name] for name in _SESSION if name in metadata]
+    if "requester_metadata" in metadata:
+        told.append(member(metadata, "requester_metadata").get("user_id"))
+    if "raw" in metadata:
+        told.append(metadata["raw"])
+    known = [value for value in map(typed_values.normalise_id, told) if value]
     for value in known:
         if value.startswith("{"):
             if session := claude_code_ids(value)[1]:
@@ -147,7 +150,7 @@ def _developer(metadata: Record) -> str | None:
 
 def _repository(metadata: Record, attributes: Record) -> str | None:
     named = first_name(metadata, _REPOSITORY) or first_name(attributes, _REPOSITORY)
-    if named is not None and not is_safe(named):
+    if named is not None and not is_slug(named):
         raise RecordFault(Reason.BAD_REPOSITORY, "the repository's name is no owner/name")
     return named
 

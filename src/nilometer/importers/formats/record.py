@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple, cast
 
@@ -9,9 +10,13 @@ import orjson
 
 from nilometer.conventions import typed_values
 from nilometer.importers.chunk import Options
+from nilometer.importers.repository import is_safe
 from nilometer.importers.trace_call import Reason
 
 Record = dict[str, Any]
+
+is_slug = lru_cache(1024)(is_safe)
+"""Whether a name may be a repository's: files name the same few again and again."""
 
 
 class RecordFault(Exception):
@@ -81,3 +86,15 @@ def milliseconds(value: Any) -> float | None:
     """A duration in milliseconds; None for what is none."""
     seconds = typed_values.seconds(value)
     return None if seconds is None else round(seconds, 6)
+
+
+def usd(value: Any) -> str | None:
+    """As `typed_values.usd`, in a fifth of its time for the amounts that calls cost."""
+    if type(value) is float and 0 < value < 1_000_000:
+        text = repr(value)
+        if len(text) <= _EXACT_CHARS and "e" not in text:
+            return text
+    return typed_values.usd(value)
+
+
+_EXACT_CHARS = 20  # "0." and 18 digits
