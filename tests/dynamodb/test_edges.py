@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from nilometer.dynamodb import client, schema, table, writer
+from nilometer.dynamodb import client, folding, schema, table, writer
 from nilometer.dynamodb.sink import DynamoSink
 from nilometer.errors import ConfigurationError, InvalidInput
 from tests.dynamodb.conftest import Table
@@ -132,7 +132,9 @@ def test_a_metric_that_dynamodb_refuses_in_a_transaction_fails_alone(local: Tabl
 def test_documents_that_a_writer_has_forgotten_are_read_again(
     local: Table, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(writer, "_KEPT_DOCUMENTS", 1)
+    monkeypatch.setattr(folding, "_KEPT_DOCUMENTS", 1)
+    monkeypatch.setattr(writer, "_KEPT_DAYS", 1)
+    monkeypatch.setattr(writer, "FOLD_AT", 1)
     sink = local.sink(writers=1)
     for number in range(6):
         assert sink.store([metric(user_id=f"u-{number % 2}")]) == []

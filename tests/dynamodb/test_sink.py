@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from nilometer.dynamodb import rollups
+from nilometer.dynamodb import rollups, writer
 from nilometer.dynamodb.sink import DynamoSink
 from nilometer.dynamodb.writer import MAX_ATTEMPTS, Writer, entry
 from nilometer.usage.answers import answer
@@ -117,9 +117,9 @@ def test_writers_of_one_lane_lose_nothing(local):
     refused = []
 
     def write(part):
-        writer = Writer(local.dynamodb, local.name, 3)
+        own = Writer(local.dynamodb, local.name, 3)
         for each in part:
-            refused.extend(writer.write([entry(each, None)]))
+            refused.extend(own.write([entry(each, None)]))
 
     threads = [threading.Thread(target=write, args=(metrics[n::4],)) for n in range(4)]
     for each in threads:
@@ -136,6 +136,7 @@ def test_writers_of_one_lane_lose_nothing(local):
 
 def test_a_full_document_is_followed_by_another_one(local, monkeypatch):
     monkeypatch.setattr(rollups, "MAX_BYTES", 120)
+    monkeypatch.setattr(writer, "FOLD_AT", 1)
     sink = local.sink(writers=1)
     for n in range(6):
         sink.store([metric(user_id=f"user-{n}-{m}", model=f"model-{n}-{m}") for m in range(5)])

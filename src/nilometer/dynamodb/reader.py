@@ -15,7 +15,7 @@ from typing import Any
 from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.dynamodb import client, kept, rollups, schema
 from nilometer.dynamodb.kept import KeptDay
-from nilometer.dynamodb.rollups import Cells
+from nilometer.dynamodb.rollups import Addition, Cells
 from nilometer.dynamodb.schema import Item
 from nilometer.errors import InvalidInput
 from nilometer.usage import fold
@@ -125,13 +125,27 @@ class Reader:
     def _documents(
         self, partitions: Sequence[str], first: str, last: str
     ) -> Iterator[tuple[str, Cells]]:
+        additions = self._additions(first, last)  # before the documents (see `rollups`)
         asked = [
             _between(rollups.lane_key(partition, lane), first, last)
             for partition in partitions
             for lane in range(rollups.LANES)
         ]
+        through: dict[tuple[str, str], int] = {}
         for item in self._each(asked):
-            yield item["SK"]["S"][4:14], rollups.unpack(item["cells"]["B"])
+            key, day = item["PK"]["S"], item["SK"]["S"][4:14]
+            through[key, day] = max(through.get((key, day), 0), rollups.through(item))
+            yield day, rollups.unpack(item["cells"]["B"])
+        for each in additions:
+            for place, cells in rollups.added(each.rows).items():
+                key = rollups.lane_key(place.partition, each.lane)
+                if place.partition in partitions and each.number > through.get((key, each.day), 0):
+                    yield each.day, cells
+
+    def _additions(self, first: str, last: str) -> list[Addition]:
+        """What was added to these days and is not folded, of all lanes."""
+        lanes = map(rollups.additions_key, range(rollups.LANES))
+        return list(map(rollups.addition, self._each([_between(n, first, last) for n in lanes])))
 
     def single(self, query: UsageQuery) -> list[Row]:
         """The metrics of the query, one by one."""

@@ -1,14 +1,19 @@
 """Rollups: what the metrics of a day add up to, in few items.
 
 A rollup is of everything, of one value of a scope (a user, a job …), or a directory of a scope: its
-values, without what each consists of. It is one document, packed, that a writer replaces in the
-transaction that stores the metrics it adds: a metric that is stored already makes the transaction
-fail, so that nothing is added twice.
+values, without what each consists of. It is one document, packed.
 
-Writers have a `lane` of eight each, so that two rarely replace the same document, and the
-documents of everything and of a directory are cut in two by a hash. A document that has grown to
-`MAX_BYTES` is followed by another one. With them, in the same transaction, goes the version of each
-of their days.
+Metrics come with an *addition* each: what those of one transaction add to the rollups of their day,
+put by the transaction that stores them, so that a metric that is stored already adds nothing. The
+additions of a day and lane are numbered without a gap, which the day's version is the counter of.
+Now and then they are folded (`folding`): each document that they concern is replaced by one that
+says through which number it has them, and then they are deleted. Who reads takes the additions
+first, the documents after, and adds to each document the additions of a higher number: every one
+counts once, whatever was folded meanwhile.
+
+Writers have a `lane` of eight each, so that two rarely meet, and the documents of everything and of
+a directory are cut in two by a hash. A document that has grown to `MAX_BYTES` is followed by
+another one.
 """
 
 from __future__ import annotations
@@ -31,11 +36,14 @@ CHUNKS = 2
 MAX_BYTES = 200_000
 """Packed. The next metrics of the day go to a new document."""
 
+ADDITION_TYPE = "AIUsageAddition"
 VERSION_TYPE = "AIUsageVersion"
 VERSIONS = "AI_USAGE_VERSIONS"
 """The partition of the days' versions."""
 
 _FORM = 1
+_DIGITS = 9
+"""Of an addition's number."""
 
 Cell = tuple[str, ...]
 Sums = list[int]
@@ -134,6 +142,14 @@ def _places(
     return tuple(together)
 
 
+def together(several: Iterable[Cells]) -> Cells:
+    """All of these added up."""
+    found = Cells()
+    for each in several:
+        found = found.plus(each)
+    return found
+
+
 def added(rows: Iterable[Row]) -> dict[Place, Cells]:
     """What these metrics add to each rollup."""
     found: dict[Place, Cells] = {}
@@ -143,9 +159,58 @@ def added(rows: Iterable[Row]) -> dict[Place, Cells]:
     return found
 
 
+class Addition(NamedTuple):
+    """What one transaction added to a day: its number, from 1, and the rows."""
+
+    lane: int
+    day: str
+    number: int
+    rows: list[Row]
+
+
+_DIMENSIONS = (*BASE, "hour", *SCOPES)
+
+
+def additions_key(lane: int) -> str:
+    """The partition of a lane's additions that are not folded."""
+    return f"AI_USAGE_ADDITIONS#{lane}"
+
+
+def addition_key(addition: Addition) -> Item:
+    """The primary key of its item."""
+    return {
+        "PK": {"S": additions_key(addition.lane)},
+        "SK": {"S": sort_key(addition.day, addition.number, _DIGITS)},
+    }
+
+
+def addition_item(addition: Addition) -> Item:
+    """The item of an addition: its rows, those of the same dimensions as one."""
+    sums = Cells()
+    for row in addition.rows:
+        sums.add(tuple([row.dimensions[name] for name in _DIMENSIONS]), None, row)
+    return {
+        **addition_key(addition),
+        "TYPE": {"S": ADDITION_TYPE},
+        "schema_version": {"N": str(VERSION)},
+        "cells": {"B": pack(sums)},
+    }
+
+
+def addition(stored: Item) -> Addition:
+    """The addition of an item."""
+    lane = int(stored["PK"]["S"].rpartition("#")[2])
+    _, day, number = stored["SK"]["S"].split("#")
+    rows = [
+        Row({**dict(zip(_DIMENSIONS, cell, strict=True)), "day": day}, values, latencies)
+        for cell, (values, latencies) in unpack(stored["cells"]["B"]).days.items()
+    ]
+    return Addition(lane, day, int(number), rows)
+
+
 def version_key(day: str, lane: int) -> Item:
-    """The item that counts how often a lane's rollups of a day were replaced. A reader knows by it
-    whether what it kept of the day still holds (see `kept`)."""
+    """The item that counts a lane's additions to a day. A reader knows by it whether what it kept
+    of the day still holds (see `kept`)."""
     return {"PK": {"S": VERSIONS}, "SK": {"S": f"DAY#{day}#{lane}"}}
 
 
@@ -154,9 +219,9 @@ def lane_key(partition: str, lane: int) -> str:
     return f"{partition}#{lane}"
 
 
-def sort_key(day: str, number: int) -> str:
+def sort_key(day: str, number: int, digits: int = 4) -> str:
     """The sort key of a day's document of this number."""
-    return f"DAY#{day}#{number:04}"
+    return f"DAY#{day}#{number:0{digits}}"
 
 
 def pack(cells: Cells) -> bytes:
@@ -183,16 +248,22 @@ def unpack(document: bytes) -> Cells:
     return cells
 
 
-def item(key: str, sort: str, cells: bytes, version: int) -> Item:
-    """The item of a packed document."""
+def item(key: str, sort: str, cells: bytes, version: int, through: int = 0) -> Item:
+    """The item of a packed document, which has the lane's additions through this number."""
     return {
         "PK": {"S": key},
         "SK": {"S": sort},
         "TYPE": {"S": TYPE},
         "schema_version": {"N": str(VERSION)},
         "version": {"N": str(version)},
+        "through": {"N": str(through)},
         "cells": {"B": cells},
     }
+
+
+def through(stored: Item) -> int:
+    """Through which of the lane's additions to the day a document has them."""
+    return int(stored.get("through", {}).get("N", "0"))
 
 
 def _chunk(text: str) -> int:

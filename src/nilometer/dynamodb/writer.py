@@ -1,34 +1,43 @@
 """Writes metrics and what they add to the rollups, together or not at all.
 
-A transaction puts each metric on the condition that it is not there, and each rollup on the
-condition that it is as the writer last saw it. What stands against it is found from the reasons of
-its refusal: a metric that is stored already is left out, a rollup that another writer replaced is
-read again, and the rest is tried again.
+A transaction puts each metric on the condition that it is not there, and what they add as one
+addition, whose number is on the condition that it is the day's next. What stands against it is
+found from the reasons of its refusal: a metric that is stored already is left out, a number that
+another writer took is read again, and the rest is tried again. Additions are folded into the
+rollups when there are many.
+
+Transactions are small, so that one is a request of milliseconds. What folding writes is shared by
+hundreds of metrics.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.dynamodb import client, rollups, schema
-from nilometer.dynamodb.rollups import Cells, Place
+from nilometer.dynamodb.folding import Folder
+from nilometer.dynamodb.rollups import Addition
 from nilometer.dynamodb.schema import Item
 from nilometer.errors import InvalidInput
 from nilometer.usage.fold import Row
 from nilometer.usage.groups import dimensions_of, latencies_of, values_of
 
-MAX_ACTIONS = 100
-"""Of a transaction, a limit of DynamoDB's."""
+_LOG = logging.getLogger(__name__)
+
+MAX_METRICS = 12
+"""Of a transaction: with what they add, a request that DynamoDB Local does in under 10 ms."""
+FOLD_AT = 32
+"""So many additions to a day are folded."""
 MAX_TRANSACTION_BYTES = 3_000_000
 MAX_ATTEMPTS = 10
 _LONGEST_PAUSE = 0.5
-_KEPT_DOCUMENTS = 512
+_KEPT_DAYS = 64
 _NOT_THERE = "attribute_not_exists(PK)"
 
 
@@ -56,13 +65,13 @@ class Refused:
 
 
 @dataclass(slots=True)
-class _Document:
-    """A rollup's newest document as it is stored; version 0 is not stored yet."""
+class _Day:
+    """What a writer knows of a day: the number of the lane's last addition, how many are not
+    folded, and at how many they are to be."""
 
     number: int
-    version: int
-    size: int
-    cells: Cells
+    waiting: int
+    fold_at: int
 
 
 def entry(metric: AIUsageMetric, expires_at: int | None) -> Entry:
@@ -86,8 +95,9 @@ class Writer:
         self._table = table
         self._lane = lane
         self._sleep = sleep
-        self._documents: OrderedDict[Place, _Document] = OrderedDict()
-        self._seen: list[Place] = []
+        self._folder = Folder(dynamodb, table, lane)
+        self._days: dict[str, _Day] = {}
+        self._left: set[str] = set()
 
     def write(self, entries: Iterable[Entry]) -> list[Refused]:
         """Store these metrics, a transaction after the other; those that could not be. Raises
@@ -96,6 +106,7 @@ class Writer:
         refused: list[Refused] = []
         for chunk in _chunks(entries):
             refused += self._chunk(chunk)
+            self._fold()
         return refused
 
     def _chunk(self, entries: Sequence[Entry]) -> list[Refused]:
@@ -129,36 +140,56 @@ class Writer:
         return [*self._chunk(entries[:middle]), *self._chunk(entries[middle:])]
 
     def _transact(self, entries: Sequence[Entry]) -> None:
-        """One transaction. The actions are the metrics' in their order, then the rollups'
-        and the versions'."""
+        """One transaction. The actions are the metrics' in their order, then those of each of
+        their days."""
         actions = [self._put(each.item, {"ConditionExpression": _NOT_THERE}) for each in entries]
-        replaced: dict[Place, _Document] = {}
-        self._seen = []
-        for place, cells in rollups.added(each.row for each in entries).items():
-            stored = self._document(place)
-            document, packed = _grown(stored, cells)
-            replaced[place] = document
-            self._seen.append(place)
-            actions.append(self._put(*_replacement(place, document, packed, self._lane)))
-        actions += [self._versioned(day) for day in _days(replaced)]
+        for day, rows in _by_day(entries).items():
+            number = self._day(day).number
+            addition = Addition(self._lane, day, number + 1, rows)
+            actions.append(self._put(rollups.addition_item(addition), {}))
+            actions.append(self._numbered(day, number))
         self._dynamodb.transact_write_items(TransactItems=actions)
-        for place, document in replaced.items():
-            self._remember(place, document)
+        for day in _by_day(entries):
+            known = self._days[day]
+            known.number += 1
+            known.waiting += 1
 
-    def _versioned(self, day: str) -> dict[str, Any]:
-        """Whoever kept what the day adds up to is to read it again."""
+    def _numbered(self, day: str, seen: int) -> dict[str, Any]:
+        """The next number is taken; whoever kept what the day adds up to is to read it again."""
         return {
             "Update": {
                 "TableName": self._table,
                 "Key": rollups.version_key(day, self._lane),
                 "UpdateExpression": "SET #type = :type ADD version :one",
+                "ConditionExpression": "version = :seen" if seen else _NOT_THERE,
                 "ExpressionAttributeNames": {"#type": "TYPE"},
                 "ExpressionAttributeValues": {
                     ":one": {"N": "1"},
                     ":type": {"S": rollups.VERSION_TYPE},
+                    **({":seen": {"N": str(seen)}} if seen else {}),
                 },
             }
         }
+
+    def _fold(self) -> None:
+        """Fold the days that have many additions. What is in the way is only told: the metrics are
+        stored, and their additions count as they are."""
+        for day, known in self._days.items():
+            if known.waiting >= known.fold_at:
+                done = self._folded(day)
+                known.fold_at = FOLD_AT if done else known.waiting + FOLD_AT
+                known.waiting = 0 if done else known.waiting
+        while self._left:
+            self._folded(self._left.pop())
+
+    def _folded(self, day: str) -> bool:
+        try:
+            return self._folder.fold(day)
+        except Exception as error:
+            if not client.is_botocore(error):
+                raise
+            _LOG.debug("additions could not be folded", exc_info=error)
+            return False
 
     def _put(self, item: Item, options: dict[str, Any]) -> dict[str, Any]:
         return {"Put": {"TableName": self._table, "Item": item, **options}}
@@ -176,94 +207,55 @@ class Writer:
             elif reason != "ConditionalCheckFailed":
                 left.append(each)
         wait = ""
-        for place, reason in zip(self._seen, reasons[len(entries) :], strict=False):
+        for day, reason in zip(_by_day(entries), reasons[len(entries) + 1 :: 2], strict=False):
             if reason == "ConditionalCheckFailed":
-                self._documents.pop(place, None)
-                wait = "RollupReplaced"
+                self._days.pop(day, None)
+                wait = "NumberTaken"
         waits = [reason for reason in reasons if reason in client.THROTTLED]
         return left, waits[0] if waits else wait, bad
 
-    def _document(self, place: Place) -> _Document:
-        """The rollup's newest document, as last seen or as it is stored."""
-        known = self._documents.get(place)
+    def _day(self, day: str) -> _Day:
+        """What is known of a day, or as it is stored."""
+        known = self._days.get(day)
         if known is None:
-            known = self._read(place)
-            self._remember(place, known)
+            waiting = self._folder.waiting()
+            self._left |= waiting.keys() - {day}  # whoever added to other days may be gone
+            while len(self._days) >= _KEPT_DAYS:
+                self._days.pop(next(iter(self._days)))
+            known = self._days[day] = _Day(self._number(day), waiting.get(day, 0), FOLD_AT)
         return known
 
-    def _read(self, place: Place) -> _Document:
+    def _number(self, day: str) -> int:
+        """The number of the lane's last addition to the day."""
+        key = rollups.version_key(day, self._lane)
         found = self._dynamodb.query(
             TableName=self._table,
-            KeyConditionExpression="PK = :key AND begins_with(SK, :day)",
-            ExpressionAttributeValues={
-                ":key": {"S": rollups.lane_key(place.partition, self._lane)},
-                ":day": {"S": f"DAY#{place.day}#"},
-            },
+            KeyConditionExpression="PK = :key AND SK = :sort",
+            ExpressionAttributeValues={":key": key["PK"], ":sort": key["SK"]},
             ConsistentRead=True,
-            ScanIndexForward=False,
-            Limit=1,
         )["Items"]
-        if not found:
-            return _Document(0, 0, 0, Cells())
-        packed = found[0]["cells"]["B"]
-        number = int(found[0]["SK"]["S"].rpartition("#")[2])
-        return _Document(number, int(found[0]["version"]["N"]), len(packed), rollups.unpack(packed))
-
-    def _remember(self, place: Place, document: _Document) -> None:
-        self._documents[place] = document
-        self._documents.move_to_end(place)
-        if len(self._documents) > _KEPT_DOCUMENTS:
-            self._documents.popitem(last=False)
+        return int(found[0]["version"]["N"]) if found else 0
 
 
-def _grown(stored: _Document, cells: Cells) -> tuple[_Document, bytes]:
-    """The document with these cells added, and packed: a new one where it is full."""
-    if stored.size > rollups.MAX_BYTES:
-        stored = _Document(stored.number + 1, 0, 0, Cells())
-    together = stored.cells.plus(cells)
-    packed = rollups.pack(together)
-    return _Document(stored.number, stored.version + 1, len(packed), together), packed
-
-
-def _replacement(
-    place: Place, document: _Document, packed: bytes, lane: int
-) -> tuple[Item, dict[str, Any]]:
-    item = rollups.item(
-        rollups.lane_key(place.partition, lane),
-        rollups.sort_key(place.day, document.number),
-        packed,
-        document.version,
-    )
-    if document.version == 1:
-        return item, {"ConditionExpression": _NOT_THERE}
-    return item, {
-        "ConditionExpression": "version = :seen",
-        "ExpressionAttributeValues": {":seen": {"N": str(document.version - 1)}},
-    }
+def _by_day(entries: Iterable[Entry]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for each in entries:
+        found.setdefault(each.row.dimensions["day"], []).append(each.row)
+    return found
 
 
 def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """The metrics in runs that a transaction holds, with their rollups."""
+    """The metrics in runs that a transaction holds."""
     chunk: list[Entry] = []
-    touched: set[Place] = set()
     size = 0
     for each in entries:
-        more = {place for place, _, _ in rollups.places(each.row)}
-        both = touched | more
-        full = len(chunk) + 1 + len(both) + len(_days(both)) > MAX_ACTIONS
-        if chunk and (full or size + each.size > MAX_TRANSACTION_BYTES):
+        if chunk and (len(chunk) == MAX_METRICS or size + each.size > MAX_TRANSACTION_BYTES):
             yield chunk
             chunk, size = [], 0
-            touched = set()
         chunk.append(each)
-        touched |= more
         size += each.size
     if chunk:
         yield chunk
-
-
-def _days(places: Iterable[Place]) -> list[str]:
-    return sorted({place.day for place in places})
 
 
 def _pause(attempt: int) -> float:
