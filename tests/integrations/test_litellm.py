@@ -84,6 +84,15 @@ def test_what_is_told_is_recorded_as_it_is_but_for_secrets(traces: Traces, folde
     assert lines(folder) == [payload(1, **content, metadata=metadata)]
 
 
+def test_a_session_that_only_a_header_names_is_in_the_payload(traces: Traces, folder: Path):
+    request = {"headers": {"accept": "*/*", "X-Claude-Code-Session-Id": "s-1"}}
+    for number, session in ((1, None), (2, ""), (3, "own")):
+        kwargs = told(number, session_id=session)
+        traces.take(kwargs | {"litellm_params": {"proxy_server_request": request}})
+    assert traces.flush()
+    assert [line["session_id"] for line in lines(folder)] == ["s-1", "s-1", "own"]
+
+
 class _Model:
     def model_dump(self) -> dict[str, Any]:
         return {"held": True}
@@ -296,6 +305,26 @@ def test_what_a_server_did_not_take_the_next_process_sends():
         assert second.flush(10)
         assert second.close()
     assert got == [payload(1)]
+
+
+def test_what_comes_after_the_end_is_delivered_all_the_same(traces: Traces, folder: Path):
+    traces.take(told(1))
+    assert traces.close()
+    traces.take(told(2))
+    assert [line["litellm_call_id"][-1] for line in lines(folder)] == ["1", "2"]
+    assert (traces.stats().late, traces.stats().lost) == (1, 0)
+
+
+def test_what_comes_after_the_end_and_cannot_be_sent_is_left_on_disk(tmp_path: Path):
+    with serving(Upstream) as url:
+        down = Traces(url, "key")
+    down.take(told(1))
+    assert not down.close(0.1)
+    for number in (2, 3):
+        down.take(told(number))
+    assert (down.stats().late, down.stats().lost) == (2, 0)
+    spooled = [file.read_text() for file in (tmp_path / "spool").rglob("*.jsonl")]
+    assert sorted(json.loads(text)["litellm_call_id"][-1] for text in spooled) == ["1", "2", "3"]
 
 
 def test_what_waits_in_memory_is_bounded_by_its_bytes():

@@ -4,10 +4,12 @@ but for the keys' records, headers and addresses in it (`conventions.litellm_sec
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Mapping
 from typing import Any, cast
 
 from nilometer.conventions.litellm_secrets import scrubbed
+from nilometer.conventions.loose_values import within
 from nilometer.domain.span import plain
 from nilometer.errors import InvalidInput
 from nilometer.sdk.delivery.records import Form
@@ -15,6 +17,7 @@ from nilometer.sdk.scopes import Scopes
 
 _MEMORY_BESIDE_TEXT = 300
 _NO_SCOPES = Scopes()
+_SESSION_HEADER = re.compile(r"x-(?:[a-z0-9-]+-)?session-id")
 
 
 class Payload:
@@ -78,11 +81,25 @@ class Assembly:
 
 def payload_in(kwargs: Any) -> Mapping[str, Any] | None:
     """The payload among what LiteLLM calls a callback with; None where it has none, as for calls
-    that it does not log."""
-    if not isinstance(kwargs, Mapping):
+    that it does not log. A session that only a header of the request names is put into it: not
+    every version (1.85) tells of headers."""
+    told = within(kwargs, ("standard_logging_object",))
+    if not isinstance(told, Mapping):
         return None
-    told = cast("Mapping[str, Any]", kwargs).get("standard_logging_object")
-    return cast("Mapping[str, Any]", told) if isinstance(told, Mapping) else None
+    payload = cast("Mapping[str, Any]", told)
+    if payload.get("session_id"):
+        return payload
+    session = _session(within(kwargs, ("litellm_params", "proxy_server_request", "headers")))
+    return {**payload, "session_id": session} if session else payload
+
+
+def _session(headers: Any) -> str | None:
+    if not isinstance(headers, Mapping):
+        return None
+    for name, value in cast("Mapping[Any, Any]", headers).items():
+        if _SESSION_HEADER.fullmatch(str(name).lower()) and isinstance(value, str):
+            return value or None
+    return None
 
 
 def call_of(told: Mapping[str, Any]) -> Hashable:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nilometer.errors import ConfigurationError
+from nilometer.integrations.litellm_late import LateDelivery
 from nilometer.integrations.litellm_payload import (
     PAYLOADS,
     Assembly,
@@ -41,11 +42,14 @@ _EXIT_SECONDS = 5.0
 class TraceStats:
     """What became of LiteLLM's calls. `repeated` are second accounts of a call, which some versions
     give; `without_payload` are calls that LiteLLM tells nothing of, and `faults` those that could
-    not be looked at. `delivered` counts all others, by store."""
+    not be looked at. `late` came after the end, and `lost` are those of them that could neither be
+    delivered nor left on disk. `delivered` counts all others, by store."""
 
     repeated: int
     without_payload: int
     faults: int
+    late: int
+    lost: int
     delivered: Stats
 
 
@@ -123,6 +127,7 @@ class Traces:
         self._lock = threading.RLock()
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._delivery: Delivery | None = None
+        self._late: LateDelivery | None = None
         self._is_open = False
         self._repeated = self._without_payload = self._faults = 0
 
@@ -136,8 +141,15 @@ class Traces:
 
     def stats(self) -> TraceStats:
         """The counts of this moment."""
-        delivered = Stats(0, {}) if self._delivery is None else self._delivery.stats()
-        return TraceStats(self._repeated, self._without_payload, self._faults, delivered)
+        late = self._late
+        return TraceStats(
+            repeated=self._repeated,
+            without_payload=self._without_payload,
+            faults=self._faults,
+            late=0 if late is None else late.delivered,
+            lost=0 if late is None else late.dropped,
+            delivered=Stats(0, {}) if self._delivery is None else self._delivery.stats(),
+        )
 
     def flush(self, timeout: float = _EXIT_SECONDS) -> bool:
         """Deliver what there is, within so many seconds: True when nothing is left behind."""
@@ -160,10 +172,12 @@ class Traces:
         delivery = self._opened()
         if delivery is None:
             return
-        if self._is_first(call_of(told)):
-            delivery.submit(Payload.of(told))
-        else:
+        if not self._is_first(call_of(told)):
             self._repeated += 1
+        elif delivery.closed:
+            self._lately().take(Payload.of(told))
+        else:
+            delivery.submit(Payload.of(told))
 
     def _is_first(self, call: Hashable) -> bool:
         with self._lock:
@@ -173,6 +187,13 @@ class Traces:
             if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
             return True
+
+    def _lately(self) -> LateDelivery:
+        with self._lock:
+            if self._late is None:
+                places = Places.named(*self._named)
+                self._late = LateDelivery(places.destinations(), places.config.spool_bytes)
+            return self._late
 
     def _opened(self) -> Delivery | None:
         with self._lock:

@@ -161,6 +161,11 @@ class Delivery:
             sender.sink.close()
         return done
 
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more."""
+        return self._closed
+
     def stats(self) -> Stats:
         """The counts of this moment."""
         return self._ledger.stats({each.sink.name: each.breaker.state for each in self._senders})
