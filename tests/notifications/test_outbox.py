@@ -9,6 +9,7 @@ from sqlalchemy import select
 from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import InvalidInput
+from nilometer.notifications import reach
 from nilometer.notifications.channels import ChannelKind
 from nilometer.notifications.claims import LEASE, PROJECT_PLACES, Claims
 from nilometer.notifications.deliverer import Deliverer
@@ -342,3 +343,22 @@ def test_many_threads_enqueue_one_notification_once(outbox, receiver):
         each.join()
     assert errors == []
     assert len(outbox.listed()) == 1
+
+
+def test_names_are_looked_up_within_the_share_of_the_channels_project(
+    outbox, receiver, monkeypatch
+):
+    began = []
+    begin = reach._LOOKUPS.begin
+
+    def noted(project_id, seconds):
+        began.append(project_id)
+        return begin(project_id, seconds)
+
+    monkeypatch.setattr(reach._LOOKUPS, "begin", noted)
+    url = receiver.url.replace("127.0.0.1", "localhost")
+    for project in (outbox.project, outbox.other):
+        outbox.tell(outbox.channel(url, project=project), project)
+    assert outbox.deliverer.run_once() == 2
+    assert sorted(began) == sorted([outbox.project, outbox.other])
+    assert {each.state for each in outbox.listed()} == {State.DELIVERED}

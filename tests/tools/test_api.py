@@ -1,6 +1,9 @@
 """Tools and executions over HTTP, and their commands."""
 
 import json
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
 
@@ -14,6 +17,7 @@ from nilometer.domain import clock
 from nilometer.incidents.tools.call import Begun, Succeeded, ToolCall, Unknown
 from nilometer.incidents.tools.executions import Executions
 from nilometer.notifications import signature
+from tests.running import wait_until
 
 TOKEN = "the-token-of-a-tenant"
 SIGNED = {
@@ -113,6 +117,28 @@ def test_what_cannot_be_is_refused_with_its_place(api, body, attr):
     assert answer["attr"] == attr
 
 
+def test_of_what_is_not_there_it_says_what_is(api):
+    webhook = {"url": "https://h.example/", "method": "GET", "nope": 1}
+    for ask, told in (
+        (("tools/", {"name": "x", "kind": "notify", "a": 1}), ("a: ", "name and kind.")),
+        (("tools/", {"name": "x", "kind": "http", "config": webhook}), ("config.nope: ", "method")),
+    ):
+        rest, body = ask
+        detail = api.ask("POST", rest, 400, json=body)["detail"]
+        assert detail.startswith(f"{told[0]}there is no such member here; there are ")
+        assert told[1] in detail
+        assert "personal_api_key" not in detail
+    del webhook["method"]
+    refused = api.ask(
+        "POST", "tools/", 400, json={"name": "x", "kind": "webhook", "config": webhook}
+    )
+    assert "signed" not in refused["detail"]
+    told = "there is no such parameter here; there are"
+    assert api.ask("GET", "tools/?x=1", 400)["detail"] == f"x: {told} none."
+    executions = api.ask("GET", "tool_executions/?x=1", 400)["detail"]
+    assert executions == f"x: {told} state, tool, incident, limit and cursor."
+
+
 def test_a_dry_run_tells_and_does_nothing(api):
     api.add(secrets={"token": TOKEN})
     told = api.ask("POST", "tools/stop/dry_run/", json={"input": {"job": "7"}})
@@ -133,6 +159,34 @@ def test_a_dry_run_tells_and_does_nothing(api):
     assert told["would"]["markdown"].startswith("# ")
     assert api.ask("GET", "tool_executions/")["results"] == []
     api.ask("POST", "tools/nobody/dry_run/", 404)
+
+
+def test_dry_runs_of_one_project_whose_names_hang_keep_no_other_waiting(api, world, monkeypatch):
+    released, asked = threading.Event(), []
+    resolve = socket.getaddrinfo
+
+    def hang(host, *rest, **more):
+        if host != "hangs.example":
+            return resolve(host, *rest, **more)
+        asked.append(host)
+        released.wait(30)
+        raise OSError
+
+    api.add(config={"url": "https://hangs.example/"})
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    other = Api(world.project())
+    other.add(secrets={"token": TOKEN})
+    with ThreadPoolExecutor(6) as threads:
+        path = "tools/stop/dry_run/"
+        waiting = [threads.submit(api.ask, "POST", path) for _ in range(6)]
+        try:
+            wait_until(lambda: len(asked) >= 2)  # as many as the project may have
+            assert other.ask("GET", "traces/")["results"] == []
+            assert other.ask("POST", path, json={"input": {"job": "7"}})["possible"]
+            assert not any(each.done() for each in waiting)
+        finally:
+            released.set()
+        assert not any(each.result(30)["possible"] for each in waiting)
 
 
 def test_dead_letters_are_really_replayed_and_counted_by_their_execution(api):

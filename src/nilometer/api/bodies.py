@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from nilometer.api.errors import RequestTimeout
 from nilometer.api.services import context
+from nilometer.domain import members
 from nilometer.errors import InvalidInput
 
 MAX_BODY = 2 * 1024 * 1024
@@ -74,7 +75,8 @@ async def read_body(request: Request, kind: type[Kind]) -> Kind:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         attr = ".".join(str(part) for part in first["loc"]) or None
-        sentence = f"{attr}: {first['msg']}." if attr else f"{first['msg']}."
+        told = members.sentence(first, kind, but=["personal_api_key"])
+        sentence = f"{attr}: {told}." if attr else f"{told}."
         raise InvalidInput(sentence, code=str(first["type"]), attr=attr) from None
 
 

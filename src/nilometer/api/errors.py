@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -21,6 +22,7 @@ from nilometer.access.types import TooManyGuesses, UnknownKey
 from nilometer.api import methods
 from nilometer.api.fairness import OwnShareTaken
 from nilometer.blobs.types import BlobExpired
+from nilometer.domain import members
 from nilometer.errors import InvalidInput, NilometerError, NotFound, Unavailable
 from nilometer.incidents.accept import ProjectPaused
 from nilometer.incidents.approvals import SeparationOfDuties
@@ -112,13 +114,28 @@ def _headers(error: NilometerError) -> dict[str, str]:
     return {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else {}
 
 
-def _validation_error(_: Request, error: Exception) -> Response:
+def _validation_error(request: Request, error: Exception) -> Response:
     """400 with the first fault; never the value that was sent."""
     assert isinstance(error, RequestValidationError)
     first: Mapping[str, Any] = error.errors()[0]
     attr = ".".join(str(part) for part in first["loc"][1:]) or None
-    detail = f"{attr}: {first['msg']}." if attr else f"{first['msg']}."
+    told = str(first["msg"])
+    if first["type"] == "extra_forbidden":
+        told = f"there is no such parameter here; there {_parameters(request)}"
+    detail = f"{attr}: {told}." if attr else f"{told}."
     return answer(400, ("validation_error", str(first["type"]), detail), attr)
+
+
+def _parameters(request: Request) -> str:
+    """What the route of a request takes in its query, as its dependencies declare it."""
+    names: list[str] = []
+    waiting: list[Dependant] = [request.scope["route"].dependant]
+    while waiting:
+        each = waiting.pop()
+        waiting += each.dependencies
+        for parameter in each.query_params:
+            names += members.members(parameter.field_info.annotation) or [parameter.alias]
+    return members.listed([name for name in dict.fromkeys(names) if name != "personal_api_key"])
 
 
 def _http_error(request: Request, error: Exception) -> Response:

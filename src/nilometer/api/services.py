@@ -49,6 +49,7 @@ from nilometer.workflows.enqueueing import count_waiting
 # A query takes 10 s at most and an export 60, so whoever waits longer is better told.
 _QUERIES = Shares(places=2, places_each=1, waiting=64, waiting_each=16, seconds=20)
 _PACKS = Shares(places=2, places_each=1, waiting=64, waiting_each=16, seconds=20)
+_DRY_RUNS = Shares(places=4, places_each=2, waiting=64, waiting_each=16, seconds=20)
 _EXPORTS = Shares(places=2, places_each=1, waiting=16, waiting_each=4, seconds=20)
 
 
@@ -95,7 +96,8 @@ class Context:
     Reads of the store have threads of their own, so that a slow store never keeps an operator
     from the dead letters. `hydrations` bounds the answers of 64 MiB that are in memory at once.
     Untrusted SQL has two threads, so that it never keeps those reads waiting, and its exports two
-    places with a thread each; packs are read by two threads; of each a project has at most half.
+    places with a thread each; packs are read by two threads, and dry runs of tools, which look
+    names up, have four; of each a project has at most half.
     `unknown_bodies` bounds the bodies that are read for the key in them.
     """
 
@@ -118,6 +120,7 @@ class Context:
     export_workers: Workers
     database_workers: Workers
     pack_workers: FairWorkers
+    dry_run_workers: FairWorkers
     hydrations: Gate
     exports: FairGate
     unknown_bodies: Gate
@@ -130,6 +133,7 @@ class Context:
         self.export_workers.close()
         self.database_workers.close()
         self.pack_workers.close()
+        self.dry_run_workers.close()
 
 
 def make_context(services: Services) -> Context:
@@ -158,6 +162,7 @@ def make_context(services: Services) -> Context:
         export_workers=Workers("api-export", threads=_EXPORTS.places, waiting=_EXPORTS.places),
         database_workers=database_workers,
         pack_workers=FairWorkers("api-packs", _PACKS),
+        dry_run_workers=FairWorkers("api-dry-runs", _DRY_RUNS),
         hydrations=Gate(slots=2, waiting=32),
         exports=FairGate(_EXPORTS),
         unknown_bodies=Gate(slots=32, waiting=0),

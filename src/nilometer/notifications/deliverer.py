@@ -139,7 +139,8 @@ class Deliverer:
     def _channel(self, claim: Claim) -> Channel:
         if claim.kind is None or claim.kept is None:
             raise PermanentFailure("There is no such channel; it was deleted.", code="no_channel")
-        return configuration.channel(claim.kind, claim.kept, self._egress, self._now())
+        egress = self._egress.of_project(claim.project_id)
+        return configuration.channel(claim.kind, claim.kept, egress, self._now())
 
     def _settle(self, claim: Claim, failure: DeliveryFailure | None) -> str:
         """Keep the outcome, and name it."""

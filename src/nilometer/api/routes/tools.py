@@ -201,7 +201,7 @@ async def dry_run_tool(request: Request, tool: str, caller: Operator, ctx: Ctx) 
         own.get(caller.project_id, tool)
         return _outcome_json(ctx.executor.execute(call))
 
-    return json_answer(await ctx.store_workers.run(rehearse))
+    return json_answer(await ctx.dry_run_workers.run(caller.project_id, rehearse))
 
 
 @route(router, "GET", _EXECUTIONS)

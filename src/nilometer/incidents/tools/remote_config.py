@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nilometer.domain import members
 from nilometer.errors import InvalidInput
 from nilometer.incidents.tools import templates
 from nilometer.incidents.tools.kinds import ToolKind
@@ -89,19 +90,21 @@ _OF_HTTP = ("event_type",)
 
 def read(kind: ToolKind, given: Mapping[str, Any]) -> RemoteConfig:
     """The configuration that was given, or stored. Raises InvalidInput, which repeats no value."""
-    members = dict(given)
+    stated = dict(given)
     if kind is ToolKind.WEBHOOK:
-        _check_absent(members, _OF_WEBHOOKS, kind)
+        _check_absent(stated, _OF_WEBHOOKS, kind)
         # Who takes Standard Webhooks takes a message of one `webhook-id` once.
-        members = {"honours_idempotency_key": True, **members, **_OF_WEBHOOKS}
+        stated = {"honours_idempotency_key": True, **stated, **_OF_WEBHOOKS}
     else:
-        _check_absent(members, _OF_HTTP, kind)
+        _check_absent(stated, _OF_HTTP, kind)
     try:
-        return RemoteConfig.model_validate_json(json.dumps(members))
+        return RemoteConfig.model_validate_json(json.dumps(stated))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         attr = ".".join(["config", *(str(part) for part in first["loc"])])
-        raise InvalidInput(f"{attr}: {first['msg']}", attr=attr) from None
+        others = _OF_WEBHOOKS if kind is ToolKind.WEBHOOK else _OF_HTTP
+        told = members.sentence(first, RemoteConfig, but=others)
+        raise InvalidInput(f"{attr}: {told}", attr=attr) from None
 
 
 def check(config: RemoteConfig, reach: Reach) -> None:
@@ -145,7 +148,7 @@ def _check_header(name: str, value: str, config: RemoteConfig) -> None:
     templates.check_header(value, attr)
 
 
-def _check_absent(members: Mapping[str, Any], names: Any, kind: ToolKind) -> None:
+def _check_absent(stated: Mapping[str, Any], names: Any, kind: ToolKind) -> None:
     for name in names:
-        if name in members:
+        if name in stated:
             raise InvalidInput(f"a tool of kind {kind} has no {name}", attr=f"config.{name}")
