@@ -1,6 +1,7 @@
 """The chain on either database: the same statuses, histories and effects."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import event, func, select, text
@@ -8,7 +9,7 @@ from sqlalchemy import event, func, select, text
 from nilometer.access.accounts import Accounts
 from nilometer.database.fence import EVERY_ROW, rows_of_project
 from nilometer.errors import NotFound
-from nilometer.incidents import decisions, erasing
+from nilometer.incidents import bulk_decisions, decisions, erasing
 from nilometer.incidents.history import History
 from nilometer.incidents.incident import Status
 from nilometer.incidents.tables import AcceptanceRow, ApprovalRow, IncidentEventRow, IncidentRow
@@ -120,3 +121,36 @@ def test_of_a_project_that_is_deleted_nothing_is_left_and_of_others_everything(h
             query = select(row.project_id, func.count()).group_by(row.project_id)
             assert [each[0] for each in session.execute(query)] == [other]
     assert handling.incident(kept, other).status is Status.AWAITING_APPROVAL
+
+
+def test_many_dead_letters_are_decided_about_by_two_at_once(handling):
+    handling.use({**PACK, "policy": {}})
+    handling.tools.next(*[REFUSED] * 12)
+    given = [each.exception_id for each in handling.accept(*[order(n) for n in range(12)])]
+    handling.settle()
+    which = bulk_decisions.Letters(before=handling.now + timedelta(seconds=1), code="refused")
+
+    def decide(verb):
+        with handling.database.concurrent(rows_of_project(handling.project_id)) as session:
+            return bulk_decisions.decide(
+                *(session, handling.project_id, verb, which),
+                most=8,
+                actor=BOB,
+                reason="mended",
+                now=handling.now,
+            )
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(decide, bulk_decisions.Verb)
+    # Of those that both wanted each has one; nobody waits for the other for ever.
+    decided = first.letter_ids + second.letter_ids
+    assert len(decided) == len(set(decided)) >= 8
+    handling.settle()
+    while decide(bulk_decisions.Verb.REPLAY).left:
+        pass
+    handling.settle()
+    statuses = [handling.incident(each).status for each in given]
+    assert statuses.count(Status.ESCALATED) == len(second.letter_ids)
+    assert statuses.count(Status.RESOLVED) == 12 - len(second.letter_ids)
+    assert set(handling.tools.effects.values()) == {1}
+    assert all(contiguous(handling.events(each)) for each in given)
