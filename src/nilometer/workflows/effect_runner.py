@@ -62,9 +62,9 @@ class EffectRunner(Generic[Begun, Outcome]):
         self._beginning = Bisecting[Task](self._begin, self._failed)
         self._recording = Bisecting[Performed[Begun, Outcome]](self._record, self._unrecorded)
         self._pool = ThreadPoolExecutor(places, thread_name_prefix=f"effect-{effect.queue}")
-        interval = self._running.interval
-        self._loop = Loop(f"stage-{effect.queue}", self.look, interval)
-        self._recorder = Loop(f"record-{effect.queue}", self.record, interval)
+        interval, pace = self._running.interval, self._running.pace
+        self._loop = Loop(f"stage-{effect.queue}", self.look, interval, pace=pace)
+        self._recorder = Loop(f"record-{effect.queue}", self.record, interval, pace=pace)
         # Of its own: the others end before what is under way does, or wait for the database.
         tenth = self._running.lease.total_seconds() / 10
         self._keeper = Loop(f"keep-{effect.queue}", self._keep, tenth)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from nilometer.errors import NilometerError
@@ -17,12 +18,18 @@ class Loop:
 
     Looks again when there may be, when woken, and after `interval` seconds; so also after an error,
     which is logged: the thread must not end unseen.
+
+    Between the beginnings of two looks, of which the first found something, lie at least `pace`
+    seconds: what comes meanwhile is done together. Whoever comes first waits for nothing.
     """
 
-    def __init__(self, name: str, look: Callable[[], bool], interval: float) -> None:
+    def __init__(
+        self, name: str, look: Callable[[], bool], interval: float, *, pace: float = 0
+    ) -> None:
         self._name = name
         self._look = look
         self._interval = interval
+        self._pace = pace
         self._changed = threading.Condition()
         self._asked = 0
         self._answered = 0
@@ -59,7 +66,7 @@ class Loop:
 
     def _run(self) -> None:
         while not self._stopping:
-            asked = self._asked
+            asked, began = self._asked, time.monotonic()
             try:
                 more = self._look()
             except NilometerError as error:
@@ -71,6 +78,8 @@ class Loop:
             else:
                 if not more:
                     self._answer(asked)
+                elif (early := began + self._pace - time.monotonic()) > 0:
+                    self._pause(lambda: self._stopping, early)
 
     def _answer(self, asked: int) -> None:
         with self._changed:
@@ -78,6 +87,6 @@ class Loop:
             self._changed.notify_all()
         self._pause(lambda: self._asked > self._answered or self._stopping)
 
-    def _pause(self, until: Callable[[], bool]) -> None:
+    def _pause(self, until: Callable[[], bool], seconds: float | None = None) -> None:
         with self._changed:
-            self._changed.wait_for(until, self._interval)
+            self._changed.wait_for(until, self._interval if seconds is None else seconds)

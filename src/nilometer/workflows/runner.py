@@ -27,6 +27,9 @@ MOST_LOSSES = 5
 """How often workers may be heard of no more with a task before it is given up: it may be what kills
 them."""
 
+PACE = 0.02
+"""Seconds between two claims under load. Each costs two commits, whether it has one task or many:
+what comes meanwhile is taken together."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class Running:
       claim holds without a word.
     - `interval`: seconds between two looks when nobody wakes it: for tasks whose time has come, and
       for what a lost message left.
+    - `pace`: seconds that lie between two looks at least, while there is something to do.
     - `wake` is told the queues that a transaction has added to, once it is committed.
     """
 
@@ -50,6 +54,7 @@ class Running:
     batch: int = 128
     lease: timedelta = LEASE
     interval: float = 0.5
+    pace: float = PACE
     wake: Callable[[Collection[str]], None] = wake_nobody
     now: Callable[[], datetime] = clock.now
 
@@ -93,12 +98,12 @@ class Attempts:
         try:
             with database.concurrent(EVERY_ROW) as session:
                 outcome = "lost"
+                self._hooks.lock(session, [task])
                 if settling.held(session, [task]):
                     outcome = self.fail(session, task, failure, now)
         except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a hook raises)
-                self._hooks.lock(session, [task])
             if task.losses <= MOST_LOSSES:
                 _log.error("task %s: its failure cannot be kept: %s", task.id, located(error))
                 return

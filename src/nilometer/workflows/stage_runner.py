@@ -53,7 +53,8 @@ class StageRunner:
         self._in_hand = Bisecting[Task](self._work, self._failed)
         self._size = min(LEAST, self._running.batch)
         self._busy = 0.0
-        self._loop = Loop(f"stage-{stage.queue}", self.look, self._running.interval)
+        interval, pace = self._running.interval, self._running.pace
+        self._loop = Loop(f"stage-{stage.queue}", self.look, interval, pace=pace)
 
     @property
     def queue(self) -> str:
@@ -116,8 +117,8 @@ class StageRunner:
         now = self._running.now()
         with self._database.concurrent(EVERY_ROW) as session:
             began = time.perf_counter()
-            mine = settling.held(session, tasks)
             self._stage.lock(session, tasks)
+            mine = settling.held(session, tasks)
             if mine:
                 self._stage.work(session, mine, now)
                 settling.finish(session, mine)
