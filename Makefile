@@ -64,7 +64,8 @@ bench: setup ## Measure, in one run, beside the floor; results in .build/bench
 soak: setup ## Load, kill -9 and restart, counted: embedded 20 times, distributed 10 minutes
 	@scripts/setup-services
 	NILOMETER_SOAK_ROUNDS=20 NILOMETER_SOAK_SECONDS=$${NILOMETER_SOAK_SECONDS:-600} \
-		$(BIN)/pytest tests/soak -p no:randomly --reruns 0 $(ARGS)
+		NILOMETER_CHAOS_EXCEPTIONS=10000 \
+		$(BIN)/pytest tests/soak tests/integration/test_chaos.py -p no:randomly --reruns 0 $(ARGS)
 
 fuzz: setup ## Fuzz the parsers for a minute each (FUZZ_SECONDS=60)
 	scripts/fuzz

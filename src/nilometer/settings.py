@@ -396,7 +396,7 @@ class Settings(BaseSettings):
         "the clocks of workers differ.",
     )
     tool_concurrency: int = Field(
-        32,
+        64,
         ge=2,
         le=1000,
         description="Tools of exceptions that one worker calls at once; a project gets half.",

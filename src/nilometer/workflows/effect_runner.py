@@ -25,7 +25,7 @@ from nilometer.workflows.runner import Attempts, Running, check_survivable, fail
 from nilometer.workflows.stage import Begun, Effect, Outcome, Performed, Postponed
 from nilometer.workflows.task import Task
 
-PLACES = 32
+PLACES = 64
 """How many effects one process performs at once."""
 
 _log = logging.getLogger(__name__)
