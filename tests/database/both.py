@@ -7,12 +7,27 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
 from tests.database import servers
 from tests.database.migrated import migrated
 
 KINDS = ("sqlite", "postgresql")
+
+
+def somebody_waits(database: Database) -> bool:
+    """Whether a transaction waits for the lock of another; of SQLite it cannot be seen, and is
+    taken to be so."""
+    if database.path is not None:
+        return True
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with database.read(EVERY_ROW) as session:
+        return bool(session.scalar(query))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import event, func, select
 
 from nilometer.access.accounts import Accounts
 from nilometer.database.fence import EVERY_ROW, rows_of_project
@@ -14,7 +14,7 @@ from nilometer.incidents.history import History
 from nilometer.incidents.incident import Status
 from nilometer.incidents.tables import AcceptanceRow, ApprovalRow, IncidentEventRow, IncidentRow
 from nilometer.workflows.enqueueing import cancel
-from tests.database.both import KINDS, opened
+from tests.database.both import KINDS, opened, somebody_waits
 from tests.incidents.handling import BOB, BUSY, PACK, REFUSED, Handling, contiguous, order
 from tests.running import wait_until
 
@@ -76,20 +76,10 @@ def test_a_decision_and_a_stage_that_come_together_do_not_wait_for_each_other(ha
         with database.concurrent(rows_of_project(handling.project_id)) as session:
             History(session, handling.now).one(*place)
             stage = thread.submit(handling.stages[0].look)
-            if database.path is None:
-                wait_until(lambda: waits(database))
+            wait_until(lambda: stage.done() or somebody_waits(database))
             cancel(session, [place])
         stage.result(30)  # and raises nothing
     assert handling.incident(given).status is Status.RECEIVED
-
-
-def waits(database):
-    query = text(
-        "SELECT count(*) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    with database.read(EVERY_ROW) as session:
-        return session.scalar(query)
 
 
 def test_a_decision_within_one_projects_rows_reaches_no_other(handling):

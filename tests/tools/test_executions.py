@@ -25,6 +25,10 @@ from nilometer.incidents.tools.call import (
 from nilometer.incidents.tools.resolving import limits
 from nilometer.incidents.tools.tables import BreakerRow, BreakerState, ExecutionState, ToolRow
 from nilometer.observability import metrics
+from nilometer.workflows.tables import TaskRow
+from nilometer.workflows.task import TaskState
+from tests.database.both import somebody_waits
+from tests.running import wait_until
 
 FAILED = Failed("http_500", "The receiver answered 500.", ErrorClass.TRANSIENT)
 
@@ -306,6 +310,43 @@ def test_when_its_time_is_over_one_call_goes_through_however_many_come(each_benc
     bench.record(through[0].call, bench.executor.execute(through[0].call))
     assert breaker(bench).state is BreakerState.CLOSED
     assert isinstance(bench.begin(bench.call())[0], Begun)
+
+
+def test_what_is_put_off_while_the_probe_succeeds_begins_with_the_others(each_bench, receiver):
+    """Whoever reads the breaker first, the closing finds the task that was put off."""
+    bench = each_bench
+    opened_breaker(bench, receiver)
+    bench.later(seconds=60)
+    [probe] = bench.begin(bench.call())
+    with ThreadPoolExecutor(1) as thread:
+        with bench.database.concurrent(EVERY_ROW) as session:
+            [found] = bench.executions.begin(session, [bench.call()], bench.now)
+            closing = thread.submit(bench.record, probe.call, Succeeded({}))
+            wait_until(lambda: closing.done() or somebody_waits(bench.database))
+            session.add(postponed(bench, found))
+        assert isinstance(closing.result(30), Succeeded)
+    with bench.database.read(EVERY_ROW) as session:
+        assert session.scalars(select(TaskRow.due_at)).all() == [bench.now]
+
+
+def postponed(bench, deferred):
+    """Its task, as the runner leaves it."""
+    return TaskRow(
+        project_id=bench.project,
+        lane="incident",
+        sequence=1,
+        queue="tool",
+        kind="ToolExecutionRequested",
+        payload={},
+        state=TaskState.READY,
+        due_at=bench.now + timedelta(seconds=deferred.retry_after),
+        attempts=0,
+        losses=0,
+        limit_key="call",
+        key_limit=4,
+        error_code=deferred.code,
+        created_at=bench.now,
+    )
 
 
 def test_a_probe_that_fails_opens_it_again(bench, receiver):
