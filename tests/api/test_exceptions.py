@@ -8,6 +8,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from sqlalchemy import select
 
 from nilometer.access.types import ALL_SCOPES, CaptureMode, Scope
 from nilometer.database.fence import EVERY_ROW
@@ -16,7 +17,9 @@ from nilometer.incidents.incident import Deadline, Severity, Status
 from nilometer.incidents.packs.store import Packs
 from nilometer.incidents.tables import IncidentEventRow, IncidentRow
 from nilometer.observability import tracing
+from nilometer.workflows.tables import TaskRow
 
+TASKS = TaskRow.__table__
 LEAST = {"exception_type": "Failed", "source_system": "billing"}
 
 
@@ -516,6 +519,21 @@ def test_many_that_were_decided_about_meanwhile_are_left_alone(world):
     assert world.ask("POST", url, project.operator, json={"reason": "No."}).status_code == 200
     assert together(project, "replay").json()["letterIds"] == [second]
     assert together(project, "replay").json()["decided"] == 0
+
+
+def test_of_an_exception_only_those_of_the_filter_are_decided_about(world):
+    project = world.project()
+    letter = project.exception_dead_letter()
+    exception_id = letter.rpartition(".")[0]
+    with world.database.concurrent(EVERY_ROW) as session:
+        [row] = session.execute(select(TASKS).where(TASKS.c.lane == exception_id)).mappings()
+        other = {**row, "sequence": row["sequence"] + 50, "error_code": "busy"}
+        session.execute(TASKS.insert().values(other))
+        # Of one that there is no more, nothing can be decided.
+        session.execute(TASKS.insert().values({**row, "lane": str(uuid4())}))
+    done = together(project, "discard", code="refused").json()
+    assert (done["letterIds"], done["left"]) == ([letter], 1)
+    assert together(project, "discard", code="busy", dry_run=True).json()["decided"] == 1
 
 
 @pytest.mark.parametrize(
