@@ -4,8 +4,10 @@ what it cost, on a server and in a file."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -128,6 +130,7 @@ def test_the_example_proxy_tells_of_every_call_once_with_its_cost(version: str, 
         check_file(lines(logs), REPORTED[version])
         check_server(calls(server, project), REPORTED[version])
         assert not list((tmp_path / "spool").rglob("*.jsonl"))
+        check_ingested(logs, tmp_path)
         for secret in (MASTER_KEY, "sk-ant-", made["api_token"]):
             assert secret not in "".join(file.read_text() for file in logs.iterdir())
 
@@ -146,6 +149,28 @@ def check_file(found: list[dict[str, Any]], of_an_answer: Decimal) -> None:
         assert reported(line["response_cost"]) == cost
         assert line["session_id"] == SESSION
         assert "user_api_key_hash" not in line["metadata"]
+
+
+def check_ingested(logs: Path, directory: Path) -> None:
+    """What the page's commands make of the files."""
+    [script] = [block for block in blocks("bash") if "traces ingest" in block]
+    assert "/var/log/litellm" in script
+    script = script.replace("/var/log/litellm", str(logs))
+    script += "nilometer traces report --db traces.db --format json > report.json\n"
+    done = subprocess.run(
+        ["bash", "-c", f"set -euo pipefail\n{script}"],
+        cwd=directory,
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    total = json.loads((directory / "report.json").read_text())["total"]
+    failed = sum(asked.cost is None for asked in ASKED)
+    assert (total["calls"], total["errors"]) == (len(ASKED), failed)
+    assert Decimal(total["cost_usd"]) == sum(asked.cost or 0 for asked in ASKED)
 
 
 def check_server(found: list[dict[str, Any]], of_an_answer: Decimal) -> None:
@@ -196,7 +221,7 @@ def test_the_example_has_models_that_litellm_knows():
     assert unknown == []
     assert len(set(models)) == len(models) >= 50
     assert len({each["model_name"] for each in config["model_list"]}) == len(models)
-    [told] = re.findall(r"with (\d+) of Anthropic's models", PAGE.read_text())
+    [told] = re.findall(r"with (\d+) of\s+Anthropic's models", PAGE.read_text())
     assert int(told) == len(models)
 
 
