@@ -25,6 +25,7 @@ from bench import (
     queryable,
     report,
     sql,
+    traces,
     tracker,
     tracker_store,
     usage_query,
@@ -60,6 +61,7 @@ def main() -> None:
         "exceptions": lambda: exceptions.measure(*((2_000, 10) if options.quick else (10_000, 30))),
         "tracker": tracker.measure,
         "tracker_store": lambda: tracker_store.measure(3_000 if options.quick else 10_000),
+        "traces": lambda: traces.measure(100_000 if options.quick else 1_000_000),
         "usage": lambda: usage_query.measure(5_000 if options.quick else 20_000),
     }
     chosen = {*options.names, *filter(None, [options.only])} or {*runs}

@@ -26,6 +26,7 @@ def tables(results: dict[str, Any]) -> str:
             ("exceptions", _exceptions),
             ("tracker", _tracker),
             ("tracker_store", _tracker_store),
+            ("traces", _traces),
             ("usage", _usage),
         )
         if name in results
@@ -232,6 +233,19 @@ def _tracker_store(result: dict[str, Any]) -> str:
             f"| the limit: bare boto3, the same items {text} | {row['per_second']:,.0f} "
             f"| {1000 / row['per_second']:.1f} ms | {row['request_mean_ms']:.0f} ms | |"
         )
+    return "\n".join(lines)
+
+
+def _traces(result: dict[str, Any]) -> str:
+    lines = [
+        f"{result['records']:,} mixed records ({result['bytes'] / 1e6:,.0f} MB), 1% of them bad",
+        "",
+        "| trace files | records per second | peak memory, all processes |",
+        "|---|---|---|",
+    ]
+    for name, way in result.items():
+        if isinstance(way, dict):
+            lines.append(f"| {name} | {way['records_per_second']:,} | {way['peak_mb']} MB |")
     return "\n".join(lines)
 
 
