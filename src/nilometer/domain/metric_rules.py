@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import MAXYEAR, datetime
 from decimal import Context, Decimal, Inexact
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from nilometer.domain.clock import EPOCH
@@ -32,9 +33,11 @@ _NAMES = (
     *("resolved_service", "service_tier", "region", "price_source", "price_version"),
     *("error_type", "user_id", "job_id", "batch_id", "environment", "developer", "repository"),
 )
+_texts_of = attrgetter(*_REQUIRED, *_NAMES, "unpriced_reason")
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens", "retries", "github_pr")
 _FLAGS = ("estimated", "stream")
 _DURATIONS = ("latency", "time_to_first_token")
+_numbers_of = attrgetter(*_COUNTS)
 _MAX_DEPTH = 64
 _EXACT = Context(prec=80, traps=[Inexact])
 
@@ -42,6 +45,28 @@ _EXACT = Context(prec=80, traps=[Inexact])
 def check_scalars(metric: AIUsageMetric) -> None:
     """Every field that stands for itself."""
     _check_time(metric.timestamp)
+    if not _has_plain_texts(metric):
+        _check_texts(metric)
+    if metric.error is not None:
+        _check_text("error", metric.error, MAX_ERROR_CHARS)
+    _check_numbers(metric)
+    if metric.status not in ("success", "error"):
+        raise InvalidInput("status must be `success` or `error`", attr="status")
+
+
+def _has_plain_texts(metric: AIUsageMetric) -> bool:
+    """Whether its names are what nearly all are, which need not be looked at one by one."""
+    found = _texts_of(metric)
+    for text in found:
+        if text is None:
+            continue
+        if type(text) is not str or len(text) > MAX_NAME_CHARS or not text.isascii():
+            return False
+    required = all(text and not text.isspace() for text in found[: len(_REQUIRED)])
+    return required and found[-1] is not None
+
+
+def _check_texts(metric: AIUsageMetric) -> None:
     for name in _REQUIRED:
         if not isinstance(value := getattr(metric, name), str) or not value.strip():
             raise InvalidInput(f"{name} must be a text that is not empty", attr=name)
@@ -50,16 +75,11 @@ def check_scalars(metric: AIUsageMetric) -> None:
         if (value := getattr(metric, name)) is not None:
             _check_text(name, value, MAX_NAME_CHARS)
     _check_text("unpriced_reason", metric.unpriced_reason, MAX_NAME_CHARS)
-    if metric.error is not None:
-        _check_text("error", metric.error, MAX_ERROR_CHARS)
-    _check_numbers(metric)
-    if metric.status not in ("success", "error"):
-        raise InvalidInput("status must be `success` or `error`", attr="status")
 
 
 def _check_numbers(metric: AIUsageMetric) -> None:
-    for name in _COUNTS:
-        if (value := getattr(metric, name)) is not None:
+    for name, value in zip(_COUNTS, _numbers_of(metric), strict=True):
+        if value is not None:
             _check_count(name, value, 0, MAX_COUNT)
     _check_count("api_calls", metric.api_calls, 1, MAX_COUNT)
     if metric.http_status is not None:
@@ -132,11 +152,14 @@ def json_object(name: str, given: Any) -> dict[str, Any]:
 
 
 def _json_members(name: str, given: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-    for key in given:
+    found: dict[str, Any] = {}
+    for key, value in given.items():
         if not isinstance(key, str):
             raise InvalidInput(f"{name} has a key that is no text: {key!r}", attr=name)
         _check_unicode(name, key)
-    return {key: _json_value(f"{name}.{key}", value, depth + 1) for key, value in given.items()}
+        plain = type(value) is int or (type(value) is str and value.isascii())
+        found[key] = value if plain else _json_value(f"{name}.{key}", value, depth + 1)
+    return found
 
 
 def _json_value(name: str, value: Any, depth: int) -> Any:

@@ -193,13 +193,13 @@ class AIUsageMetric:
         return Usage(vector=counts, convention=COUNTED)
 
     def _set_counts(self, vector: TokenVector) -> None:
+        entered, left = vector.input, vector.output
         counted = {
-            "input_tokens": vector.input,
-            "output_tokens": vector.output,
-            "total_tokens": vector.total,
+            "input_tokens": (self.input_tokens, entered),
+            "output_tokens": (self.output_tokens, left),
+            "total_tokens": (self.total_tokens, entered + left),
         }
-        for name, count in counted.items():
-            given = getattr(self, name)
+        for name, (given, count) in counted.items():
             if given is not None and given != count:
                 raise InvalidInput(
                     f"{name} is {given}, but the token vector adds up to {count}", attr=name

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from operator import attrgetter
 from typing import Any, cast
 
 from nilometer.domain.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, TokenVector, Usage
@@ -18,11 +19,7 @@ from nilometer.domain.usage_metric import SCHEMA_VERSION, AIUsageMetric
 from nilometer.errors import InvalidInput
 
 _FIELDS = tuple(each.name for each in fields(AIUsageMetric))
-_EMPTY = {
-    each.name: each.default
-    for each in fields(AIUsageMetric)
-    if each.default is not MISSING and each.default is not None
-}
+_values_of = attrgetter(*_FIELDS)
 _BUCKETS = (*INPUT_BUCKETS, *OUTPUT_BUCKETS)
 
 
@@ -45,12 +42,9 @@ def loads(text: str | bytes) -> AIUsageMetric:
 def to_dict(metric: AIUsageMetric) -> dict[str, Any]:
     """The members, as JSON values."""
     members: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
-    for name in _FIELDS:
-        value = getattr(metric, name)
-        if value is None or value == _EMPTY.get(name) or value == {}:
-            continue
-        write = _WRITERS.get(name)
-        members[name] = value if write is None else write(value)
+    for (name, empty, write), value in zip(_WRITTEN, _values_of(metric), strict=True):
+        if value is not None and value != empty:
+            members[name] = value if write is None else write(value)
     return members
 
 
@@ -144,3 +138,8 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "reported_cost_usd": _read_amount,
     "price_as_of": date.fromisoformat,
 }
+_WRITTEN = tuple(
+    (each.name, {} if each.default is MISSING else each.default, _WRITERS.get(each.name))
+    for each in fields(AIUsageMetric)
+)
+"""Each field, its value that is not written, and what writes another one."""
