@@ -4,8 +4,9 @@ healthy, slow and down, over the queue, spool and prices of production.
     python -m bench.tracker
 
 The first figures are of the tracker alone. `client_…` is OpenAI's own client over a transport that
-answers at once, wrapped, less the same client bare, call by call in turn: the median is of the
-differences of neighbours, which what else the machine does falls on alike. Each scenario is a
+answers at once, wrapped, less the same client bare, in pairs of neighbours, of which either is the
+first as often: the median is of their differences, which what else the machine does falls on alike.
+Each scenario is a
 process of its own. Calls are paced, as calls to a provider are: between two of them their thread
 waits. Memory is the growth of the resident set over the calls of the tracker alone, after a warm-up
 that loads the prices.
@@ -33,7 +34,7 @@ from nilometer.sdk.sinks.port import Failed
 SCENARIOS = ("healthy", "slow", "down")
 WARM_UP = 2_000
 CALLS = 10_000
-PAIRS = 2_000
+PAIRS = 4_000
 PAUSE = 0.0005
 """Seconds between two calls: up to 2,000 a second, of one thread."""
 
@@ -182,7 +183,7 @@ def _client_overhead(manager: ClientManager, pairs: int) -> dict[str, float]:
     bare, wrapped = client(), manager.wrap(client())
     times: dict[bool, list[float]] = {False: [], True: []}
     for number in range(2 * pairs):
-        tracked = bool(number % 2)
+        tracked = number % 4 in (1, 2)  # bare, wrapped, wrapped, bare
         begun = time.thread_time()
         (wrapped if tracked else bare).chat.completions.create(
             model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}]
