@@ -375,7 +375,11 @@ class _Transcripts:
     def resumed(self, repository: str, before: list[dict[str, Any]], start: datetime) -> None:
         """A session that goes on from another one: its file begins with the other's lines."""
         directory, session = f"/home/dev/src/{repository}", _uuid(self._chance)
-        copied = [{**line, "sessionId": session} for line in before if "sessionId" in line]
+        copied = [
+            {**line, "sessionId": session, "forkedFrom": {"sessionId": line["sessionId"]}}
+            for line in before
+            if "sessionId" in line
+        ]
         ids = {line["message"]["id"] for line in copied if line["type"] == "assistant"}
         parts = sum(line["type"] == "assistant" for line in copied)
         self.month.repeated += len(ids)

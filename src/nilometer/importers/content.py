@@ -53,15 +53,19 @@ class Content:
         if start and not self._kind and self._raw.seekable():
             self._raw.seek(start)
             self._ahead, self.read, self.given = b"", start, start
-        waiting = bytearray()
+        waiting, most = bytearray(), min(self._limits.chunk, self._limits.line)
         for piece in self._unpacked:
             self.given += len(piece)
-            if self._kind:
-                self._check_size()
             waiting += self._from(start, piece)
-            if len(waiting) >= self._limits.chunk or not self._raw.seekable():
+            broken = self._too_much() if self._kind else None
+            while len(waiting) >= most:
+                yield bytes(waiting[:most])
+                del waiting[:most]
+            if waiting and (broken or not self._raw.seekable()):
                 yield bytes(waiting)
                 waiting.clear()
+            if broken:
+                raise broken
         if waiting:
             yield bytes(waiting)
 
@@ -129,18 +133,14 @@ class Content:
         self.read += len(piece)
         return piece
 
-    def _check_size(self) -> None:
-        limits = self._limits
+    def _too_much(self) -> Broken | None:
+        limits, reason = self._limits, Reason.TOO_MUCH_DECOMPRESSED
         if self.given > limits.decompressed:
-            raise Broken(
-                Reason.TOO_MUCH_DECOMPRESSED,
-                f"the file unpacks to more than {limits.decompressed:,} bytes",
-            )
+            detail = f"the file unpacks to more than {limits.decompressed:,} bytes"
+            return Broken(reason, detail)
         if self.given > limits.ratio_floor and self.given > limits.ratio * self.read:
-            raise Broken(
-                Reason.TOO_MUCH_DECOMPRESSED,
-                f"the file unpacks to more than {limits.ratio:,} times its size",
-            )
+            return Broken(reason, f"the file unpacks to more than {limits.ratio:,} times its size")
+        return None
 
 
 def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -187,6 +187,8 @@ class ValueFramer(Framer):
         self._begun: int | None = None
         self._bounds: list[tuple[int, int, int]] = []
         self._long_end: int | None = None
+        self._over: list[Rejected] = []
+        """Records that are too long by a little: they ended in the piece that made them so."""
 
     def feed(self, piece: bytes) -> Iterator[Chunk]:
         """As `Framer`."""
@@ -243,20 +245,31 @@ class ValueFramer(Framer):
             self._depth += 1
         elif token in (b"}", b"]"):
             self._depth = max(0, self._depth - 1)
+            if self._level == 2 and self._depth < 2:
+                self._level = _NONE  # the list has ended; what follows it is about it
             if self._depth == self._level and self._begun is not None:
                 self._end_record(self._begun)
 
     def _end_record(self, begun: int) -> None:
         if self._long is None or self._long_end is not None:
-            self._bounds.append((begun, self._scanned, self._line(begun)))
+            if self._scanned - begun > self._limits.line:
+                self._add_long(begun)
+            else:
+                self._bounds.append((begun, self._scanned, self._line(begun)))
         else:
             self._long_end = self._scanned
         self._begun, self._gap = None, self._scanned
 
+    def _add_long(self, begun: int) -> None:
+        offset = self._at.offset + begun
+        long = _TooLong(Position(offset, 0), self._line(begun))
+        long.add(self._buffer[begun : self._scanned])
+        self._over.append(long.rejected(self._limits.line))
+
     def _add_gap(self, until: int) -> None:
         """What stands before a record and is none of it."""
         gap = self._buffer[self._gap : until]
-        if self._level < 2 and gap.strip(_BETWEEN):
+        if self._level in (0, 1) and gap.strip(_BETWEEN):
             start = self._gap + len(gap) - len(gap.lstrip(_BETWEEN))
             stop = self._gap + len(gap.rstrip(_BETWEEN))
             self._bounds.append((start, stop, self._line(start)))
@@ -271,11 +284,12 @@ class ValueFramer(Framer):
             self._add_gap(self._scanned)
         end = self._scanned if self._begun is None else self._begun
         data, bounds = bytes(self._buffer[:end]), tuple(self._bounds)
-        self._bounds = []
+        over = tuple(self._over)
+        self._bounds, self._over = [], []
         position = self._after(data)
         self._drop(end)
-        if bounds:
-            yield self._chunk(data, position, bounds)
+        if bounds or over:
+            yield self._chunk(data, position, bounds, over)
         self._at = position
 
     def _long_ended(self, end: int) -> Chunk:
@@ -295,6 +309,7 @@ class ValueFramer(Framer):
         self._bounds = [(start - count, stop - count, line) for start, stop, line in self._bounds]
 
 
+_NONE = -1
 _BETWEEN = b" \t\r\n,[]\xef\xbb\xbf"
 
 
@@ -363,11 +378,16 @@ class MessageFramer(Framer):
             self._buffer = self._buffer[at:]
             yield self._chunk(data, Position(self._at.offset + at, number), tuple(bounds))
         found = self._length(0)
-        if found is not None and found[0] > self._limits.line:
-            self._long = _TooLong(self._at, number + 1)
-            self._rest = sum(found) - len(self._buffer)
-            self._long.add(self._buffer)
-            self._buffer.clear()
+        if found is None or found[0] <= self._limits.line:
+            return
+        size = sum(found)
+        self._long = _TooLong(self._at, number + 1)
+        self._long.add(self._buffer[:size])
+        self._rest = max(0, size - len(self._buffer))
+        self._buffer = self._buffer[size:]
+        if not self._rest:
+            yield self._passed()
+            yield from self._whole()
 
     def _length(self, at: int) -> tuple[int, int] | None:
         """The length of the message at a place, and where it begins; None while that is cut."""

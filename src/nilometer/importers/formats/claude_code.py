@@ -62,7 +62,7 @@ def read(record: Record, place: Place) -> TraceCall | None:
         line=place.line,
         offset=place.offset,
         started_at=times.micros(started),
-        session=typed_values.name(record.get("sessionId")),
+        session=_session(record),
         developer=place.options.developer,
         repository=place.options.repository or _repository(directory),
         branch=typed_values.name(record.get("gitBranch")),
@@ -114,6 +114,12 @@ def _key(
     if response_id is None or is_error:
         return typed_values.name(record.get("uuid"))
     return f"{response_id}/{request_id}" if request_id else response_id
+
+
+def _session(record: Record) -> str | None:
+    """Where the line was first written: a forked session copies it and says from which."""
+    first = member(record, "forkedFrom").get("sessionId") or record.get("sessionId")
+    return typed_values.name(first)
 
 
 def _repository(directory: str | None) -> str | None:
