@@ -50,6 +50,8 @@ def parse_record(raw: bytes, options: Options, *, line: int = 1, offset: int = 0
 
 
 def _lines(chunk: Chunk) -> Iterator[tuple[bytes, int, int]]:
+    if not chunk.data:
+        return
     offset = chunk.start.offset
     for line, raw in enumerate(chunk.data.split(b"\n"), chunk.start.lines + 1):
         yield raw, line, offset
