@@ -1,6 +1,6 @@
 """How many tracked calls a second one process brings into DynamoDB Local, and what a write takes.
 
-    python -m bench.tracker_store [--calls 10000]
+    python -m bench.tracker_store [--calls 10000] [--writers 1]
 
 Through the queue, the spool and the sink of production, from the first `record` until all are
 stored: a burst of all at once, then as many at a steady 1,000 a second. `request` is the time of
@@ -31,7 +31,7 @@ from botocore.awsrequest import AWSResponse
 
 from nilometer import ClientConfig, ClientManager, usage_context
 from nilometer.dynamodb import client, schema, table
-from nilometer.dynamodb.sink import DynamoSink
+from nilometer.dynamodb.sink import WRITERS, DynamoSink
 from tests.private_servers import private
 from tests.servers.dynamodb import DynamoDBInMemory
 from tests.services import DynamoDBService
@@ -73,15 +73,16 @@ class Timed:
         return done
 
 
-def measure(calls: int = CALLS) -> dict[str, Any]:
+def measure(calls: int = CALLS, writers: int = WRITERS) -> dict[str, Any]:
     """The burst, the steady load, and the bare limit."""
     os.environ |= {"AWS_ACCESS_KEY_ID": "nilometer", "AWS_SECRET_ACCESS_KEY": "nilometer"}
     with private(DynamoDBInMemory) as server:
         local = DynamoDBService(server.address)
-        _through(local, calls, pause=0)  # the Java machine warms up
-        burst = _through(local, calls, pause=0)
-        steady = _through(local, min(calls, 5 * RATE), pause=1 / RATE)
-        instant = _through(local, calls, pause=0, instant=True)
+        for _ in range(2):  # the Java machine warms up
+            _through(local, calls, writers, pause=0)
+        burst = _through(local, calls, writers, pause=0)
+        steady = _through(local, min(calls, 5 * RATE), writers, pause=1 / RATE)
+        instant = _through(local, calls, writers, pause=0, instant=True)
         bare, transactions = _bare(local, calls, 25), _bare(local, calls, 100)
     return {
         "burst": burst,
@@ -93,7 +94,7 @@ def measure(calls: int = CALLS) -> dict[str, Any]:
 
 
 def _through(
-    local: DynamoDBService, calls: int, pause: float, *, instant: bool = False
+    local: DynamoDBService, calls: int, writers: int, pause: float, *, instant: bool = False
 ) -> dict[str, Any]:
     admin, name = local.client(), f"bench-{uuid4().hex}"
     table.create(admin, name, sleep=lambda _: None)
@@ -102,7 +103,7 @@ def _through(
         production.meta.events.register("before-send.dynamodb", _answered)
     timed = Timed(production)
     with tempfile.TemporaryDirectory() as folder:
-        sink = DynamoSink(name, dynamodb=timed)
+        sink = DynamoSink(name, dynamodb=timed, writers=writers)
         manager = ClientManager(ClientConfig(sink=sink, spool_dir=folder))
         manager.tracker.record(**CALL)  # the prices are loaded
         assert manager.flush(60)
@@ -185,7 +186,9 @@ def _production(local: DynamoDBService) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.tracker_store")
     parser.add_argument("--calls", type=int, default=CALLS)
-    found = measure(parser.parse_args().calls)
+    parser.add_argument("--writers", type=int, default=WRITERS)
+    given = parser.parse_args()
+    found = measure(given.calls, given.writers)
     for name, row in found.items():
         print(f"{name:7} {json.dumps({key: round(value, 2) for key, value in row.items()})}")
 

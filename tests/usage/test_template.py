@@ -62,7 +62,7 @@ def test_the_function_of_usage_may_write_what_it_keeps_alone():
     assert (reads["Action"], writes["Action"]) == ("dynamodb:Query", "dynamodb:PutItem")
     [own] = writes["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
     assert all(fnmatch(kept.partition(scope), own) for scope in ("", *SCOPES))
-    assert not fnmatch(schema.key(metric())["PK"]["S"], own)
+    assert not fnmatch(schema.item(metric())["PK"]["S"], own)
 
 
 def test_the_function_of_budgets_is_there_and_may_write_its_own_items_alone():
@@ -80,5 +80,5 @@ def test_the_function_of_budgets_is_there_and_may_write_its_own_items_alone():
     }
     [usage] = function["Events"]["Usage"]["Properties"]["FilterCriteria"]["Filters"]
     [wanted] = json.loads(usage["Pattern"])["dynamodb"]["Keys"]["PK"]["S"]
-    assert schema.key(metric())["PK"]["S"].startswith(wanted["prefix"])
+    assert schema.item(metric())["PK"]["S"].startswith(wanted["prefix"])
     assert not PARTITION.startswith(wanted["prefix"])

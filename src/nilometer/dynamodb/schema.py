@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -74,6 +75,7 @@ MAX_DETAILS = 300_000
 """Characters of what has no attribute of its own; an item has at most 400 KB."""
 
 
+@lru_cache(maxsize=4096)  # names come again and again
 def key_part(text: str) -> str:
     """A text as a part of a key: without `#`, and short; a long one ends in its hash."""
     part = text.replace("%", "%25").replace("#", "%23")
@@ -94,16 +96,6 @@ def iso(moment: datetime) -> str:
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
-def key(metric: AIUsageMetric) -> Item:
-    """The primary key of a metric's item."""
-    place = f"{metric.date}#{shard(metric.request_id)}"
-    model = f"{key_part(metric.service)}#{key_part(metric.model)}"
-    return {
-        "PK": {"S": f"AI_USAGE#{model}#{place}"},
-        "SK": {"S": f"USAGE#{iso(metric.timestamp)}#{key_part(metric.request_id)}"},
-    }
-
-
 def item(metric: AIUsageMetric, *, expires_at: int | None = None) -> Item:
     """The item of a metric; `expires_at` is in seconds since the epoch.
 
@@ -111,14 +103,14 @@ def item(metric: AIUsageMetric, *, expires_at: int | None = None) -> Item:
     """
     members = metric.to_dict()
     del members["schema_version"]
+    time = iso(metric.timestamp)
     found: Item = {
-        **key(metric),
-        **_index_keys(metric),
+        **_keys(metric, time),
         "TYPE": {"S": TYPE},
         "schema_version": {"N": str(SCHEMA_VERSION)},
-        "date": {"S": metric.date},
-        "month": {"S": metric.month},
-        "hour": {"S": metric.hour},
+        "date": {"S": time[:10]},
+        "month": {"S": time[:7]},
+        "hour": {"S": time[:13].replace("T", "-")},
         "status": {"S": metric.status},
         "api_calls": {"N": str(metric.api_calls)},
     }
@@ -140,11 +132,16 @@ def item(metric: AIUsageMetric, *, expires_at: int | None = None) -> Item:
     return found
 
 
-def _index_keys(metric: AIUsageMetric) -> Item:
-    place = f"{metric.date}#{shard(metric.request_id)}"
-    moment = f"{iso(metric.timestamp)}#{key_part(metric.request_id)}"
+def _keys(metric: AIUsageMetric, time: str) -> Item:
+    """The keys of its item, of the table and of every index."""
+    service, request_id = key_part(metric.service), metric.request_id
+    place = f"{time[:10]}#{shard(request_id)}"
+    # Every metric has another one: `key_part` need not remember it.
+    moment = f"{time}#{key_part.__wrapped__(request_id)}"
     keys: Item = {
-        "GSI1PK": {"S": f"AI_USAGE#{key_part(metric.service)}#{place}"},
+        "PK": {"S": f"AI_USAGE#{service}#{key_part(metric.model)}#{place}"},
+        "SK": {"S": f"USAGE#{moment}"},
+        "GSI1PK": {"S": f"AI_USAGE#{service}#{place}"},
         "GSI1SK": {"S": f"DATE#{moment}"},
         "GSI2PK": {"S": f"{LEGACY_COST}#{place}"},
         "GSI2SK": {"S": f"COST#{moment}"},

@@ -19,6 +19,9 @@ from nilometer.sdk.sinks.port import Failed
 TTL_DAYS = 400
 """How long an item is kept, from the later of its time and its writing. Rollups stay."""
 _RETRY_AFTER = 1.0
+WRITERS = 2
+"""Requests at once. A table of AWS does them side by side; DynamoDB Local does one after the other,
+so that a second one waits for the first."""
 _ALONE = 50
 """So many metrics one writer stores alone."""
 _DAY = 86_400
@@ -42,7 +45,7 @@ class DynamoSink:
         endpoint_url: str | None = None,
         ttl_days: int | None = TTL_DAYS,
         dynamodb: Any = None,
-        writers: int = 2,
+        writers: int = WRITERS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = f"dynamodb://{table}"
