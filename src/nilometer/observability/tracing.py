@@ -128,8 +128,6 @@ class _Making:
             context=self._context(parent),
             kind=self._api.SpanKind[kind.value],
             attributes=attributes,
-            record_exception=False,
-            set_status_on_exception=False,
         )
         own = span.get_span_context()
         if not own.is_valid:  # the SDK is disabled by its own variable
