@@ -138,8 +138,9 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "reported_cost_usd": _read_amount,
     "price_as_of": date.fromisoformat,
 }
-_WRITTEN = tuple(
-    (each.name, {} if each.default is MISSING else each.default, _WRITERS.get(each.name))
+_NOTHING: Mapping[str, Any] = {}
+_WRITTEN: tuple[tuple[str, Any, Callable[[Any], Any] | None], ...] = tuple(
+    (each.name, _NOTHING if each.default is MISSING else each.default, _WRITERS.get(each.name))
     for each in fields(AIUsageMetric)
 )
 """Each field, its value that is not written, and what writes another one."""

@@ -47,8 +47,10 @@ class Scopes:
         return outer.changed({name: getattr(self, name) for name in _ALL if getattr(self, name)})
 
     def changed(self, given: Mapping[str, Any]) -> Scopes:
-        """A copy with what is given, KEEP left out. Raises InvalidInput for tags that are none and
+        """These with what is given, KEEP left out. Raises InvalidInput for tags that are none and
         TypeError for a name that is no scope. Ids of other types become text."""
+        if not given:
+            return self
         known = {name: getattr(self, name) for name in _ALL}
         for name, value in given.items():
             if name not in known:
