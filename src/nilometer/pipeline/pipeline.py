@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.25  # also how long a stop may wait for an idle pipeline
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 10.0
+_COMMIT_PATIENCE = 1.0  # of a stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +158,26 @@ class Pipeline:
         """Finish the batch in hand and end, waiting up to `timeout` seconds for it.
 
         A batch that waits for a part that is down is left to the next start: its records were not
-        committed and come again.
+        committed and come again. So is one that the log keeps for longer than a second.
         """
         self._stopping.set()
         self._wake.set()
-        thread = self._thread
+        thread, deadline = self._thread, time.monotonic() + timeout
         if thread is None:
             self._end()
             return
-        thread.join(timeout)
+        while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+            thread.join(min(left, _COMMIT_PATIENCE / 4))
+            self._give_up_commit()
         if thread.is_alive():
             _log.warning("the pipeline did not finish its batch within %s s", timeout)
+
+    def _give_up_commit(self) -> None:
+        asked, consumer = self._asked, self._consumer
+        if asked is None or consumer is None or asked[0] != "log":
+            return
+        if time.monotonic() - asked[1] > _COMMIT_PATIENCE:
+            consumer.close()
 
     def resume(self) -> None:
         """Try again now, with an empty window of dead letters. For an operator, after a pause.

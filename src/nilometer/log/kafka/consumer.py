@@ -26,6 +26,8 @@ _CHUNK = 500
 _COMMIT_SECONDS = 15.0
 _JOIN_SECONDS = 30.0
 _ASK_SECONDS = 10.0
+_LEAVE_SECONDS = 10.0
+_LEAVE_UNHEARD = 1.0
 
 # Another reader has this one's name, and its partitions: it hands the records out again.
 _GONE = frozenset({KafkaError.FENCED_INSTANCE_ID})
@@ -65,8 +67,11 @@ class KafkaConsumer:
         group_id: str,
         membership: Membership,
         largest_message: int,
+        answers: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`answers` says whether the cluster does, as far as is known."""
         self._topic = topic
+        self._answers = answers
         self._group_id = group_id
         self._membership = membership
         self._progress = Progress()
@@ -74,6 +79,8 @@ class KafkaConsumer:
         self._polled_at = time.monotonic()
         self._closing = threading.Event()
         self._closed = False
+        self._left = threading.Event()
+        self._leaving: float | None = None  # since when
         self._lock = threading.Lock()
         self._client = GroupClient(
             connection,
@@ -91,6 +98,7 @@ class KafkaConsumer:
         """See the port. Raises LogUnavailable once closed, and when the cluster refuses this
         reader; a cluster that is away shows in the log's state."""
         deadline = time.monotonic() + timeout
+        self._check_open()  # who closes it may keep the lock for good
         try:
             with self._lock:
                 self._check_open()
@@ -110,6 +118,7 @@ class KafkaConsumer:
         self._progress.finish(records)
         if not partitions:
             return
+        self._check_open()
         with self._lock:
             self._check_open()
             self._commit(partitions)
@@ -132,14 +141,29 @@ class KafkaConsumer:
                 self._go_back(back)
 
     def close(self) -> None:
-        """See the port. May be called from another thread, and again."""
+        """See the port. May be called from another thread, and again. A cluster that is away is not
+        told: the library asks it without end, in a thread that is left to that."""
         self._closing.set()
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._client.close()
-                self._waiting.clear()
-        self._keeper.join()
+        if first := self._leaving is None:
+            self._leaving = time.monotonic()
+            threading.Thread(target=self._leave, name="kafka-leave", daemon=True).start()
+        while not self._left.wait(_SLICE):
+            patience = _LEAVE_SECONDS if self._answers() else _LEAVE_UNHEARD
+            if time.monotonic() - self._leaving > patience:
+                if first:
+                    logger.warning("the group %s is not told of a reader's end", self._group_id)
+                return
+
+    def _leave(self) -> None:
+        try:
+            with self._lock:
+                if not self._closed:
+                    self._closed = True
+                    self._client.close()
+                    self._waiting.clear()
+            self._keeper.join()
+        finally:
+            self._left.set()
 
     def _check_open(self) -> None:
         if self._closing.is_set():

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from confluent_kafka import KafkaException
@@ -73,6 +74,7 @@ class KafkaLog:
                     largest_message=self.facts.max_message_bytes,
                     largest_record=self.facts.largest_record,
                     on_trouble=self._monitor.look_now,
+                    answers=self._answers,
                 )
             )
             undo.pop_all()
@@ -106,6 +108,7 @@ class KafkaLog:
                     group_id=self._prefix + group,
                     membership=self._membership,
                     largest_message=self.facts.max_message_bytes,
+                    answers=self._answers,
                 )
             )
             self._consumers.append(consumer)
@@ -117,15 +120,20 @@ class KafkaLog:
         return self._monitor.state
 
     def close(self) -> None:
-        """Wait for what was accepted, leave every group, close every connection."""
+        """Wait for what was accepted, leave every group, close every connection. A cluster that is
+        away is waited for no longer than about a second for each of the three."""
         with self._opening:
             if self._closed:
                 return
             self._closed = True
         self._sender.close()
-        for consumer in self._consumers:
-            consumer.close()
+        if self._consumers:  # all at once: each may wait for the cluster
+            with ThreadPoolExecutor(len(self._consumers)) as leaving:
+                list(leaving.map(KafkaConsumer.close, self._consumers))
         self._monitor.close()
+
+    def _answers(self) -> bool:
+        return self._monitor.state.ready
 
     def _submit(
         self,

@@ -18,6 +18,8 @@ from nilometer.log.port import Lag, LogState, LogUnavailable
 logger = logging.getLogger(__name__)
 
 _LIST_EVERY = 30.0
+_CLOSE_SECONDS = 10.0
+_CLOSE_UNHEARD = 0.5
 
 
 class Monitor:
@@ -70,12 +72,14 @@ class Monitor:
         self._wake.set()
 
     def close(self) -> None:
-        """End the thread, which takes as long as the question that it is at."""
+        """End the thread, once it has its answer. While the cluster is away it waits long for that,
+        and is left to it."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
-        self._lags.close()
+            self._thread.join(_CLOSE_SECONDS if self._state.ready else _CLOSE_UNHEARD)
+        if not self._thread.is_alive():
+            self._lags.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 _CONNECT_EVERY = 1.0
+_CLOSE_UNHEARD = 0.5
 _FLUSHES = 3
 _MIB = 1024 * 1024
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
@@ -103,7 +104,7 @@ class Sender:
     """The client and the thread of its reports. Safe between threads and loops.
 
     `largest_record` is the limit of headers and payload together, in bytes. `on_trouble` is called,
-    from the thread, when no broker can be reached.
+    from the thread, when no broker can be reached; `answers` says whether the cluster does.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Sender:
         largest_message: int,
         largest_record: int,
         on_trouble: Callable[[], None],
+        answers: Callable[[], bool] = lambda: True,
     ) -> None:
         self._options = {
             **connection.options(),
@@ -126,6 +128,7 @@ class Sender:
         self._max_queued_bytes = sending.max_queued_bytes
         self._close_seconds = sending.delivery_timeout + 5
         self._on_trouble = on_trouble
+        self._answers = answers
         self._lock = threading.Lock()
         self._queued_bytes = 0
         self._settled: list[_Settled] = []  # of the thread alone
@@ -163,7 +166,8 @@ class Sender:
             self._queued_bytes = queued
 
     def close(self) -> None:
-        """Wait until everything that was submitted is durable or refused, then stop."""
+        """Wait until everything that was submitted is durable or refused, then stop. What a cluster
+        has that is known to be away is refused soon."""
         with self._lock:
             self._closed = True
         self._thread.join()
@@ -198,14 +202,15 @@ class Sender:
         return Producer(self._options, logger=client_logger)
 
     def _run(self) -> None:
-        deadline: float | None = None
+        closing: float | None = None
         while True:
             self._serve(_POLL_SECONDS)
             if self._fatal is not None:
                 self._replace()
             if self._closed:
-                deadline = deadline or time.monotonic() + self._close_seconds
-                if len(self._client) == 0 or time.monotonic() > deadline:
+                closing = closing or time.monotonic()
+                patience = self._close_seconds if self._answers() else _CLOSE_UNHEARD
+                if len(self._client) == 0 or time.monotonic() - closing > patience:
                     break
         self._abandon()
 
