@@ -16,7 +16,7 @@ from nilometer.incidents.drivers import Driver, consumed_by
 from nilometer.incidents.events import REGISTRY
 from nilometer.incidents.relay import record_of
 from nilometer.log.kafka import KafkaLog
-from nilometer.log.port import Log, Position, Record
+from nilometer.log.port import Consumer, Log, LogUnavailable, Position, Record
 from nilometer.workflows.enqueueing import enqueue
 from nilometer.workflows.outbox import Notice
 from nilometer.workflows.runner import Running
@@ -92,10 +92,84 @@ def test_messages_that_are_repeated_or_out_of_order_change_nothing_at_any_number
                 enqueue(session, tasks, clock.now())
             for number in [*reversed(mine), *mine]:
                 log.append_soon(record_of(message("ExceptionIngested", number)))
-        wait_until(lambda: queue.count() == 0)
-        wait_until(lambda: log.state().groups["intake"].records == 0)
+        wait_until(lambda: queue.count() == 0, seconds=90)
+        # Each that comes has the others give partitions up, twice, and what they cannot commit
+        # meanwhile they commit after that.
+        wait_until(lambda: log.state().groups["intake"].records == 0, seconds=90)
     done = [task for stage in stages for batch in stage.batches for task in batch]
     assert len(done) == len(set(done)) == 200
+
+
+class Refusing:
+    """A log whose readers can commit nothing for a while."""
+
+    def __init__(self, log: Log, refusals: int) -> None:
+        self.log, self.left = log, refusals
+
+    def consumer(self, group: str) -> Consumer:
+        consumer = self.log.consumer(group)
+        commit = consumer.commit
+
+        def refuse(records: list[Record]) -> None:
+            if records and self.left:
+                self.left -= 1
+                raise LogUnavailable("the group's partitions are being shared out")
+            commit(records)
+
+        consumer.commit = refuse  # type: ignore[method-assign]
+        return consumer
+
+
+def test_messages_that_could_not_be_committed_are_later_though_no_other_comes(
+    database, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("nilometer.incidents.drivers._PAUSE_SECONDS", 0.01)
+    stage = Recording(queue="intake")
+    runner = intake(database, stage)
+    with closing(open_log(tmp_path / "log")) as log:
+        refusing = Refusing(log, refusals=3)
+        driver = Driver(refusing, runner)  # type: ignore[arg-type]
+        runner.start()
+        driver.start()
+        try:
+            log.append_blocking(record_of(message("ExceptionIngested")))
+            wait_until(lambda: log.state().groups["intake"].records == 0)
+            assert refusing.left == 0
+        finally:
+            driver.stop()
+            runner.stop()
+
+
+def test_a_driver_that_waits_for_the_log_ends_with_it(database, tmp_path, monkeypatch):
+    """As one does whose commit no broker answers."""
+    monkeypatch.setattr("nilometer.incidents.drivers._STOP_SECONDS", 0.01)
+    runner = intake(database, Recording(queue="intake"))
+    waiting = threading.Event()
+    with closing(open_log(tmp_path / "log")) as log:
+        consumer, closed = log.consumer("intake"), threading.Event()
+        close = consumer.close
+
+        def commit(_: object) -> None:
+            waiting.set()
+            assert closed.wait(60)
+            raise LogUnavailable("this consumer is closed")
+
+        def closing_it() -> None:
+            closed.set()
+            close()
+
+        monkeypatch.setattr(consumer, "commit", commit)
+        monkeypatch.setattr(consumer, "close", closing_it)
+        monkeypatch.setattr(log, "consumer", lambda _: consumer)
+        driver = Driver(log, runner)
+        runner.start()
+        driver.start()
+        try:
+            assert waiting.wait(60)
+        finally:
+            driver.stop()
+            runner.stop()
+    assert closed.is_set()
 
 
 def test_a_message_that_came_before_its_task_or_never_costs_a_look(database, tmp_path):

@@ -27,6 +27,7 @@ _BYTES = 8 * 1024 * 1024
 _POLL_SECONDS = 0.5
 _TURN_SECONDS = 5.0
 _PAUSE_SECONDS = 1.0
+_STOP_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Driver:
         self._concerns = consumed_by(runner.queue)
         self._stopping = threading.Event()
         self._consumer: Consumer | None = None
+        self._hand: list[Record] = []
         self._thread = threading.Thread(target=self._run, name=f"drive-{runner.queue}", daemon=True)
 
     def start(self) -> None:
@@ -60,9 +62,13 @@ class Driver:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and leave the group."""
+        """End, and leave the group. What waits for the log by then waits no longer: messages that
+        were not committed come again, and change nothing."""
         self._stopping.set()
         if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS)
+            if self._consumer is not None:
+                self._consumer.close()
             self._thread.join()
         if self._consumer is not None:
             self._consumer.close()
@@ -72,6 +78,8 @@ class Driver:
             try:
                 self._drive()
             except NilometerError as error:
+                if self._stopping.is_set():
+                    return
                 _log.warning("stage %s is driven later: %s", self._runner.queue, error.detail)
                 self._stopping.wait(_PAUSE_SECONDS)
             except Exception as error:  # noqa: BLE001  (the thread must not end unseen)
@@ -79,12 +87,19 @@ class Driver:
                 self._stopping.wait(_PAUSE_SECONDS)
 
     def _drive(self) -> None:
+        """Look for what messages tell of, and commit them. Those that could not be committed (the
+        group may just be sharing its partitions out anew) stay in hand: the log does not hand them
+        out again, and until the next message of their partition nothing else would commit them."""
         if self._consumer is None:
             self._consumer = self._log.consumer(self._runner.queue)
-        records = self._consumer.poll(max_records=_RECORDS, max_bytes=_BYTES, timeout=_POLL_SECONDS)
-        if any(map(self._concerns, records)):
+        if not self._hand:
+            self._hand = self._consumer.poll(
+                max_records=_RECORDS, max_bytes=_BYTES, timeout=_POLL_SECONDS
+            )
+        if any(map(self._concerns, self._hand)):
             self._runner.turn(_TURN_SECONDS)
-        self._consumer.commit(records)
+        self._consumer.commit(self._hand)
+        self._hand = []
 
 
 def consumed_by(queue: str) -> Callable[[Record], bool]:
