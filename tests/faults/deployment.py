@@ -103,6 +103,18 @@ class Deployment:
             return self.sql(project, "SELECT count() FROM events")[0][0]
         return -1
 
+    def wait_stored(self, project: Project, number: int, worker: Server) -> None:
+        """Wait until a reader sees so many events, which a worker that is ready has just begun to
+        store. On a slow machine the group shares its partitions out first, several times."""
+        try:
+            wait_until(lambda: self.stored(project) >= number, seconds=90)
+        except AssertionError:
+            raise AssertionError(
+                f"{self.stored(project)} of {number} events are stored; the worker is "
+                f"{'ready' if worker.ready('worker') else 'not ready'}, {self.readers.lag()} "
+                f"records wait for it; it says {_waiting(worker)} {''.join(worker.output[-20:])}"
+            ) from None
+
     def objects(self, project: Project) -> set[str]:
         """The names of the project's objects in the bucket."""
         pages = self.servers.s3.client().get_paginator("list_objects_v2")
@@ -267,8 +279,12 @@ def one(url: str, project: Project, identifier: str = "", body: bytes | None = N
 
 def waits(worker: Server, reason: str) -> bool:
     """Whether the worker's pipeline waits for this reason."""
+    return f'nilometer_pipeline_waiting{{reason="{reason}"}} 1.0' in _waiting(worker)
+
+
+def _waiting(worker: Server) -> list[str]:
     told = requests.get(f"{worker.url}/metrics", timeout=30).text
-    return f'nilometer_pipeline_waiting{{reason="{reason}"}} 1.0' in told
+    return [line for line in told.splitlines() if line.startswith("nilometer_pipeline_waiting")]
 
 
 @contextmanager
@@ -298,7 +314,7 @@ def servers(
             "KAFKA_DELIVERY_TIMEOUT": 2,
             "KAFKA_SESSION_TIMEOUT": 6,
             "CLICKHOUSE_URL": clickhouse.url(),
-            "CLICKHOUSE_TIMEOUT": 3,
+            "CLICKHOUSE_TIMEOUT": 5,
             "BLOBS_URL": f"s3://{bucket}",
             "S3_ENDPOINT": s3.endpoint,
             "PIPELINE_LINGER": 0.05,

@@ -10,6 +10,8 @@ from tests.faults.deployment import Deployment, Loading, waits
 from tests.faults.proxy import Fault, Proxy, before
 from tests.running import wait_until
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def proxy(deployment: Deployment) -> Iterator[Proxy]:
@@ -24,8 +26,9 @@ def test_while_it_is_gone_capture_goes_on_and_everything_arrives_once(
     project = deployment.project()
     clickhouse = deployment.servers.clickhouse
     with deployment.process("worker") as worker:
+        worker.wait_ready("worker")
         load = loading(deployment.capture.url, project)
-        wait_until(lambda: deployment.stored(project) > 50, what="some are stored")
+        deployment.wait_stored(project, 51, worker)
         clickhouse.kill()
         wait_until(lambda: waits(worker, "store"), what="the worker waits")
         load.more(300)
@@ -52,7 +55,7 @@ def test_an_insert_that_fails_half_way_or_whose_answer_is_lost_counts_once(
     with deployment.process("worker", CLICKHOUSE_URL=proxied) as worker:
         worker.wait_ready("worker")
         load = loading(deployment.capture.url, project)
-        wait_until(lambda: deployment.stored(project) > 20, what="some are stored")
+        deployment.wait_stored(project, 21, worker)
         hurt = proxy.hurt + (0 if fault is Fault.HANG else 3)
         with proxy.fault(fault, only=b"INSERT"):
             wait_until(lambda: waits(worker, "store"), what="the worker waits")

@@ -12,6 +12,8 @@ from tests.private_servers import private
 from tests.running import wait_until
 from tests.services import KafkaService, PostgresService, S3Service
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[KafkaOnASmallDisk]:
@@ -76,10 +78,12 @@ def test_a_store_without_room_makes_workers_wait_and_room_lets_them_go_on(
 ) -> None:
     project = deployment.project()
     with deployment.process("worker") as worker:
+        worker.wait_ready("worker")
         load = loading(deployment.capture.url, project)
-        wait_until(lambda: deployment.stored(project) > 20, what="some are stored")
+        load.more(20)
+        deployment.wait_stored(project, 21, worker)
         with clickhouse.disk.full():
-            wait_until(lambda: waits(worker, "store"), what="the worker waits")
+            wait_until(lambda: waits(worker, "store"), seconds=60, what="the worker waits")
             load.more(200)
             assert deployment.dead_letters(project) == []
         load.more(20)
