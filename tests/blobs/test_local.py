@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -179,9 +180,10 @@ def test_a_disk_that_hangs_holds_a_bounded_number_of_bytes_however_many_puts_tim
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size, room = 100_000, 10
+    with closing(open_store(root.as_uri(), bucket=BUCKET)) as patient:
+        put(patient, part("a", b"makes the folders"))
     limits = Limits(put=0.05)
     store = open_store(root.as_uri(), bucket=BUCKET, max_waiting_bytes=room * size, limits=limits)
-    put(store, part("a", b"makes the folders"))
     gate = Gate(monkeypatch)
 
     async def wave() -> list[BaseException | object]:
@@ -217,6 +219,7 @@ def test_probes_of_a_disk_that_hangs_do_not_pile_up(
                 await store.probe()
 
     asyncio.run(probes())
+    assert gate.waiting.acquire(timeout=30)
     assert len(list((root / ".tmp").iterdir())) == 1
     gate.opened.set()
     store.close()

@@ -172,7 +172,7 @@ def test_what_the_broker_objects_to_is_told_without_a_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises(LogUnavailable, match=said) as refused:
-        opened(replace(connection, **changes), timeout=3)
+        opened(replace(connection, **changes), timeout=5)
     for secret in (PASSWORD, "wrong-staple"):
         assert secret not in refused.value.detail
         assert secret not in caplog.text
@@ -183,7 +183,7 @@ def test_a_broker_that_another_authority_vouches_for_is_not_talked_to(
 ) -> None:
     (tmp_path / "other").write_text(identity("other").certificate)
     with pytest.raises(LogUnavailable, match="certificate verify failed"):
-        opened(replace(connection, tls_ca_file=str(tmp_path / "other")), timeout=3)
+        opened(replace(connection, tls_ca_file=str(tmp_path / "other")), timeout=5)
 
 
 @pytest.mark.parametrize(
