@@ -20,13 +20,12 @@ from typing import Protocol
 
 from nilometer.importers import parsing, reading
 from nilometer.importers.chunk import Chunk, Limits, Options, Position, Tally
-from nilometer.importers.priced import PricedRows, priced
+from nilometer.importers.priced import PricedRows, Pricer
 from nilometer.importers.reading import Source
 from nilometer.importers.statistics import Statistics
 from nilometer.importers.store.letters import NewLetter
 from nilometer.importers.store.store import Counts
 from nilometer.importers.trace_call import Rejected, TraceCall
-from nilometer.sdk.calculator import CostCalculator
 
 POOL_BYTES = 16 * 1024 * 1024
 """From so much to read on, workers parse: they take a second or two to start."""
@@ -230,7 +229,7 @@ def _executor(count: int, work: Work) -> Generator[Callable[[Chunk], Future[Done
 class _Worker:
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._calculator = CostCalculator(work.prices)
+        self._pricer = Pricer(work.prices)
 
     def done(self, chunk: Chunk) -> Done:
         began = time.perf_counter()
@@ -240,7 +239,7 @@ class _Worker:
         if self._work.calls:
             done.calls = parsed.calls
         else:
-            done.rows = priced(parsed.calls, self._calculator)
+            done.rows = self._pricer.rows(parsed.calls)
         ended = time.perf_counter()
         done.seconds = {"parse": between - began, "price": ended - between}
         return done

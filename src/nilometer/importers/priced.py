@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -14,6 +17,10 @@ from nilometer.domain.usage import Usage
 from nilometer.importers.store.columns import STORED_NAMES, Row
 from nilometer.importers.trace_call import TraceCall
 from nilometer.sdk.calculator import Cost, CostCalculator
+from nilometer.usage.report.report import money
+
+if TYPE_CHECKING:
+    from nilometer.importers.quick_prices import QuickPrices
 
 CACHED = "cache_hit"
 """Of an answer from a gateway's cache: it consumed nothing, and cost nothing."""
@@ -43,14 +50,40 @@ class PricedRows:
     unpriced: int
 
 
-def priced(calls: Sequence[TraceCall], calculator: CostCalculator) -> PricedRows:
-    """The rows of calls, in their order."""
-    rows = [_row(call, calculator) for call in map(_bounded, calls)]
-    unpriced = sum(
-        row[_COST] is None and row[_OUTCOME] != "error" and not _is_amount(row[_REPORTED])
-        for row in rows
-    )
-    return PricedRows(rows, unpriced)
+class Pricer:
+    """Makes rows: each with its price."""
+
+    def __init__(self, prices_file: Path | None = None) -> None:
+        self.calculator = CostCalculator(prices_file)
+        self._quick = _quick(prices_file)
+
+    def rows(self, calls: Sequence[TraceCall]) -> PricedRows:
+        """The rows of calls, in their order."""
+        rows = [self._row(call) for call in map(_bounded, calls)]
+        unpriced = sum(
+            row[_COST] is None and row[_OUTCOME] != "error" and not _is_amount(row[_REPORTED])
+            for row in rows
+        )
+        return PricedRows(rows, unpriced)
+
+    def _row(self, call: TraceCall) -> Row:
+        at = clock.from_micros(call.started_at)
+        if self._quick is not None and call.tokens and call.counts_usage and not call.units:
+            names = (call.provider, call.resolved_model or call.model, call.tier, call.region)
+            found = self._quick.cost(*names, call.tokens, at)
+            if found is not None:
+                return _row(call, at, found.total, found.price)
+        cost = cost_of(call, self.calculator)
+        return _row(call, at, money(cost.total), orjson.dumps(_price(cost)).decode())
+
+
+def _quick(prices_file: Path | None) -> QuickPrices | None:
+    """None where no price book is installed."""
+    if importlib.util.find_spec("genai_prices") is None:
+        return None
+    from nilometer.importers.quick_prices import QuickPrices
+
+    return QuickPrices(prices_file)
 
 
 def trace_hash(call: TraceCall) -> str:
@@ -104,9 +137,8 @@ def _bounded(call: TraceCall) -> TraceCall:
     return call
 
 
-def _row(call: TraceCall, calculator: CostCalculator) -> Row:
+def _row(call: TraceCall, at: datetime, cost: str | None, price: str) -> Row:
     """In the order of `columns.STORED`."""
-    cost = cost_of(call, calculator)
     details = _details(call)
     total = None if call.tokens is None else sum(call.tokens)
     told = sum(map(bool, (call.session, call.developer, call.repository, call.model)))
@@ -114,7 +146,7 @@ def _row(call: TraceCall, calculator: CostCalculator) -> Row:
         trace_hash(call),
         call.session,
         call.developer,
-        clock.from_micros(call.started_at).isoformat(timespec="microseconds"),
+        at.isoformat(timespec="microseconds"),
         call.model or call.resolved_model,
         call.tokens_in,
         call.tokens_out,
@@ -123,14 +155,14 @@ def _row(call: TraceCall, calculator: CostCalculator) -> Row:
         _ACCEPTED[call.accepted],
         call.repository,
         total,
-        _text(cost.total),
+        cost,
         call.reported_cost,
         call.source,
         call.provider,
         _STATUS[call.failed],
         (0 if total is None else total + 1) * 256 + len(details) * 8 + told,
         orjson.dumps(details).decode(),
-        orjson.dumps(_price(cost)).decode(),
+        price,
     )
 
 
@@ -156,13 +188,9 @@ def _price(cost: Cost) -> dict[str, Any]:
         "provider": cost.service,
         "model": cost.model,
         "reason": cost.reason,
-        "components": {part: _text(amount) for part, amount in cost.components.items()},
+        "components": {part: money(amount) for part, amount in cost.components.items()},
     }
     return {name: value for name, value in found.items() if value}
-
-
-def _text(amount: Decimal | None) -> str | None:
-    return None if amount is None else format(amount, "f")
 
 
 def _is_amount(reported: Any) -> bool:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from nilometer.importers import parsing
 from nilometer.importers.ingestion import Work
-from nilometer.importers.priced import priced
+from nilometer.importers.priced import Pricer
 from nilometer.importers.store.letters import Letter
 from nilometer.importers.store.store import Run
-from nilometer.sdk.calculator import CostCalculator
 
 
 @dataclass(slots=True)
@@ -24,7 +23,7 @@ class Replayed:
 def replay(run: Run, letters: Iterable[Letter], work: Work) -> Replayed:
     """Read each again. What can be read is kept, and its letter deleted, in one transaction; what
     cannot stays, with why this time."""
-    calculator, done = CostCalculator(work.prices), Replayed()
+    pricer, done = Pricer(work.prices), Replayed()
     for letter in letters:
         if not letter.whole or not letter.raw:
             done.left += 1
@@ -38,6 +37,6 @@ def replay(run: Run, letters: Iterable[Letter], work: Work) -> Replayed:
                 run.store.letters.tried_again(letter.id, str(again.reason), again.detail)
             done.left += 1
         else:
-            run.keep(priced(parsed.calls, calculator).rows, replayed=letter.id)
+            run.keep(pricer.rows(parsed.calls).rows, replayed=letter.id)
             done.read += 1
     return done

@@ -13,11 +13,12 @@ from nilometer.errors import Unavailable
 from nilometer.importers import keepers
 from nilometer.importers.chunk import Position
 from nilometer.importers.ingestion import Done
-from nilometer.importers.priced import trace_hash, usage_of
+from nilometer.importers.priced import cost_of, trace_hash, usage_of
 from nilometer.importers.reading import Source
 from nilometer.importers.store.letters import NewLetter
 from nilometer.importers.store.store import Counts, Run
 from nilometer.importers.trace_call import TraceCall
+from nilometer.sdk.calculator import CostCalculator
 from nilometer.sdk.config import ClientConfig
 from nilometer.sdk.manager import ClientManager
 from nilometer.sdk.observation import Seen
@@ -29,7 +30,8 @@ _UNKNOWN = "unknown"
 
 
 class ServerKeeper:
-    """To a server. How far files were read, and dead letters, are in a store beside."""
+    """To a server, which prices them. How far files were read, and dead letters, are in a store
+    beside."""
 
     wants_calls = True
 
@@ -37,21 +39,22 @@ class ServerKeeper:
         self._manager = manager
         self._run = run
         self._dropped = 0
+        self._calculator = CostCalculator()
 
     def position(self, source: Source) -> Position:
         """Behind what was sent of the same file."""
         return keepers.resumed(self._run, source)
 
     def keep(self, source: Source, done: Done, letters: Sequence[NewLetter]) -> Counts:
-        """Send them; those that the server took are durable there. What it does not know of is told
-        apart from what it does by the server alone: all count as inserted.
+        """Send them; those that the server took are durable there, and count as inserted: only it
+        knows which are new.
 
         Raises Unavailable where the server does not take them in two minutes: they are in the
         spool, and are sent again.
         """
         for start in range(0, len(done.calls), _SLICE):
             for call in done.calls[start : start + _SLICE]:
-                self._manager.tracker.record(**seen(call))
+                self._manager.tracker.record(**seen(call, self._calculator))
             if not self._manager.flush(_FLUSH_SECONDS):
                 raise Unavailable("the server takes no calls; run the same command again later")
         dropped = self._refused()
@@ -76,10 +79,12 @@ def sending(url: str, key: str, run: Run) -> Generator[ServerKeeper]:
         manager.close()
 
 
-def seen(call: TraceCall) -> Seen:
-    """A call as the client library takes one."""
+def seen(call: TraceCall, calculator: CostCalculator) -> Seen:
+    """A call as the client library takes one. Where a record names no provider it is the one that
+    the price book has its model of."""
+    provider = call.provider or cost_of(call, calculator).service
     told: dict[str, Any] = {
-        "service": call.provider or _UNKNOWN,
+        "service": provider or _UNKNOWN,
         "model": call.resolved_model or call.model or _UNKNOWN,
         "requested_model": call.model,
         "operation": call.operation,
