@@ -104,7 +104,8 @@ def _as_json(document: object) -> bytes:
 def _check_size(document: object) -> None:
     values, depth, level = 0, 0, [document]
     while level:
-        values += len(level) + sum(len(_members(each)) for each in level if isinstance(each, dict))
+        objects = [cast("dict[Any, object]", each) for each in level if isinstance(each, dict)]
+        values += len(level) + sum(len(each) for each in objects)
         if depth > MAX_DEPTH:
             raise PackInvalid((Problem("", f"It is nested deeper than {MAX_DEPTH} levels."),))
         if values > MAX_VALUES:
