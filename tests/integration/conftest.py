@@ -6,6 +6,8 @@ import pytest
 
 from tests.integration.production.configuration import Configuration
 
+pytest.register_assert_rewrite("tests.integration.chaos")
+
 
 @pytest.fixture
 def configured() -> Callable[[str], Configuration]:
