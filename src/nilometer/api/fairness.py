@@ -124,8 +124,8 @@ class FairGate:
 
     def _own_share_taken(self) -> OwnShareTaken:
         return OwnShareTaken(
-            "Too many requests of this kind are running or waiting for this project; try again in 5 "
-            "seconds."
+            "Too many requests of this kind are running or waiting for this project; try again in "
+            "5 seconds."
         )
 
 
