@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from nilometer.errors import InvalidInput
+from nilometer.importers import sniffing
 from nilometer.importers.chunk import Chunk, Limits, Position
 from nilometer.importers.content import Broken, Content
-from nilometer.importers.framing import Framer, framer
+from nilometer.importers.framing import Framer, LineFramer
+from nilometer.importers.message_framing import MessageFramer
 from nilometer.importers.trace_call import Rejected, reject
+from nilometer.importers.value_framing import ValueFramer
 
 STDIN = "-"
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".log", ".pb", ".binpb")
@@ -82,7 +85,7 @@ def _chunks(name: str, content: Content, start: Position, limits: Limits) -> Ite
         head = content.head()
     except Broken as error:
         broken = error
-    frames = framer(name, head, start, limits)
+    frames = _framer(name, head, start, limits)
     try:
         for piece in () if broken else content.pieces(start.offset):
             yield from _marked(frames.feed(piece), content)
@@ -91,6 +94,16 @@ def _chunks(name: str, content: Content, start: Position, limits: Limits) -> Ite
     yield from _marked(frames.finish(), content)
     if broken is not None:
         yield _damage(frames, broken, content)
+
+
+def _framer(source: str, head: bytes, start: Position, limits: Limits) -> Framer:
+    """The framer of content that begins with `head`."""
+    kind = sniffing.framing(head)
+    if kind == "messages":
+        return MessageFramer(source, start, limits, sniffing.message_prefix(head))
+    if kind == "values":
+        return ValueFramer(source, start, limits, sniffing.value_level(head))
+    return LineFramer(source, start, limits)
 
 
 def _marked(chunks: Iterable[Chunk], content: Content) -> Iterator[Chunk]:
