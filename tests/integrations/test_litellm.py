@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from nilometer.integrations.litellm_stores import PayloadFiles, PayloadServer, f
 from nilometer.integrations.litellm_traces import Places, Traces
 from nilometer.sdk.delivery.lane import NO_ROOM, Lane
 from nilometer.sdk.delivery.ledger import Ledger
+from nilometer.sdk.sinks.appending import locked
 from tests.clients.upstream import Upstream, serving
 from tests.serve.test_litellm_door import payload
 
@@ -208,6 +212,20 @@ def test_a_line_that_a_crash_cut_short_is_ended(folder: Path):
     cut_short, whole = file.read_text().splitlines()
     assert cut_short == '{"litellm_call'
     assert json.loads(whole) == payload(1)
+
+
+def test_who_holds_the_file_is_waited_for(folder: Path):
+    folder.mkdir()
+    store = partial(PayloadFiles(folder).store, [Payload.of(payload(1))])
+    thread = threading.Thread(target=store)
+    with locked(folder / file_name(clock.now())) as file:
+        os.write(file, b'{"litellm_call_id": ')
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        os.write(file, b'"0"}\n')
+    thread.join(10)
+    assert lines(folder) == [{"litellm_call_id": "0"}, payload(1)]
 
 
 def test_processes_share_a_file(folder: Path):
