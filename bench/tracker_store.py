@@ -1,6 +1,6 @@
 """How many tracked calls a second one process brings into DynamoDB Local, and what a write takes.
 
-    python -m bench.tracker_store [--calls 10000] [--writers 1]
+    python -m bench.tracker_store [--calls 10000] [--writers 2]
 
 Through the queue, the spool and the sink of production, from the first `record` until all are
 stored: a burst of all at once, then as many at a steady 1,000 a second. `request` is the time of
@@ -31,13 +31,15 @@ from botocore.awsrequest import AWSResponse
 
 from nilometer import ClientConfig, ClientManager, usage_context
 from nilometer.dynamodb import client, schema, table
-from nilometer.dynamodb.sink import WRITERS, DynamoSink
+from nilometer.dynamodb.sink import DynamoSink
 from tests.private_servers import private
 from tests.servers.dynamodb import DynamoDBInMemory
 from tests.services import DynamoDBService
 
 CALLS = 10_000
 RATE = 1_000
+WRITERS = 1
+"""Of the sink, which has two by default: DynamoDB Local does one request after the other."""
 THREADS = 2
 MAX_BATCH = 25
 """Items of a BatchWriteItem, a limit of DynamoDB's."""
