@@ -272,3 +272,10 @@ def test_a_checkpoint_of_a_compressed_file_holds_while_it_is_the_same(tmp_path):
     assert checkpoint.resumed(source(path), told) == Position(7, 1)
     os.truncate(path, path.stat().st_size - 3)
     assert checkpoint.resumed(source(path), told) == Position()
+
+
+def test_a_checkpoint_of_a_long_file_tells_other_bytes_before_it(tmp_path):
+    path = written(tmp_path / "x.jsonl", jsonl(300))
+    told = checkpoint.checkpoint(source(path), read(path)[3])
+    written(path, jsonl(301).replace(b"c299", b"z299"))
+    assert checkpoint.resumed(source(path), told) == Position()

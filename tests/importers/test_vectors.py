@@ -1,6 +1,7 @@
 """The quick readers of usage say what the adapters say, or leave it to them."""
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nilometer.conventions.usage import ADAPTERS
@@ -62,6 +63,7 @@ def test_litellms_usage_is_what_its_adapter_reads(raw):
     _same(vectors.of_litellm(raw), "litellm", raw)
 
 
+@example({"input_tokens": None, "output_tokens": 1})
 @given(_ANTHROPIC)
 def test_anthropics_usage_is_what_its_adapter_reads(raw):
     _same(vectors.of_anthropic(raw), "anthropic", raw)
@@ -85,3 +87,19 @@ def test_what_files_mostly_hold_needs_no_adapter(monkeypatch):
         "speed": "standard",
     }
     assert vectors.of_anthropic(answered).tokens == (3, 12, 0, 5, 0, 0, 0, 0, 7, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"cache_creation_input_tokens": 3, "prompt_tokens_details": {"cache_creation_tokens": 2}},
+        {"cache_read_input_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}},
+        {"cache_read_input_tokens": 10},
+        {"completion_tokens_details": {"reasoning_tokens": 8}},
+        {"total_tokens": 17},
+    ],
+)
+def test_counts_that_contradict_each_other_are_left_to_the_adapter(odd):
+    raw = {**_WHOLE, **odd}
+    _same(vectors.of_litellm(raw), "litellm", raw)
+    assert vectors.of_litellm(raw).reason or odd.get("total_tokens")

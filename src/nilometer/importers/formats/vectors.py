@@ -131,6 +131,8 @@ _ANTHROPIC_WORDS = frozenset({"service_tier", "inference_geo", "speed", "iterati
 
 
 def _anthropic(raw: Mapping[str, Any]) -> Tokens | None:
+    if type(raw.get("input_tokens")) is not int or type(raw.get("output_tokens")) is not int:
+        return None
     inner = _told(raw, ("cache_creation", "server_tool_use"), _ANTHROPIC_WORDS)
     if inner is None:
         return None
@@ -144,8 +146,6 @@ def _anthropic(raw: Mapping[str, Any]) -> Tokens | None:
     short = durations.pop("ephemeral_5m_input_tokens", 0)
     long = durations.pop("ephemeral_1h_input_tokens", 0)
     if flat or durations or searches or (short + long and short + long != write):
-        return None
-    if "input_tokens" not in raw or "output_tokens" not in raw:
         return None
     tokens = (fresh, read, write - long, long, 0, 0, 0, 0, left, 0, 0, 0)
     return tokens if 0 < sum(tokens) < _LARGEST else None
