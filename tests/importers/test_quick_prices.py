@@ -58,7 +58,7 @@ def test_the_usual_is_quick(provider, model):
     assert QUICK.cost(provider, model, "", "", (5, *[0] * 7, 5, 0, 0, 0), at) is not None
 
 
-@given(st.integers(0, 10**30))
+@given(st.integers(0, 10**27))  # what the default context has digits for
 def test_an_amount_is_exact(units):
     shown = text(units)
     assert Decimal(shown) == Decimal(units).scaleb(-18)
