@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import httpx
 
 from tests.clients.litellm_proxy import CLIENTS, MASTER_KEY, ROOT
 from tests.running import wait_until
+from tests.servers.server import free_port
 
 VERSIONS = ("newest", "older")
 OVERLAYS = {version: ROOT / ".build" / f"litellm-{version}" for version in VERSIONS}
@@ -45,8 +45,7 @@ def example_proxy(
 ) -> Iterator[httpx.Client]:
     """A client of the proxy that the script, a text of bash run from the repository's folder,
     starts: it is healthy when the script says so."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     log = directory / "proxy.log"
     with log.open("w") as output:
         process = subprocess.Popen(

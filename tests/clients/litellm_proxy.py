@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from tests.running import wait_until
+from tests.servers.server import free_port
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / ".build" / "clients"
@@ -35,8 +35,7 @@ def litellm_proxy(
     assert (CLIENTS / "bin" / "litellm").exists(), "run scripts/setup-clients"
     path = directory / "config.yaml"
     path.write_text(config)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     known = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     known |= {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",

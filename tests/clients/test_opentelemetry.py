@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.running import KEY, Server, wait_until
+from tests.servers.server import free_port
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".build" / "clients" / "bin" / "python"
@@ -35,11 +35,6 @@ exporter = OTLPSpanExporter(timeout=10)
 for _ in range({times}):
     print(exporter.export(made.get_finished_spans()).name)
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 class Exporters:

@@ -266,4 +266,4 @@ def test_other_urls_are_refused(url):
 def test_a_closed_database_leaves_no_file_open(database):
     assert slugs(database) == []
     database.close()
-    wait_until(lambda: not database.path.with_name("nilometer.db-wal").exists(), seconds=5)
+    wait_until(lambda: not database.path.with_name("nilometer.db-wal").exists())

@@ -217,7 +217,7 @@ def test_a_server_that_never_comes_to_the_point_is_given_up(monkeypatch, greetin
     started = time.monotonic()
     with speaking(greeting, every) as port, pytest.raises(TemporaryFailure) as failed:
         channel(port).send(told())
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8  # and one that says nothing would be waited for
     assert greeting.decode().strip("\r\n") == "" or greeting.decode() not in failed.value.detail
 
 

@@ -11,13 +11,9 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
 from tests.capture.otlp import request, span
 from tests.running import KEY, Server, wait_until
+from tests.servers.server import free_port
 
 PAIRS = (("authorization", f"Bearer {KEY}"),)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_made(tmp_path):
