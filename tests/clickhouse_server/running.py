@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+_END_SECONDS = 90
+"""An engine ends its inserts and merges first: long, on a slow machine with a slow disk."""
+
 USERS = (
     "default:quite-secret:all",
     "writer:wr1ter's:write",
@@ -77,8 +80,9 @@ class ClickHouseServer:
             return
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
-        process.wait(30)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        process.stdout.close()
+        with process:  # which closes what leads to it
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
