@@ -52,7 +52,7 @@ lint: setup ## Format, style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	for script in scripts/setup scripts/setup-clients scripts/setup-services scripts/services scripts/lock scripts/fuzz .ci/run; do bash -n $$script || exit 1; done
+	for script in scripts/setup scripts/setup-clients scripts/setup-services scripts/services scripts/lock scripts/fuzz examples/litellm/start-litellm-proxy.sh .ci/run; do bash -n $$script || exit 1; done
 
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff format .

@@ -282,7 +282,8 @@ def test_a_stated_cost_counts_on_a_server_whose_book_lacks_the_librarys_price(ho
     own = tmp_path / "prices.toml"
     own.write_text(
         '[[override]]\nid = "own"\nprovider = "openai"\nmodel = "nobody-prices-this"\n'
-        'effective_from = 2025-01-01\nper_million_tokens = { uncached_input = "1", text_output = "1" }'
+        "effective_from = 2025-01-01\n"
+        'per_million_tokens = { uncached_input = "1", text_output = "1" }'
     )
     moment = datetime(2026, 2, 1, tzinfo=UTC)
     seen = UNKNOWN | {"service": "openai", "operation": "completion", "started_at": moment}

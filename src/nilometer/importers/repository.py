@@ -51,7 +51,7 @@ def _fault(slug: str) -> str:
     parts = slug.split("/")
     if len(parts) > MAX_PARTS:
         return f"has more than {MAX_PARTS} parts"
-    return next(filter(None, map(_part_fault, parts)), "")
+    return next((fault for part in parts if (fault := _part_fault(part))), "")
 
 
 def _part_fault(part: str) -> str:
