@@ -33,12 +33,13 @@ def receiver() -> Iterator[Receiver]:
 
 @dataclass
 class Outbox:
-    """A project's notifications, over a database, at a time that a test moves."""
+    """A project's notifications, over a database, at a time that a test moves: what the test tells
+    is due by then, however slow the machine is."""
 
     database: Database
     project: int
     other: int
-    now: datetime = field(default_factory=lambda: datetime.now(UTC) + timedelta(seconds=1))
+    now: datetime = field(default_factory=lambda: datetime.now(UTC) + timedelta(minutes=1))
 
     def __post_init__(self) -> None:
         self.egress = Egress(LOOPBACK)

@@ -101,7 +101,7 @@ class Api:
         answer = self.call("DELETE", f"projects/{team_id}/")
         assert answer.status_code in (202, 404), answer.text
 
-    def wait_until_deleted(self, team_id: int, seconds: float = 60) -> None:
+    def wait_until_deleted(self, team_id: int, seconds: float = 90) -> None:
         """Return once everything that the team had is deleted."""
 
         def deleted() -> bool:

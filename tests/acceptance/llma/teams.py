@@ -38,7 +38,7 @@ class Leftovers:
     def wait_until_gone(self) -> None:
         """Return once every team is deleted, and look that no object of theirs is left."""
         while self._watched:
-            team_id = self._watched.pop()
+            team_id = self._watched.pop(0)  # in the order in which the server deletes them
             self._api.wait_until_deleted(team_id)
             left = self._bucket.keys_of_team(team_id)
             assert left == [], f"team {team_id} is deleted, but its objects are not: {left}"
