@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from nilometer.incidents.effort import Effort, effort
+from nilometer.incidents.effort import Effort, Words, effort
 from nilometer.incidents.facts import MEMBERS
 
 MAX_LENGTH = 1000
@@ -27,15 +27,18 @@ that `map` and `filter` would give another list for the same facts."""
 _REFUSED: Final = frozenset({"bytes", "filter", "map"})
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 _WORDS = re.compile(
-    r"""(?P<text>[rRbB]{0,2}(?:\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}
-        |"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))
+    r"""(?P<text>[bB]?[rR]?(?:\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}
+        |"(?:\\.|[^"\\\n\r])*"|'(?:\\.|[^'\\\n\r])*'))
     |(?P<note>//[^\n]*)
     |(?P<name>[A-Za-z_]\w*)
-    |(?P<number>\d[\w.]*)
-    |(?P<blank>\s+)
-    |(?P<sign>[=!<>]=|.)""",
+    |(?P<number>0x[0-9a-fA-F]+[uU]?|\d*\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|\d+[uU]?)
+    |(?P<blank>[\t\n\f\r\ ]+)
+    |(?P<sign>[=!<>]=|[-+*/%<>=!&|?:.,()[\]{}])
+    |(?P<other>.)""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
+"""The words as the engine reads them. What is none of them is refused, never passed over: the
+engine might read it otherwise, and what follows would be seen as something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +60,42 @@ def read(text: str) -> Reading:
         return Reading("it is empty")
     if len(text) > MAX_LENGTH:
         return Reading(f"it has {len(text)} characters; at most {MAX_LENGTH} are taken")
-    words = [
+    found = words(text)
+    members = _members(found)
+    problem = _strange(found) or _unknown(members) or _too_much(found) or _unfit(found)
+    counted = effort(found, _within(found))
+    return Reading(problem, members, tuple(_patterns(found)), _macros(found) > 0, counted)
+
+
+def words(text: str) -> Words:
+    """Its words with their kinds, without blanks and notes."""
+    return [
         (str(found.lastgroup), found.group())
         for found in _WORDS.finditer(text)
         if found.lastgroup not in ("blank", "note")
     ]
-    members = _members(words)
-    problem = _unknown(members) or _too_much(words) or _unfit(words)
-    counted = effort(words, _within(words))
-    return Reading(problem, members, tuple(_patterns(words)), _macros(words) > 0, counted)
 
 
-_Words = list[tuple[str, str]]
-
-
-def _at(words: _Words, place: int) -> str:
+def _at(words: Words, place: int) -> str:
     return words[place][1] if 0 <= place < len(words) else ""
 
 
-def _called(words: _Words, place: int) -> bool:
+def _called(words: Words, place: int) -> bool:
     return words[place][0] == "name" and _at(words, place + 1) == "("
 
 
-def _members(words: _Words) -> frozenset[tuple[str, str]]:
+def _strange(words: Words) -> str | None:
+    other = next((word for kind, word in words if kind == "other"), None)
+    if other is None:
+        return None
+    if other == "`":
+        return "there are no names in backticks here; write exception.payload['a b']"
+    if other in "\"'":
+        return f"a text that begins with {other} has no end"
+    return f"there is no {other!r} in an expression"
+
+
+def _members(words: Words) -> frozenset[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for place, (kind, word) in enumerate(words):
         is_root = kind == "name" and word in MEMBERS and _at(words, place - 1) != "."
@@ -97,7 +113,7 @@ def _unknown(members: frozenset[tuple[str, str]]) -> str | None:
     return None
 
 
-def _too_much(words: _Words) -> str | None:
+def _too_much(words: Words) -> str | None:
     plus = sum(word == "+" for _, word in words)
     if plus > MAX_PLUS:
         return f"it has {plus} additions; at most {MAX_PLUS} are taken"
@@ -110,11 +126,11 @@ def _too_much(words: _Words) -> str | None:
     return None
 
 
-def _macros(words: _Words) -> int:
+def _macros(words: Words) -> int:
     return sum(word in MACROS and _called(words, at) for at, (_, word) in enumerate(words))
 
 
-def _within(words: _Words) -> list[str | None]:
+def _within(words: Words) -> list[str | None]:
     """For each word the variable of the macro that it is in; of those within one another the
     outer."""
     found: list[str | None] = []
@@ -130,7 +146,7 @@ def _within(words: _Words) -> list[str | None]:
     return found
 
 
-def _unfit(words: _Words) -> str | None:
+def _unfit(words: Words) -> str | None:
     inside: list[bool] = []  # for each open bracket: whether it is a macro's, or within one
     for place, (kind, word) in enumerate(words):
         within = bool(inside) and inside[-1]
@@ -144,7 +160,7 @@ def _unfit(words: _Words) -> str | None:
     return None
 
 
-def _unfit_word(words: _Words, place: int, *, within: bool) -> str | None:
+def _unfit_word(words: Words, place: int, *, within: bool) -> str | None:
     kind, word = words[place]
     if within and word == "+" and kind == "sign":
         return "it adds within all, exists or exists_one; add outside of it"
@@ -159,7 +175,7 @@ def _unfit_word(words: _Words, place: int, *, within: bool) -> str | None:
     return None
 
 
-def _literal_follows(words: _Words, place: int) -> bool:
+def _literal_follows(words: Words, place: int) -> bool:
     return (
         words[place + 2 : place + 3] != []
         and words[place + 2][0] == "text"
@@ -167,7 +183,7 @@ def _literal_follows(words: _Words, place: int) -> bool:
     )
 
 
-def _patterns(words: _Words) -> list[str]:
+def _patterns(words: Words) -> list[str]:
     return [
         words[place + 2][1]
         for place, (_, word) in enumerate(words)
