@@ -48,7 +48,7 @@ class Mixture:
 
 
 def write_mixture(path: Path, count: int, seed: int = 1, bad_every: int = 100) -> Mixture:
-    """Write so many lines, every hundredth a bad one, each way of BAD in its turn."""
+    """Write so many lines, of each hundred the first a bad one, each way of BAD in its turn."""
     mixture = Mixture()
     with path.open("wb", buffering=1 << 20) as file:
         for line in lines(count, seed, mixture, bad_every):
@@ -63,7 +63,7 @@ def lines(count: int, seed: int, mixture: Mixture, bad_every: int = 100) -> Iter
     ways = list(BAD)
     for number in range(count):
         mixture.lines += 1
-        if bad_every and number % bad_every == bad_every - 1:
+        if bad_every and number % bad_every == 0:
             way = ways[(number // bad_every) % len(ways)]
             make, reason = BAD[way]
             mixture.bad[way] += 1
@@ -261,6 +261,7 @@ def _deep(chance: Random) -> bytes:
 
 Bad = Callable[[Random], bytes]
 BAD: dict[str, tuple[Bad, Reason]] = {
+    "a list": (lambda _: b"[1,2,3]", Reason.NOT_AN_OBJECT),
     "cut": (lambda chance: orjson.dumps(prodlens(chance, 7))[:-40], Reason.NOT_JSON),
     "two objects": (lambda _: b"{}{}", Reason.NOT_JSON),
     "plain text": (lambda _: b"INFO: proxy started on port 4000", Reason.NOT_JSON),
@@ -270,7 +271,6 @@ BAD: dict[str, tuple[Bad, Reason]] = {
     "nul byte": (_broken(b"acme", b"ac\x00me"), Reason.NUL_BYTE),
     "deep": (_deep, Reason.TOO_DEEP),
     "brackets": (lambda _: b"[" * 5_000, Reason.TOO_DEEP),
-    "a list": (lambda _: b"[1,2,3]", Reason.NOT_AN_OBJECT),
     "a number": (lambda _: b"-1e308", Reason.NOT_AN_OBJECT),
     "null": (lambda _: b"null", Reason.NOT_AN_OBJECT),
     "empty object": (lambda _: b"{}", Reason.UNKNOWN_RECORD),

@@ -45,6 +45,56 @@ def test_a_mixture_is_counted_line_by_line(tmp_path):
     )
 
 
+BROKEN_STARTS = {
+    **{way: (make(Random(1)), reason) for way, (make, reason) in BAD.items()},
+    "one list": (b"[1,2]", Reason.NOT_AN_OBJECT),
+    "empty list": (b"[]", Reason.NOT_AN_OBJECT),
+    "banner": (b"[INFO] proxy started", Reason.NOT_JSON),
+    "banners": (b"[INFO] it's \"up\n[WARN] {\nand [so", Reason.NOT_JSON),
+    "clock": (b'[2026-10-12 09:00:00] proxy "started', Reason.NOT_JSON),
+    "brace": (b"{", Reason.NOT_JSON),
+    "bracket": (b"[", Reason.NOT_JSON),
+    "cut inside": (b'{"timestamp": 1, "usage": {', Reason.NOT_JSON),
+    "cut behind a comma": (b'{"timestamp": 1,', Reason.NOT_JSON),
+    "cut in a text": (b'[{"timestamp": 1, "us', Reason.NOT_JSON),
+    "cut listing": (b'{"data": [{"timestamp": 1,', Reason.NOT_JSON),
+    "empty lines and a control": (b"\n\n\nst\x01arted", Reason.NOT_JSON),
+}
+
+
+def read_all(raw, path, **limits):
+    path.write_bytes(raw)
+    chunks = reading.read_chunks(reading.sources([str(path)])[0], limits=Limits(**limits))
+    found = [parsing.parse_chunk(chunk, Options()) for chunk in chunks]
+    return [c for each in found for c in each.calls], [r for each in found for r in each.rejected]
+
+
+@pytest.mark.parametrize("start", BROKEN_STARTS)
+def test_a_bad_first_line_harms_no_other(tmp_path, start):
+    first, reason = BROKEN_STARTS[start]
+    good = [b'{"timestamp":%d,"usage":{"total_tokens":3}}' % (9 + n) for n in range(5)]
+    for count in (1, 2, 5):
+        for size in (7, 1 << 20):
+            data = b"\n".join([first, *good[:count], b""])
+            calls, rejected = read_all(data, tmp_path / "x.jsonl", chunk=size)
+            assert len(calls) == count, (count, size, rejected)
+            assert {each.reason for each in rejected} == {reason}
+            assert len(rejected) == sum(line != b"" for line in first.split(b"\n"))
+
+
+@pytest.mark.parametrize("start", BROKEN_STARTS)
+def test_a_bad_first_line_harms_none_where_the_head_ends_with_it(tmp_path, start, monkeypatch):
+    """As of a pipe, which gives one line and then waits."""
+    first, _ = BROKEN_STARTS[start]
+    monkeypatch.setattr("nilometer.importers.sniffing.HEAD", len(first) + 1)
+    good = [b'{"timestamp":%d,"usage":{"total_tokens":3}}' % (9 + n) for n in range(5)]
+    for size in (7, 1 << 20):
+        data = b"\n".join([first, *good, b""])
+        calls, rejected = read_all(data, tmp_path / "x.jsonl", chunk=size)
+        assert len(calls) == 5
+        assert rejected or start in ("bracket", "empty list")
+
+
 def test_a_rejected_record_is_kept_as_it_stands_with_its_place():
     data = GOOD_LINE + b"\n\n  not json \xff\n" + GOOD_LINE + b"\n"
     found = parsing.parse_chunk(chunk_of(data), Options())

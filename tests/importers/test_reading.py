@@ -90,6 +90,9 @@ def laid_out(count, indent):
     [
         laid_out(20, None),
         laid_out(20, 2),
+        laid_out(20, 0),
+        laid_out(20, None).replace(b", {", b",\n{"),
+        laid_out(20, None).replace(b", {", b"\n,{").replace(b"[", b"[\n"),
         b"\n\n" + laid_out(20, "\t"),
         b"\n".join(json.dumps(record(number), indent=2).encode() for number in range(20)),
         b'{"data": ' + laid_out(20, 1) + b', "total": 20, "page": {"size": [1]}}',
@@ -104,6 +107,38 @@ def test_records_are_found_in_lists_listings_and_any_layout(tmp_path, content):
         ids, rejected, tally, _ = read(path, chunk=chunk)
         assert ids == [f"c{number}" for number in range(20)], (chunk, rejected)
         assert tally.records == 20
+
+
+def test_lists_and_what_follows_them_are_read(tmp_path):
+    lists = [json.dumps([record(number), record(number + 1)]).encode() for number in (0, 2)]
+    tail = b"\n".join(json.dumps(record(number)).encode() for number in (4, 5))
+    content = b"\n".join([*lists, tail, b"[]", tail])
+    for last in (b"", b'\n["no call", 7, {"x": [1]}]\n'):
+        path = written(tmp_path / "x.json", content + last)
+        for size in (7, 100, 1 << 20):
+            ids, *_ = read(path, chunk=size)
+            assert ids == ["c0", "c1", "c2", "c3", "c4", "c5", "c4", "c5"]
+            before = []
+            for chunk in reading.read_chunks(source(path), limits=Limits(chunk=size)):
+                before += [c.call_id for c in parsing.parse_chunk(chunk, Options()).calls]
+                assert before + read(path, chunk.end)[0] == ids
+
+
+def test_a_list_is_read_whatever_its_first_element_is(tmp_path):
+    for first in (b"7", b'"x"', b"[1]", b"null", b"[{}]"):
+        for indent in (None, 2):
+            content = laid_out(3, indent).replace(b"[", b"[" + first + b",", 1)
+            ids, *_ = read(written(tmp_path / "x.json", content), chunk=16)
+            assert ids == ["c0", "c1", "c2"], content[:40]
+
+
+def test_an_element_with_a_quote_too_many_ends_with_its_line(tmp_path):
+    content = laid_out(5, None).replace(b", {", b",\n{").replace(b'"c1"', b'"c"1"')
+    content = content[:-1] + b"\n" + jsonl(2)
+    ids, rejected, *_ = read(written(tmp_path / "x.json", content), chunk=16)
+    assert ids[0] == "c0"
+    assert ids[-2:] == ["c0", "c1"]
+    assert rejected
 
 
 def test_each_call_knows_its_line_and_offset_in_any_layout(tmp_path):

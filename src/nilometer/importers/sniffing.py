@@ -6,7 +6,10 @@ import re
 import struct
 from typing import Literal
 
+import orjson
+
 from nilometer.importers.chunk import Framing
+from nilometer.importers.formats import known
 
 Compression = Literal["", "gzip", "zstd"]
 
@@ -21,8 +24,12 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\r\n\x0c\x1b"))
 _RESOURCE_SPANS = 0x0A
 _INSIDE = frozenset({0x0A, 0x12, 0x1A})
 """The tags that a resource's spans begin with: resource, scope's spans, schema."""
+_TAG_LENGTH_TAG = 3  # bytes that `_is_request` looks at
 _LISTING = re.compile(rb'\{\s*"(?:data|logs|results|spend_logs)"\s*:\s*\[')
 """How answers of `/spend/logs/v2` and its like begin."""
+_OBJECTS = re.compile(rb"\[\s*\{|\{")
+_WORD = re.compile(rb"\[\s*(?!true|false|null|NaN|Infinity)[A-Za-z]")
+"""`[INFO] started`: what loggers write, and no list."""
 
 
 def compression(head: bytes) -> Compression:
@@ -35,15 +42,37 @@ def compression(head: bytes) -> Compression:
 
 
 def framing(head: bytes) -> Framing:
-    """How content is framed, by its first bytes."""
+    """How content is framed, by its first bytes.
+
+    The first line may be a bad one, so it does not decide alone: what begins as a document does is
+    none where the line behind it is a record by itself.
+    """
     if is_protobuf(head):
         return "messages"
     text = head.removeprefix(_BOM).lstrip(_SPACE)
+    first, _, rest = text.partition(b"\n")
+    is_laid_out = b"\n" in text and first.rstrip().endswith((b"{", b"[", b",", b":"))
     if text.startswith(b"[") or _LISTING.match(text):
-        return "values"
-    first = text.partition(b"\n")[0].rstrip()
-    is_laid_out = b"\n" in text and first.endswith((b"{", b"[", b",", b":"))
-    return "values" if text.startswith(b"{") and is_laid_out else "lines"
+        return "lines" if _is_bad_line(first, rest) else "values"
+    if text.startswith(b"{") and is_laid_out:
+        return "lines" if _begins_with_record(rest) else "values"
+    return "lines"
+
+
+def _is_bad_line(first: bytes, rest: bytes) -> bool:
+    """Whether a line that begins as a list or a listing does is a line among others, and bad."""
+    try:
+        orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return _WORD.match(first) is not None or _begins_with_record(rest)
+    # A whole list of objects is read as one, whatever follows it.
+    return _OBJECTS.match(first) is None and rest.strip() != b""
+
+
+def _begins_with_record(rest: bytes) -> bool:
+    """Whether a record stands here by itself, and not between the brackets of a document."""
+    line, _, behind = rest.lstrip(_SPACE).partition(b"\n")
+    return known.is_record(line) and not behind.lstrip(_SPACE).startswith((b",", b"]", b"}"))
 
 
 def value_level(head: bytes) -> int:
@@ -57,9 +86,16 @@ def value_level(head: bytes) -> int:
 
 def is_protobuf(head: bytes) -> bool:
     """Whether content is export requests of OTLP: one, or several with their lengths before."""
-    if not head or not _has_control(head):
+    if not head or not _has_control(head) or _is_spaced_text(head):
         return False
     return _is_request(head, 0) or message_prefix(head) != ""
+
+
+def _is_spaced_text(head: bytes) -> bool:
+    """Whether content is text behind empty lines, whose bytes are tags and lengths as well: a
+    message so short has no character here yet."""
+    text = head.lstrip(_SPACE)
+    return len(head) - len(text) >= _TAG_LENGTH_TAG and text[:1] > b" "
 
 
 MessagePrefix = Literal["", "fixed", "varint"]

@@ -6,17 +6,21 @@ import re
 from collections.abc import Iterator
 
 from nilometer.importers.chunk import Chunk, Framing, Limits, Position
+from nilometer.importers.formats import known
 from nilometer.importers.framing import Framer, TooLong
 from nilometer.importers.trace_call import Reason, Rejected, reject
 
-_OUTSIDE = re.compile(rb'"[^"\\]*"|["{}\[\]]')
-_INSIDE = re.compile(rb'["\\]')
+# A line that begins with a brace may be a record: what stands before it is then bad.
+_OUTSIDE = re.compile(rb'"[^"\\\n]*"|\n(?=\{|\Z)|["{}\[\]]')
+_INSIDE = re.compile(rb'["\\]|\n(?=\{|\Z)')
 
 
 class ValueFramer(Framer):
     """JSON values of any layout: what stands at a depth of `level` open brackets.
 
-    What stands between them and is no value is a record too, so that it is explained.
+    What stands between them and is no value is a record too, so that it is explained. A line that
+    is a record by itself is one wherever it stands: what has not ended before it is bad and ends
+    there, so that nothing that is cut or out of balance takes the rest with it.
     """
 
     framing: Framing = "values"
@@ -24,7 +28,10 @@ class ValueFramer(Framer):
     def __init__(self, source: str, start: Position, limits: Limits, level: int) -> None:
         super().__init__(source, start, limits)
         self._level = level
-        self._depth = level if start.offset else 0
+        self._has_lists = level == 1  # one behind another, and what stands between them
+        self._is_ending = False
+        # Behind a list's record it is all the same whether the list goes on.
+        self._depth = level if start.offset and level == _LISTED else 0
         self._lines = start.lines  # before the buffer
         self._scanned = self._gap = 0
         self._in_text = False
@@ -52,6 +59,8 @@ class ValueFramer(Framer):
 
     def finish(self) -> Iterator[Chunk]:
         """As `Framer`."""
+        self._is_ending = True
+        yield from self.feed(b"")
         if self._long is not None:
             self._long.add(self._buffer)
             yield self._reject()
@@ -71,28 +80,58 @@ class ValueFramer(Framer):
             found = pattern.search(self._buffer, self._scanned)
             if found is None:
                 self._scanned = len(self._buffer)
+            elif found[0] == b"\n":
+                if not self._take_line(found.start()):
+                    return  # its end is yet to come
             elif found[0] == b"\\":
                 if found.end() == len(self._buffer):
                     return  # what it escapes is yet to come
-                self._scanned = found.end() + 1
+                self._scanned = found.end() + (self._buffer[found.end()] != _NEWLINE)
             else:
                 self._scanned = found.end()
                 self._take(found[0], found.start())
+
+    def _take_line(self, newline: int) -> bool:
+        """Begin anew with a line that is a record by itself. False where it is not whole."""
+        if self._in_text or self._depth not in (0, self._level):
+            end = self._buffer.find(b"\n", newline + 1)
+            is_bounded = len(self._buffer) - newline <= self._limits.line
+            if end < 0 and is_bounded and not self._is_ending:
+                self._scanned = newline
+                return False
+            line = self._buffer[newline + 1 : end if end >= 0 else None]
+            if known.is_record(bytes(line)):
+                self._begin_anew(newline)
+        self._scanned = newline + 1
+        return True
+
+    def _begin_anew(self, at: int) -> None:
+        self._scanned, self._depth, self._in_text = at, 0, False
+        self._level = min(max(self._level, 0), 1) if self._has_lists else 0
+        if self._begun is not None:
+            self._end_record(self._begun)
 
     def _take(self, token: bytes, start: int) -> None:
         if token == b'"':
             self._in_text = not self._in_text
         elif token in (b"{", b"["):
-            if self._depth == self._level and self._begun is None:
-                self._add_gap(start)
-                self._begun = start
-            self._depth += 1
+            self._open(token, start)
         elif token in (b"}", b"]"):
             self._depth = max(0, self._depth - 1)
-            if self._level == 2 and self._depth < 2:
+            if self._level == _LISTED and self._depth < _LISTED:
                 self._level = _NONE  # the list has ended; what follows it is about it
+            if self._level == _NONE and not self._depth:
+                self._level, self._gap = 0, self._scanned  # and here the listing has
             if self._depth == self._level and self._begun is not None:
                 self._end_record(self._begun)
+
+    def _open(self, bracket: bytes, start: int) -> None:
+        if self._has_lists and not self._depth:
+            self._level = int(bracket == b"[")  # else it stands by itself
+        if self._depth == self._level and self._begun is None:
+            self._add_gap(start)
+            self._begun = start
+        self._depth += 1
 
     def _end_record(self, begun: int) -> None:
         if self._long is None or self._long_end is not None:
@@ -154,4 +193,6 @@ class ValueFramer(Framer):
 
 
 _NONE = -1
+_LISTED = 2
+_NEWLINE = 10
 _BETWEEN = b" \t\r\n,[]\xef\xbb\xbf"
