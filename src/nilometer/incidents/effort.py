@@ -21,6 +21,8 @@ CHARACTERS: Final = 64
 """So many of a text weigh as much as a value."""
 _MATCHING: Final = 32
 """A pattern takes so much longer than a comparison, of as many characters."""
+_STEP: Final = 3
+"""The engine compiles a pattern each time it is matched: so much for each of its steps."""
 
 Words = list[tuple[str, str]]
 _COMPARED: Final = frozenset({"==", "!=", "in"})
@@ -54,6 +56,8 @@ class Effort:
     looped_own: int = 0
     looped_called: int = 0
     looped_matched: int = 0
+    steps: int = 0
+    """Of its patterns together, as they are compiled."""
 
     def of(self, size: Size) -> int:
         """The most that it can be for facts of this size, in units."""
@@ -65,6 +69,7 @@ class Effort:
         return (
             (self.named * size.values if self.compared else 0)
             + once * text
+            + _STEP * self.steps * (rounds if self.looped_matched else 1)
             + rounds * self.looped_words // 4
             + (1 + self.added) * self.looped_own * size.values
             + rounds * each * text

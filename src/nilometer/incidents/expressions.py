@@ -19,8 +19,9 @@ from typing import Any, Final, cast
 
 from cel_expr_python import cel  # pyright: ignore[reportMissingTypeStubs]  # it has its types
 
+from nilometer.domain.redaction.patterns import MAX_PROGRAM, InvalidPattern, compiled
 from nilometer.errors import InvalidInput, NilometerError
-from nilometer.incidents import lexing
+from nilometer.incidents import lexing, pack_bounds
 from nilometer.incidents.effort import (
     CHARACTERS,
     MAX_WORK,
@@ -96,20 +97,30 @@ class View:
 class Expression:
     """A compiled expression. The same facts always give the same value; safe between threads."""
 
-    __slots__ = ("_has_macro", "_program", "effort", "members", "text")
+    __slots__ = ("_has_macro", "_program", "effort", "members", "patterns", "text")
 
     def __init__(self, text: str) -> None:
         """Raises InvalidExpression."""
         self.text = text
         found = lexing.read(text)
-        if found.problem is not None:
-            raise InvalidExpression(found.problem)
+        problem = found.problem or pack_bounds.problem_of(text, len(found.patterns))
+        if problem is not None:
+            raise InvalidExpression(problem)
         self.members = found.members
         """The members of facts that it names, as `("steps", "notify")`."""
         self.effort = found.effort
+        self.patterns = len(found.patterns)
         self._has_macro = found.has_macro
         self._program = _compiled(text)
-        _check_patterns(found.patterns)
+        self.effort.steps = self._counted(found.patterns)
+
+    def _counted(self, patterns: tuple[str, ...]) -> int:
+        """The steps of its patterns. Those of one that is refused count as the most, for a pack."""
+        try:
+            return _steps(patterns)
+        except InvalidExpression:
+            pack_bounds.count(self.text, len(patterns), len(patterns) * MAX_PROGRAM)
+            raise
 
     def value(self, view: View) -> Any:
         """Its value, of JSON's types; a moment is RFC 3339 and a duration its seconds. Raises
@@ -139,9 +150,18 @@ class Expression:
         return self._program.return_type() in (cel.Type.BOOL, cel.Type.DYN)
 
 
-@lru_cache(maxsize=8192)
 def expression(text: str) -> Expression:
     """The expression of a text. Raises InvalidExpression."""
+    found = _kept(text)
+    problem = pack_bounds.problem_of(text, found.patterns)
+    if problem is not None:
+        raise InvalidExpression(problem)
+    pack_bounds.count(text, found.patterns, found.effort.steps)
+    return found
+
+
+@lru_cache(maxsize=8192)
+def _kept(text: str) -> Expression:
     return Expression(text)
 
 
@@ -174,19 +194,23 @@ def _told(message: str) -> str:
     return (said[:1].lower() + said[1:])[:_MAX_TOLD]
 
 
-def _check_patterns(literals: tuple[str, ...]) -> None:
-    for literal in literals:
-        pattern = Expression(literal).value(View({}))
-        if len(pattern) > lexing.MAX_PATTERN:
-            raise InvalidExpression(
-                f"a pattern has {len(pattern)} characters; at most {lexing.MAX_PATTERN} are taken"
-            )
-        try:
-            found = _compiled(f"''.matches({literal})").eval(_ENVIRONMENT.Activation({}))
-        except RuntimeError as error:
-            raise InvalidExpression(_told(str(error))) from None
-        if found.type() == cel.Type.ERROR:
-            raise InvalidExpression(_told(str(found.value())))
+def _steps(literals: tuple[str, ...]) -> int:
+    """Of all patterns, as RE2 compiles them. Raises InvalidExpression."""
+    return sum(_steps_of(literal) for literal in literals)
+
+
+def _steps_of(literal: str) -> int:
+    pattern = Expression(literal).value(View({}))
+    if not isinstance(pattern, str):
+        raise InvalidExpression("a pattern is a text, not bytes")
+    if len(pattern) > lexing.MAX_PATTERN:
+        raise InvalidExpression(
+            f"a pattern has {len(pattern)} characters; at most {lexing.MAX_PATTERN} are taken"
+        )
+    try:
+        return compiled(pattern, captures=True).programsize
+    except InvalidPattern as error:
+        raise InvalidExpression(f"a pattern: {error}") from None
 
 
 def _seen(value: Any, depth: int) -> Any:

@@ -165,3 +165,11 @@ def test_no_text_of_five_megabytes_holds_the_server_up(given):
     text(found, given)
     # Most take a twentieth of a second; backtracking would take longer than anybody waits.
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("regex", [".{1,1000}" * 20, r"\pL" * 150, r"\pL{1,200}" * 20])
+def test_what_would_compile_to_too_much_is_refused_before_it_is_compiled(regex):
+    began = time.thread_time()
+    with pytest.raises(InvalidPattern, match="too large"):
+        compiled(regex)
+    assert time.thread_time() - began < 0.1

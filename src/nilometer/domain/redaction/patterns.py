@@ -17,6 +17,8 @@ from nilometer.domain.redaction.confirming import Span
 
 MAX_PROGRAM = 4000
 """How large a pattern may be compiled: what a text costs at worst is this times its size."""
+_MEMORY = 1 << 18
+"""In bytes: what programs of that size compile in, and few that are twice as large."""
 _RE2 = cast("Any", re2)
 
 Confirm = Callable[[bytes, int, int], Iterator[Span]]
@@ -135,22 +137,38 @@ BUILTINS: Mapping[str, Builtin] = {
 """Every pattern that has a name of its own."""
 
 
-def compiled(regex: str, *, most: int = MAX_PROGRAM) -> Regex:
-    """A pattern, ready to use. Raises InvalidPattern."""
-    options = _RE2.Options()
-    options.log_errors = False  # they would show the pattern on stderr
-    options.never_capture = True
-    try:
-        made = _RE2.compile(regex.encode(), options)
-    except UnicodeEncodeError:
-        raise InvalidPattern("it holds half of a surrogate pair") from None
-    except _RE2.error as error:
-        raise InvalidPattern(f"RE2 cannot read it: {_told(error)}") from None
+def compiled(regex: str, *, most: int = MAX_PROGRAM, captures: bool = False) -> Regex:
+    """A pattern, ready to use. Raises InvalidPattern. `most` is how large it may be; `captures`:
+    it is counted with its groups, for an engine that keeps what they match."""
+    if most <= MAX_PROGRAM:
+        # RE2 compiles whole what is to be counted, for seconds and with the interpreter held; with
+        # little memory it stops soon.
+        _compiled(regex, captures=captures, memory=_MEMORY)
+    made = _compiled(regex, captures=captures)
     if made.programsize > most:
         raise InvalidPattern(
             f"it is too large: it compiles to {made.programsize} steps of at most {most}"
         )
-    return cast("Regex", made)
+    return made
+
+
+def _compiled(regex: str, *, captures: bool, memory: int | None = None) -> Regex:
+    options = _RE2.Options()
+    options.log_errors = False  # they would show the pattern on stderr
+    options.never_capture = not captures
+    if memory is not None:
+        options.max_mem = memory
+    try:
+        return cast("Regex", _RE2.compile(regex.encode(), options))
+    except UnicodeEncodeError:
+        raise InvalidPattern("it holds half of a surrogate pair") from None
+    except _RE2.error as error:
+        told = _told(error)
+        if memory is not None and told.startswith("pattern too large"):
+            raise InvalidPattern(
+                f"it is too large: it compiles to more than {MAX_PROGRAM} steps"
+            ) from None
+        raise InvalidPattern(f"RE2 cannot read it: {told}") from None
 
 
 def builtin(name: str) -> Regex:

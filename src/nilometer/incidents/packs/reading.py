@@ -12,6 +12,7 @@ import orjson
 from pydantic import ValidationError
 
 from nilometer.errors import InvalidInput
+from nilometer.incidents import pack_bounds
 from nilometer.incidents.packs import references
 from nilometer.incidents.packs.pack import Pack
 
@@ -69,7 +70,8 @@ def parse_pack(document: object) -> Pack:
     problems = list(islice(_referred(document), MAX_PROBLEMS))
     pack: Pack | None = None
     try:
-        pack = Pack.model_validate_json(text)
+        with pack_bounds.counting():
+            pack = Pack.model_validate_json(text)
     except ValidationError as error:
         problems += islice(_of_the_form(error), MAX_PROBLEMS)
     if pack is None or problems:
