@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import tracemalloc
+import zlib
 
 import pytest
 import zstandard
@@ -202,18 +203,61 @@ def test_a_bomb_is_left_when_it_has_unpacked_too_far(tmp_path, pack):
     assert [each.reason for each in rejected][-1] is Reason.TOO_MUCH_DECOMPRESSED
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
-def test_what_precedes_damage_is_read_and_the_damage_is_told(tmp_path, pack):
+UNPACK = {
+    gzip.compress: lambda data: zlib.decompressobj(31).decompress(data),
+    zstandard.ZstdCompressor().compress: lambda data: (
+        zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    ),
+}
+
+
+@pytest.mark.parametrize("pack", UNPACK)
+@pytest.mark.parametrize("chunk", [4096, 1 << 20])
+def test_all_that_precedes_damage_is_read_and_the_damage_is_told(tmp_path, pack, chunk):
     noise = random.Random(1).randbytes(60_000).hex().encode()
-    content = jsonl(500) + b'{"x":"' + noise + b'"}\n' + jsonl(5)
+    content = jsonl(500) + b'{"x":"' + noise + b'"}\n' + jsonl(500)
     packed = pack(content)
-    for damaged in (packed[:-900], packed[:-900] + b"\x00" * 50 + packed[-850:]):
-        ids, rejected, _, _ = read(written(tmp_path / "x", damaged), chunk=4096)
-        assert ids[:100] == [f"c{number}" for number in range(100)]
+    for end in (-9, -900, len(packed) // 2, 2000):
+        whole = UNPACK[pack](packed[:end])
+        ids, rejected, _, _ = read(written(tmp_path / "x", packed[:end]), chunk=chunk)
+        lines = whole.rpartition(b"\n")[0].split(b"\n") if whole else []
+        assert ids == [json.loads(line)["call_id"] for line in lines if b"call_id" in line]
         assert rejected[-1].reason is Reason.DAMAGED_COMPRESSION
-    ids, rejected, _, _ = read(written(tmp_path / "x", packed[:12]))
+        assert len(rejected) <= 3
+    damaged = packed[:-900] + b"\x00" * 50 + packed[-850:]
+    ids, rejected, _, _ = read(written(tmp_path / "x", damaged), chunk=chunk)
+    assert ids[:500] == [f"c{number}" for number in range(500)]
+    assert rejected[-1].reason is Reason.DAMAGED_COMPRESSION
+    ids, rejected, _, _ = read(written(tmp_path / "x", packed[:12]), chunk=chunk)
     assert not ids
     assert rejected[-1].reason is Reason.DAMAGED_COMPRESSION
+
+
+def test_all_is_read_of_a_file_whose_checksum_is_wrong(tmp_path):
+    packed = gzip.compress(jsonl(500))
+    wrong = packed[:-8] + bytes(byte ^ 255 for byte in packed[-8:-4]) + packed[-4:]
+    ids, rejected, _, _ = read(written(tmp_path / "x.gz", wrong))
+    assert ids == [f"c{number}" for number in range(500)]
+    assert [each.reason for each in rejected] == [Reason.DAMAGED_COMPRESSION]
+
+
+def test_a_list_is_read_in_time_that_grows_with_it_and_no_faster(tmp_path, monkeypatch):
+    counted = []
+
+    class Counted(bytearray):
+        def count(self, sub, start=0, end=None):
+            counted.append((len(self) if end is None else end) - start)
+            return super().count(sub, start, len(self) if end is None else end)
+
+        def __iadd__(self, other):
+            return Counted(bytes(self) + other)
+
+    monkeypatch.setattr("nilometer.importers.framing.bytearray", Counted, raising=False)
+    content = b"[" + b"{},\n" * 20_000 + b"{}]"
+    chunks = list(reading.read_chunks(source(written(tmp_path / "x.json", content))))
+    assert sum(len(chunk.bounds) for chunk in chunks) == 20_001
+    assert chunks[-1].bounds[-1][2] == 20_001
+    assert 0 < sum(counted) < 5 * len(content)
 
 
 def test_a_last_line_without_end_is_read_but_not_passed(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, Self
 
 from nilometer.importers import sniffing
 from nilometer.importers.chunk import Limits
@@ -41,10 +41,14 @@ class Content:
         """The first bytes, which `pieces` gives too. Raises Broken."""
         if not self._kind:
             return self._ahead
-        first = next(self._unpacked, b"")
-        while first and len(first) < sniffing.HEAD and (more := next(self._unpacked, b"")):
-            first += more
-        rest = self._unpacked
+        first, rest = b"", self._unpacked
+        try:
+            while len(first) < sniffing.HEAD and (more := next(self._unpacked, b"")):
+                first += more
+        except Broken as error:
+            if not first:
+                raise
+            rest = _broken(error)
         self._unpacked = _joined(first, rest)
         return first[: sniffing.HEAD]
 
@@ -54,18 +58,23 @@ class Content:
             self._raw.seek(start)
             self._ahead, self.read, self.given = b"", start, start
         waiting, most = bytearray(), min(self._limits.chunk, self._limits.line)
-        for piece in self._unpacked:
-            self.given += len(piece)
-            waiting += self._from(start, piece)
-            broken = self._too_much() if self._kind else None
-            while len(waiting) >= most:
-                yield bytes(waiting[:most])
-                del waiting[:most]
-            if waiting and (broken or not self._raw.seekable()):
+        try:
+            for piece in self._unpacked:
+                self.given += len(piece)
+                waiting += self._from(start, piece)
+                broken = self._too_much() if self._kind else None
+                while len(waiting) >= most:
+                    yield bytes(waiting[:most])
+                    del waiting[:most]
+                if broken:
+                    raise broken
+                if waiting and not self._raw.seekable():
+                    yield bytes(waiting)
+                    waiting.clear()
+        except Broken:
+            if waiting:
                 yield bytes(waiting)
-                waiting.clear()
-            if broken:
-                raise broken
+            raise
         if waiting:
             yield bytes(waiting)
 
@@ -95,9 +104,11 @@ class Content:
         while packed:
             member = zlib.decompressobj(31)
             while not member.eof:
+                before = member.copy()
                 try:
                     piece = member.decompress(packed, _PIECE)
                 except zlib.error:
+                    yield from _until_damage(before, packed)
                     raise _damaged("gzip") from None
                 packed = member.unconsumed_tail
                 if piece:
@@ -143,10 +154,42 @@ class Content:
         return None
 
 
+class _Gunzip(Protocol):
+    """What `zlib.decompressobj` gives, whose type has no public name."""
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def copy(self) -> Self: ...
+
+
 def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     if first:
         yield first
     yield from rest
+
+
+def _broken(error: Broken) -> Iterator[bytes]:
+    """What is left of content that ends here."""
+    raise error
+    yield b""
+
+
+def _until_damage(member: _Gunzip, packed: bytes) -> Iterator[bytes]:
+    """What can be unpacked before an error, which zlib raises in place of all that it was asked
+    for: less and less is asked for."""
+    most = _PIECE // 2
+    while most:
+        before = member.copy()
+        try:
+            piece = member.decompress(packed, most)
+        except zlib.error:
+            member, most = before, most // 2
+            continue
+        packed = member.unconsumed_tail
+        if not piece:
+            return
+        yield piece
 
 
 def _damaged(kind: str) -> Broken:

@@ -34,6 +34,8 @@ class ValueFramer(Framer):
         self._depth = level if start.offset and level == _LISTED else 0
         self._lines = start.lines  # before the buffer
         self._scanned = self._gap = 0
+        self._counted = self._newlines = 0
+        """Of the buffer's first bytes, and how many newlines are in them."""
         self._in_text = False
         self._begun: int | None = None
         self._bounds: list[tuple[int, int, int]] = []
@@ -159,7 +161,10 @@ class ValueFramer(Framer):
         self._gap = until
 
     def _line(self, at: int) -> int:
-        return self._lines + self._buffer.count(b"\n", 0, at) + 1
+        """The line of a place. Places come in their order, so that each byte is counted once."""
+        self._newlines += self._buffer.count(b"\n", self._counted, at)
+        self._counted = at
+        return self._lines + self._newlines + 1
 
     def _cut(self) -> Iterator[Chunk]:
         """A chunk of the records that are whole, and the buffer from the one that is not."""
@@ -185,6 +190,7 @@ class ValueFramer(Framer):
     def _drop(self, count: int) -> None:
         """Forget so much of the buffer; the records behind it move."""
         self._lines += self._buffer.count(b"\n", 0, count)
+        self._counted = self._newlines = 0
         self._buffer = self._buffer[count:]
         self._scanned -= count
         self._gap = max(0, self._gap - count)
