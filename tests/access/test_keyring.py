@@ -364,6 +364,32 @@ def test_a_known_key_does_not_wait_for_a_database_that_hangs(
         settled()
 
 
+@pytest.mark.parametrize("loop", [False, True])
+def test_the_first_look_up_that_hangs_holds_nobody_with_a_known_key(
+    keyring, accounts, issued, watched, clock, settled, loop
+):
+    def asked(token):
+        if not loop:
+            return outcome(keyring, token)
+        try:
+            return asyncio.run(keyring.authenticate(token)).key_id
+        except UnknownKey:
+            return UnknownKey
+
+    token, other = issued.project_key.token, issued.personal_key.token
+    key_id, other_id = asked(token), asked(other)
+    clock.advance(6)
+    watched.open.clear()
+    reads = watched.reads
+    for _ in range(20):
+        assert (asked(token), asked(other)) == (key_id, other_id)
+    assert watched.reads <= reads + 2, "what hangs is waited for, not asked again"
+    accounts.keys.revoke(key_id)
+    watched.open.set()
+    settled()
+    assert asked(token) is UnknownKey, "the database answers again, and is believed"
+
+
 def test_a_database_that_came_back_is_believed_within_a_second_of_use(
     keyring, accounts, issued, watched, clock, settled
 ):

@@ -7,7 +7,8 @@ One staleness rule, for keys and for the projects' rules that come with them:
   key in steady use never waits for the database.
 - While the database is away, a known key goes on for `stale_seconds` (10 minutes) after it was
   last seen there. After that, and for any other key at once, the answer is AccessUnavailable: it
-  is never "unknown key" when nobody could look.
+  is never "unknown key" when nobody could look. Away is also a database that hangs: who has a known
+  key waits a second for its answer, and nobody waits for the same look-up after that.
 - What an address sends once it has spent its allowance of wrong keys is looked up in a line of its
   own, by one thread: however long that line is, no other address waits behind it.
 - A refused token is remembered for `fresh_seconds` too, at most `max_unknown` of them. A new key
@@ -51,6 +52,7 @@ MAX_KNOWN = 100_000
 """Keys kept in memory; beyond it the one not checked for longest is forgotten."""
 
 _RETRY_SECONDS = 1.0
+_PATIENCE_SECONDS = 1.0
 _LOOKUP_THREADS = 4
 # Looked up in less than a second; more can only wait for a database that hardly answers.
 _LONGEST_LINE = 1000
@@ -185,9 +187,16 @@ class Keyring:
         principal = self._without_looking(digest)
         if principal is not None:
             return principal
-        # Shielded: a client that hangs up must not cancel what others wait for.
         flight = self._start(digest, self._line if in_line else self._threads)
-        return self._decide(digest, await asyncio.shield(asyncio.wrap_future(flight)))
+        # Waiting in the line says nothing of the database.
+        patience = None if in_line else self._patience(digest)
+        # Shielded: a client that hangs up must not cancel what others wait for.
+        looking = asyncio.shield(asyncio.wrap_future(flight))
+        try:
+            answer = await asyncio.wait_for(looking, patience)
+        except TimeoutError:
+            answer = self._hangs(flight)
+        return self._decide(digest, answer)
 
     def authenticate_blocking(self, token: str) -> Principal:
         """As `authenticate`, for a caller in a plain thread."""
@@ -198,7 +207,12 @@ class Keyring:
         principal = self._without_looking(digest)
         if principal is not None:
             return principal
-        return self._decide(digest, self._start(digest).result())
+        flight = self._start(digest)
+        try:
+            answer = flight.result(self._patience(digest))
+        except TimeoutError:
+            answer = self._hangs(flight)
+        return self._decide(digest, answer)
 
     def project_blocking(self, principal: Principal, project_id: int) -> ProjectConfig:
         """The rules of a project that this principal may act on, within its scopes.
@@ -256,6 +270,19 @@ class Keyring:
         if known is None or now - known.checked_at > self._stale:
             raise _unavailable()
         return known.principal
+
+    def _patience(self, digest: str) -> float | None:
+        """For how many seconds to wait for a look-up: a key that is not known has to."""
+        known = self._known.get(digest)
+        trusted = known is not None and self._clock() - known.checked_at <= self._stale
+        return _PATIENCE_SECONDS if trusted else None
+
+    def _hangs(self, flight: Future[_Answer]) -> _Answer:
+        """Take the database for away until this look-up comes back."""
+        with self._lock:
+            if not flight.done():
+                self._failed_at, self._probe = self._clock(), flight
+        return _Answer(reached=False)
 
     def _decide(self, digest: str, answer: _Answer) -> Principal:
         if not answer.reached:
