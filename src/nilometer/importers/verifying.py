@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from nilometer.errors import NilometerError
 from nilometer.importers import repository
-from nilometer.importers.parquet.partition import Partition, hashes
+from nilometer.importers.parquet import comparing
 from nilometer.importers.store.connection import translated
 from nilometer.importers.store.store import TraceStore
 
@@ -21,8 +18,6 @@ SELECT trace_hash, timestamp, repo_slug, tokens_in, tokens_out, total_tokens,
   json_extract(details, '$.tokens'), cost_usd, json_extract(price, '$.components'),
   price_source, unpriced_reason
 FROM sessions"""
-_PLACES = """
-SELECT lower(repo_slug), event_date, trace_hash FROM sessions ORDER BY 1, 2, 3"""
 _INPUTS = 8
 
 
@@ -52,7 +47,8 @@ def verify(store: TraceStore, parquet: Path | None = None) -> Verified:
             for fault in _faults(*row[1:]):
                 found.fault(fault, row[0])
         if parquet is not None:
-            _verify_files(store, parquet, found)
+            for fault in comparing.faults(store, parquet):
+                found.fault(*fault)
     return found
 
 
@@ -87,21 +83,3 @@ def _faults(
         yield "a repository that is none"
     if len(timestamp) != 32 or not timestamp.endswith("+00:00"):
         yield "a time that is not UTC"
-
-
-def _verify_files(store: TraceStore, root: Path, found: Verified) -> None:
-    rows: Iterable[tuple[Any, ...]] = store.database.execute(_PLACES)
-    seen: set[str] = set()
-    for key, group in groupby(rows, lambda row: (row[0], row[1])):
-        partition = Partition(*key)
-        seen.add(partition.path)
-        wanted = {row[2] for row in group}
-        try:
-            have = hashes(root, partition)
-        except NilometerError as error:
-            found.fault("a file that cannot be read", f"{partition.path}: {error.detail}")
-            continue
-        for missing in sorted(wanted - set(have)):
-            found.fault("missing in Parquet", missing)
-        if len(have) != len(set(have)):
-            found.fault("twice in Parquet", partition.path)

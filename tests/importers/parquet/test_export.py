@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -105,6 +106,79 @@ def test_a_folder_that_two_stores_write_has_the_calls_of_both(store, tmp_path):
     assert hashes(root) == ["prodlens:a", "prodlens:b", "prodlens:both"]
     file = root / Partition("acme/river", "2026-11-02").path
     assert 60 in pq.ParquetFile(file).read(["tokens_out"])[0].to_pylist()
+
+
+def changed(file, name, value):
+    table = pq.ParquetFile(file).read()
+    place = table.schema.get_field_index(name)
+    column = pa.array([value] * len(table), table.schema.field(name).type)
+    pq.write_table(table.set_column(place, table.schema.field(name), column), file)
+
+
+def test_verifying_sees_what_is_not_the_same_in_a_file(store, tmp_path):
+    root = tmp_path / "out"
+    keep(store, MIXED)
+    export(store, root)
+    paths = [Partition("acme/river", f"2026-11-0{day}").path for day in (2, 3)]
+    changed(root / paths[0], "cost_usd", Decimal(999))
+    changed(root / paths[1], "tools", "[]")
+    found = verify(store, root)
+    assert found.counts == {"not the same in Parquet": 2}
+    assert found.examples == {"not the same in Parquet": f"{paths[0]}: prodlens:a"}
+
+
+def test_verifying_sees_which_file_is_damaged_wherever_it_is(store, tmp_path):
+    root = tmp_path / "out"
+    keep(store, MIXED)
+    export(store, root)
+    ours, ghost = Partition("solo", "2026-11-02").path, Partition("ghost/x", "2026-11-02").path
+    (root / ghost).parent.mkdir(parents=True)
+    for path in (ours, ghost):
+        (root / path).write_bytes(b"PAR1 garbage")
+        found = verify(store, root)
+        assert found.counts.pop("a file that cannot be read") == 1 + (path == ghost)
+        assert found.counts == {}
+        assert found.examples["a file that cannot be read"].startswith(f"{ours}: ")
+    (root / ours).unlink()
+    assert verify(store, root).examples["missing in Parquet"] == f"{ours}: prodlens:d"
+    assert verify(store, root).examples["a file that cannot be read"].startswith(ghost)
+
+
+def test_verifying_sees_a_call_that_is_in_two_files_or_twice_in_one(store, tmp_path):
+    root = tmp_path / "out"
+    keep(store, MIXED)
+    export(store, root)
+    table = pq.ParquetFile(root / Partition("acme/river", "2026-11-02").path).read()
+    other, solo = Partition("ghost/x", "2026-11-02").path, Partition("solo", "2026-11-02").path
+    (root / other).parent.mkdir(parents=True)
+    pq.write_table(table, root / other)
+    rows = pq.ParquetFile(root / solo).read()
+    pq.write_table(pa.concat_tables([rows, rows]), root / solo)
+    found = verify(store, root)
+    assert found.examples == {
+        "in a file of another repository or day": f"{other}: prodlens:a",
+        "twice in Parquet": solo,
+    }
+
+
+def test_verifying_follows_no_link(store, tmp_path):
+    root = tmp_path / "out"
+    keep(store, [row("a")])
+    export(store, root)
+    file = root / PLACE.path
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    assert list(verify(store, root).counts) == ["a file that cannot be read"]
+
+
+def test_verifying_lets_a_fuller_telling_of_another_database_stand(store, tmp_path):
+    root = tmp_path / "out"
+    keep(store, [row("a"), row("both")])
+    export(store, root)
+    with TraceStore(tmp_path / "other.db") as other:
+        keep(other, [row("both", completeness=5, tokens_out=60), row("more")])
+        export(other, root)
+    assert verify(store, root).counts == {}
 
 
 @pytest.fixture

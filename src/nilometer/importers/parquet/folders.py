@@ -62,6 +62,29 @@ def reading(folder: int, name: str) -> Generator[BinaryIO | None]:
 
 
 @contextmanager
+def found(root: Path, names: tuple[str, ...], file: str) -> Generator[BinaryIO | None]:
+    """A file in the folder `names` under `root`, for who reads only; None where it or a folder is
+    missing. Raises InvalidInput for a link on the way."""
+    _check(names)
+    opened: list[int] = []
+    try:
+        try:
+            opened.append(os.open(root, _FOLDER))
+            for name in names:
+                opened.append(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=opened[-1]))
+        except FileNotFoundError:
+            yield None
+            return
+        except OSError:
+            raise InvalidInput(f"{_LINKED} {file}", code="unsafe_path") from None
+        with reading(opened[-1], file) as there:
+            yield there
+    finally:
+        for each in reversed(opened):
+            os.close(each)
+
+
+@contextmanager
 def replacing(folder: int, name: str) -> Generator[BinaryIO]:
     """A new file that takes the name, durably, when the block ends without an error."""
     temporary = f".{name}.{secrets.token_hex(8)}{TEMPORARY}"

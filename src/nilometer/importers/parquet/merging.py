@@ -21,6 +21,14 @@ Table = Any
 
 def merged(mine: Iterable[Table], theirs: Iterable[Table]) -> Iterator[Table]:
     """Tables of the merged stream."""
+    for pair in aligned(mine, theirs):
+        yield best(arrow().concat_tables([each for each in pair if each is not None]))
+
+
+def aligned(
+    mine: Iterable[Table], theirs: Iterable[Table]
+) -> Iterator[tuple[Table | None, Table | None]]:
+    """What both streams have of one range of calls after the other; None for nothing."""
     streams = [iter(mine), iter(theirs)]
     held: list[Table | None] = [None, None]
     while True:
@@ -31,13 +39,12 @@ def merged(mine: Iterable[Table], theirs: Iterable[Table]) -> Iterator[Table]:
         if not waiting:
             return
         upto = min(each[KEY][len(each) - 1].as_py() for each in waiting)
-        ready: list[Table] = []
+        ready: list[Table | None] = [None, None]
         for side, each in enumerate(held):
-            if each is not None:
-                count = _not_after(each, upto)
-                ready.append(each.slice(0, count))
+            if each is not None and (count := _not_after(each, upto)):
+                ready[side] = each.slice(0, count)
                 held[side] = each.slice(count) if count < len(each) else None
-        yield best(arrow().concat_tables(ready))
+        yield ready[0], ready[1]
 
 
 def best(table: Table) -> Table:

@@ -63,16 +63,12 @@ def add(root: Path, partition: Partition, rows: Iterable[Exported], gone: frozen
             return _write(new, first, merged)
 
 
-def hashes(root: Path, partition: Partition) -> list[str]:
-    """The calls of a partition by `trace_hash`; nothing where there is no file. Takes no lock: a
-    file is always whole. Raises InvalidInput for one that is none."""
-    path = root / partition.path
-    try:
-        return parquet().read_table(path, columns=[merging.KEY], partitioning=None)[0].to_pylist()
-    except FileNotFoundError:
-        return []
-    except (arrow().ArrowException, OSError) as error:
-        raise InvalidInput(f"{FILE} cannot be read: {error}") from None
+def present(root: Path, path: str) -> Iterator[Any]:
+    """What a file under the root has, in tables; nothing where there is none. Takes no lock: a file
+    is always whole. Raises InvalidInput for one that is none, and where a link is on the way."""
+    *names, name = path.split("/")
+    with folders.found(root, tuple(names), name) as file:
+        yield from _present(file, frozenset())
 
 
 def _write(file: BinaryIO, first: Any, rest: Iterator[Any]) -> int:
@@ -93,7 +89,7 @@ def _present(file: BinaryIO | None, gone: frozenset[str]) -> Iterator[Any]:
     try:
         for batch in parquet().ParquetFile(file).iter_batches(batch_size=BATCH_ROWS):
             yield _without(_conformed(arrow().Table.from_batches([batch])), gone)
-    except arrow().ArrowException as error:
+    except (arrow().ArrowException, OSError) as error:
         raise InvalidInput(f"{FILE} cannot be read, and is left as it is: {error}") from None
 
 
