@@ -7,6 +7,9 @@ The engine cannot be stopped on the way, so what would be too much is not begun.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +18,11 @@ from nilometer.incidents.facts import MEMBERS
 MAX_WORK: Final = 300_000
 """Of one expression: about 60 ms at the worst."""
 MAX_WORK_OF_FACTS: Final = 2_000_000
-"""Of all expressions that are evaluated on the same facts."""
+"""Of all expressions that are evaluated in one stage for one incident: see `sharing`."""
+MAX_WORK_OF_BATCH: Final = 4_000_000
+"""Of a transaction that does several: beyond that they are done apart."""
+_MAKING: Final = 5
+"""What an expression sees is made of a payload, which takes so much longer than to compare it."""
 
 CHARACTERS: Final = 64
 """So many of a text weigh as much as a value."""
@@ -23,6 +30,44 @@ _MATCHING: Final = 32
 """A pattern takes so much longer than a comparison, of as many characters."""
 _STEP: Final = 3
 """The engine compiles a pattern each time it is matched: so much for each of its steps."""
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What was spent, in units. `made`: on what expressions see, whether one is evaluated on it or
+    not."""
+
+    spent: int = 0
+    made: int = 0
+
+    def spend(self, units: int) -> bool:
+        """Spend them; whether there were so many."""
+        self.spent += min(units, MAX_WORK)
+        return self.spent <= MAX_WORK_OF_FACTS
+
+    def make(self, size: Size) -> None:
+        """Facts of this size were made to be seen."""
+        self.made += _MAKING * size.values
+
+
+_SHARED: ContextVar[Allowance | None] = ContextVar("allowance", default=None)
+
+
+@contextmanager
+def sharing() -> Generator[Allowance]:
+    """One allowance for all facts that this thread evaluates on from here on."""
+    allowance = Allowance()
+    token = _SHARED.set(allowance)
+    try:
+        yield allowance
+    finally:
+        _SHARED.reset(token)
+
+
+def allowance() -> Allowance:
+    """The one that is shared here, or one for these facts alone."""
+    return _SHARED.get() or Allowance()
+
 
 Words = list[tuple[str, str]]
 _COMPARED: Final = frozenset({"==", "!=", "in"})
@@ -42,7 +87,8 @@ class Size:
 @dataclass(slots=True)
 class Effort:
     """What an expression does: counts of its words outside of macros and within them. `looped_own`
-    are comparisons with the element itself, which all together cost no more than the list."""
+    are comparisons with the element itself, which all together cost no more than the list, and
+    `looped_element` its mentions."""
 
     named: int = 0
     compared: int = 0
@@ -54,6 +100,7 @@ class Effort:
     looped_named: int = 0
     looped_compared: int = 0
     looped_own: int = 0
+    looped_element: int = 0
     looped_called: int = 0
     looped_matched: int = 0
     steps: int = 0
@@ -66,12 +113,14 @@ class Effort:
         # What is added, or written out, may be longer than anything that is seen.
         rounds = max(size.longest, self.listed) * (1 + self.added)
         text = size.text * (1 + self.added)
+        elements = self.looped_own + self.looped_compared * self.looped_element
         return (
             (self.named * size.values if self.compared else 0)
             + once * text
             + _STEP * self.steps * (rounds if self.looped_matched else 1)
             + rounds * self.looped_words // 4
-            + (1 + self.added) * self.looped_own * size.values
+            # A list that is written out may have the same large value in it often.
+            + (1 + self.added) * elements * max(1, self.named) * size.values
             + rounds * each * text
             + rounds * self.looped_compared * max(1, self.looped_named) * size.values // 2
         )
@@ -99,6 +148,7 @@ def effort(words: Words, within: list[str | None]) -> Effort:
             own = heavy and word != "in" and _is_own(words, place, variable)
             found.looped_own += own
             found.looped_compared += heavy and not own
+            found.looped_element += word == variable and _word(words, place - 1) != "."
             found.looped_called += called
             found.looped_matched += matches
     return found

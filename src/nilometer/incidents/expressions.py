@@ -25,9 +25,9 @@ from nilometer.incidents import lexing, pack_bounds
 from nilometer.incidents.effort import (
     CHARACTERS,
     MAX_WORK,
-    MAX_WORK_OF_FACTS,
     Effort,
     Size,
+    allowance,
 )
 from nilometer.incidents.facts import MEMBERS, Facts
 
@@ -61,15 +61,15 @@ class NotEvaluable(NilometerError):
 
 class View:
     """Facts as expressions see them: made once, and only if one is evaluated; evaluated often. Not
-    shared between threads."""
+    shared between threads. What it may cost is what is left of `effort.allowance`."""
 
-    __slots__ = ("_facts", "_made", "_size", "_work")
+    __slots__ = ("_allowance", "_facts", "_made", "_size")
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         self._facts = facts
         self._made: Any = None
         self._size: Size | None = None
-        self._work = 0
+        self._allowance = allowance()
 
     @property
     def activation(self) -> Any:
@@ -77,6 +77,7 @@ class View:
         if self._made is None:
             members = {name: _seen(self._facts.get(name), 0) for name in MEMBERS}
             self._size = _size(members)
+            self._allowance.make(self._size)
             self._made = _ENVIRONMENT.Activation(members)
         return self._made
 
@@ -86,10 +87,10 @@ class View:
         activation = self.activation
         assert self._size is not None
         units = effort.of(self._size)
-        self._work += min(units, MAX_WORK)
+        is_left = self._allowance.spend(units)
         if units > MAX_WORK:
             raise NotEvaluable("it would compare too much: what it sees is too large for it")
-        if self._work > MAX_WORK_OF_FACTS:
+        if not is_left:
             raise NotEvaluable("the expressions before it compared too much of what is so large")
         return activation
 

@@ -116,6 +116,7 @@ NUMBERS = list(range(500))
 LONG = "xy" * 4096
 LARGE = {f"k{i}": [{"a": j} for j in range(6)] for i in range(400)}
 SAME = "exception.payload.m == exception.payload.m"
+HEAVY = {f"k{i}": NUMBERS[:50] for i in range(30)}
 ROWS = [{"sku": f"s{i}", "qty": i, "tags": ["a", "b", "c"], "name": "x" * 60} for i in range(500)]
 
 
@@ -131,6 +132,11 @@ ROWS = [{"sku": f"s{i}", "qty": i, "tags": ["a", "b", "c"], "name": "x" * 60} fo
             {"l": NUMBERS},
         ),
         (f"[{'1,' * 300}1].all(x, {SAME})", {"m": {"a": [{"b": [0] * 20}] * 60}}),
+        (f"[{','.join(['exception'] * 45)}].all(x, {' && '.join(['x==x'] * 60)})", {"m": HEAVY}),
+        (
+            f"[{','.join(['exception'] * 30)}].all(x, [{'x,' * 80}1] == [{'x,' * 80}1])",
+            {"m": HEAVY},
+        ),
         ("exception.payload.l.all(x, !''.matches('.{1,400}'))", {"l": NUMBERS}),
         ("exception.payload.l.all(x, !exception.payload.t.matches('(x.*)z'))", {"l": NUMBERS}),
         (

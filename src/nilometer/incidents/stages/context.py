@@ -11,7 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nilometer.access.tables import Project
-from nilometer.incidents import sla
+from nilometer.errors import NilometerError
+from nilometer.incidents import effort, sla
 from nilometer.incidents.accept import NO_PACK
 from nilometer.incidents.events import moment
 from nilometer.incidents.facts import NOT_TRIAGED, Facts, StepFacts
@@ -22,6 +23,12 @@ from nilometer.incidents.playbooks.machine import StepResult, StepStatus
 from nilometer.observability.tracing import Spans
 
 _ENDED = frozenset(StepStatus)
+
+
+class TooMuchAtOnce(NilometerError):
+    """Several tasks are too much work for one transaction; each of them alone is not."""
+
+    code = "too_much_at_once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,9 @@ class Context:
     """What stages remember within the batch, each under its own name."""
     spans: Spans = field(default_factory=Spans)
     """Of what the batch did so far."""
+    several: bool = False
+    """Whether there is more than one task, which could be done apart."""
+    _spent: int = 0
     _known: dict[object, PackVersion] = field(default_factory=dict[object, PackVersion])
 
     @property
@@ -110,6 +120,13 @@ class Context:
     def now(self) -> datetime:
         """The moment of the batch."""
         return self.history.now
+
+    def spend(self, units: int) -> None:
+        """Expressions took so much. Raises TooMuchAtOnce where it comes to more than a transaction
+        of several may take: others wait for its end. The tasks are then done apart."""
+        self._spent += units
+        if self.several and self._spent > effort.MAX_WORK_OF_BATCH:
+            raise TooMuchAtOnce("its expressions compare too much for one transaction")
 
     def active(self, incident: Incident) -> PackVersion:
         """The pack that judges an incident now; one that says nothing, where none is active."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from sqlalchemy.orm import Session
 
+from nilometer.incidents import effort
 from nilometer.incidents.history import History, Key
 from nilometer.incidents.incident import Incident
 from nilometer.incidents.stages.context import Context, Packs, Work, live
@@ -39,7 +40,7 @@ class ChainStage(RecordsFailures):
     def work(self, session: Session, tasks: Sequence[Task], now: datetime) -> None:
         """See `workflows.stage.Stage`."""
         history = History(session, now)
-        context = Context(history, self.packs)
+        context = Context(history, self.packs, several=len(tasks) > 1)
         projects = live(session, {task.project_id for task in tasks})
         incidents = history.load((task.project_id, task.lane) for task in tasks)
         with context.spans:
@@ -78,7 +79,9 @@ class ChainStage(RecordsFailures):
             span = tracing.started(f"process {self.queue}", work.trace_context, Kind.CONSUMER, told)
             context.spans.add(span)
             incident.traceparent = span.traceparent
-        self.do(context, work)
+        with effort.sharing() as allowance:
+            self.do(context, work)
+        context.spend(allowance.spent + allowance.made)
 
 
 def _place(task: Task) -> tuple[int, str]:
