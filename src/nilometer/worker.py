@@ -148,14 +148,16 @@ class Worker:
         assert foundation.exceptions is not None, "a worker tells of incidents"
         self._executions = Executions()
         executor = tool_executor(database, log, store, egress.reach)
+        packs = ActivePacks()
         self.incidents = IncidentRuntime(
             database,
             foundation.exceptions,
-            chain.build(ActivePacks(), self._executions, executor),
+            chain.build(packs, self._executions, executor),
             shared=settings.distributed,
             lease=timedelta(seconds=settings.task_lease),
             places=settings.tool_concurrency,
             weights=read_weights(settings.exception_weights),
+            before=lambda tasks: packs.load(database, {task.project_id for task in tasks}),
         )
         self.retention = Retention(
             database,

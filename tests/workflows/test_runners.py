@@ -58,6 +58,21 @@ def test_a_stage_ends_a_batch_and_keeps_what_follows_in_one_transaction(queue):
     assert woken == [{"next"}]
 
 
+def test_what_takes_long_is_done_before_the_transaction(queue):
+    queue.add_lanes(3)
+    seen = []
+
+    def before(tasks):
+        # In a transaction of the runner's own this would wait for its end.
+        with queue.database.session(EVERY_ROW):
+            seen.append((len(tasks), list(stage.batches)))
+
+    stage = Recording()
+    StageRunner(queue.database, stage, Running(now=lambda: queue.now), before=before).look()
+    assert seen == [(3, [])]
+    assert len(stage.batches) == 1
+
+
 def test_one_that_fails_does_not_keep_the_others_of_its_batch(queue):
     queue.add_lanes(20)
     stage = Recording(failing("lane-00007"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -23,6 +23,7 @@ from nilometer.workflows.effect_runner import PLACES, EffectRunner
 from nilometer.workflows.loop import Loop
 from nilometer.workflows.runner import Running
 from nilometer.workflows.stage_runner import StageRunner
+from nilometer.workflows.task import Task
 
 CLOCK = "incident clock"
 """What only one process at a time does."""
@@ -49,16 +50,19 @@ class IncidentRuntime:
         lease: timedelta,
         places: int = PLACES,
         weights: Mapping[int, int] | None = None,
+        before: Callable[[Sequence[Task]], None] | None = None,
     ) -> None:
         """`places` is how many tools are used at once, `weights` those of projects that have one of
-        their own."""
+        their own. `before` is done before each transaction of a stage."""
         self._database = database
         self._shared = shared
         self._longest = lease + _CLOCKS_DIFFER
         weight_of = partial(_weight, weights or {})
         running = Running(policies=RETRIES, lease=lease, wake=self.wake)
         self._stages: list[StageRunner] = [
-            StageRunner(database, stage, running, Sharing(weight_of), kinds=stage.kinds)
+            StageRunner(
+                database, stage, running, Sharing(weight_of), kinds=stage.kinds, before=before
+            )
             for stage in chain.stages
         ]
         self._tools: EffectRunner[Started, Performed] = EffectRunner(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 
 from nilometer import failpoints
 from nilometer.database.engine import Database
@@ -42,10 +43,13 @@ class StageRunner:
         sharing: Sharing | None = None,
         *,
         kinds: Kinds = None,
+        before: Callable[[Sequence[Task]], None] | None = None,
     ) -> None:
-        """`kinds` are those of the tasks that this release's stage knows; None for any."""
+        """`kinds` are those of the tasks that this release's stage knows; None for any. `before` is
+        done before each transaction: what takes long, and needs none."""
         self._database = database
         self._stage = stage
+        self._before = before
         self._running = running or Running()
         lease = self._running.lease
         self._claims = Claims(database, stage.queue, sharing, lease=lease, kinds=kinds)
@@ -114,6 +118,8 @@ class StageRunner:
         """The transaction that does tasks and ends them."""
         for task in tasks:
             check_survivable(task)
+        if self._before is not None:
+            self._before(tasks)
         now = self._running.now()
         with self._database.concurrent(EVERY_ROW) as session:
             began = time.perf_counter()

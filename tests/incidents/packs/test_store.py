@@ -162,6 +162,17 @@ def test_a_version_is_read_once_and_stays_to_be_had(database, project, monkeypat
     assert (old.name, old.version, old.pack.domain) == ("p", 1, None)
 
 
+def test_what_was_loaded_before_a_transaction_is_not_read_in_it(database, project, monkeypatch):
+    packs, asked = Packs(database), ActivePacks()
+    packs.add(project, document())
+    packs.activate(project, "p", 1)
+    asked.load(database, {project, project + 1})
+    asked.load(database, ())
+    monkeypatch.setattr(active, "parse_pack", pytest.fail)
+    asked.load(database, {project})
+    assert chosen(asked, database, project, "X") == ("p", 1)
+
+
 def test_a_version_of_a_later_release_is_passed_over(database, project):
     packs, asked = Packs(database), ActivePacks()
     packs.add(project, document())

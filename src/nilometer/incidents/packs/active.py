@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
+from collections.abc import Collection
 from threading import Lock
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from nilometer.database.engine import Database
+from nilometer.database.fence import EVERY_ROW
 from nilometer.incidents.packs.pack import Pack
 from nilometer.incidents.packs.reading import PackInvalid, parse_pack
 from nilometer.incidents.packs.tables import PackRow, PackState
@@ -18,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 MAX_KEPT = 500
 _ASKED = "active_packs"
+_AGAIN = 1.0
+_Key = tuple[int, str, int, str]
+"""Project, name, version and digest."""
 
 
 def select_pack(packs: list[Pack], exception_type: str, domain: str | None) -> Pack | None:
@@ -38,8 +46,30 @@ class ActivePacks:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, str, int, str], PackVersion | None] = OrderedDict()
+        self._kept: OrderedDict[_Key, PackVersion | None] = OrderedDict()
+        self._asked: dict[int, float] = {}
         self._lock = Lock()
+
+    def load(self, database: Database, projects: Collection[int]) -> None:
+        """Read the active packs of these projects that are not in memory, in no transaction: to
+        compile a large one takes long, and others would wait. Asks for a project once a second;
+        what is activated in between is read where it is needed."""
+        now = time.monotonic()
+        with self._lock:
+            asked = [each for each in projects if now - self._asked.get(each, -1.0) >= _AGAIN]
+            self._asked = {each: at for each, at in self._asked.items() if now - at < _AGAIN}
+            self._asked |= dict.fromkeys(asked, now)
+        for key, document in self._missing(database, asked) if asked else ():
+            self._keep(key, _version_of(key, document))
+
+    def _missing(self, database: Database, projects: Collection[int]) -> list[tuple[_Key, Any]]:
+        query = select(PackRow.project_id, PackRow.name, PackRow.version, PackRow.digest).where(
+            PackRow.project_id.in_(projects), PackRow.state == PackState.ACTIVE
+        )
+        with database.read(EVERY_ROW) as session:
+            active: list[_Key] = [(*row,) for row in session.execute(query)]
+            missing = [key for key in active if key not in self._kept]
+            return [(key, _document(session, key)) for key in missing]
 
     def choose(
         self, session: Session, project_id: int, exception_type: str, domain: str | None
@@ -71,26 +101,34 @@ class ActivePacks:
             asked[project_id] = [each for each in found if each is not None]
         return asked[project_id]
 
-    def _read(self, session: Session, key: tuple[int, str, int, str]) -> PackVersion | None:
+    def _read(self, session: Session, key: _Key) -> PackVersion | None:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        found = _pack_version(session, key)
+        found = _version_of(key, _document(session, key))
+        self._keep(key, found)
+        return found
+
+    def _keep(self, key: _Key, found: PackVersion | None) -> None:
         with self._lock:
             self._kept[key] = found
             while len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
-        return found
 
 
-def _pack_version(session: Session, key: tuple[int, str, int, str]) -> PackVersion | None:
+def _document(session: Session, key: _Key) -> object:
     project_id, name, version, _ = key
     query = select(PackRow.document).where(
         PackRow.project_id == project_id, PackRow.name == name, PackRow.version == version
     )
+    return session.scalar(query)
+
+
+def _version_of(key: _Key, document: object) -> PackVersion | None:
+    _, name, version, _ = key
     try:
-        return PackVersion(parse_pack(session.scalar(query)), name, version)
+        return PackVersion(parse_pack(document), name, version)
     except PackInvalid as error:
         # Of a later release: what it says cannot be carried out in part.
         logger.warning("version %d of the pack %s is passed over: %s", version, name, error)
