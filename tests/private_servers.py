@@ -48,7 +48,7 @@ def private(kind: type[S], folder: Path | None = None, **options: Any) -> Iterat
 
     `options` are its own: `properties` of Kafka's broker, `settings` of PostgreSQL. A `folder`
     says where it stores, on a small disk for example; the caller removes that one."""
-    place = folder or PRIVATE / f"{kind.name}-{uuid4().hex[:12]}"
+    place = folder or PRIVATE / f"{kind.name}-{os.getpid()}-{uuid4().hex[:12]}"
     server = kind(place, owner=os.getpid(), **options)
     try:
         yield server.start()
@@ -62,7 +62,7 @@ def private(kind: type[S], folder: Path | None = None, **options: Any) -> Iterat
 @contextmanager
 def private_cluster(size: int = 3) -> Iterator[KafkaCluster]:
     """A started cluster of Kafka nodes, ended and removed with the block."""
-    place = PRIVATE / f"kafka-cluster-{uuid4().hex[:12]}"
+    place = PRIVATE / f"kafka-cluster-{os.getpid()}-{uuid4().hex[:12]}"
     cluster = KafkaCluster(place, size, os.getpid())
     try:
         yield cluster.start()

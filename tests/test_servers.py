@@ -194,16 +194,21 @@ def test_the_server_of_a_test_process_that_was_killed_is_ended_later(
         f"ServerProcess(pathlib.Path({str(tmp_path / 'one')!r}), os.getpid()).launch({SLEEP}); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    ended = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT)
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as ended:
+        ended_pid = ended.pid
     assert ended.returncode == -signal.SIGKILL
     left = ServerProcess(tmp_path / "one")
     assert left.pid is not None
     mine = ServerProcess(tmp_path / "two", os.getpid())
     mine.launch(SLEEP)
     try:
+        for pid in (ended_pid, os.getpid()):
+            (tmp_path / f"kafka-{pid}-data").mkdir()
         shared.end_orphans()
         assert left.pid is None
         assert mine.pid is not None
+        assert not (tmp_path / f"kafka-{ended_pid}-data").exists()
+        assert (tmp_path / f"kafka-{os.getpid()}-data").exists()
     finally:
         mine.kill()
 

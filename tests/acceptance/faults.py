@@ -151,6 +151,7 @@ class LogDisk:
     def fill(self) -> None:
         """Leave so little of it that the log takes no more records."""
         status = os.statvfs(self._ballast.parent)
+        assert status.f_blocks * status.f_frsize <= 1 << 30, "the small disk is not mounted"
         size = status.f_bavail * status.f_frsize - _LEFT_FREE
         with self._ballast.open("wb") as ballast:
             os.posix_fallocate(ballast.fileno(), 0, size)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.servers.clickhouse import PASSWORD, USER, ClickHouseServer
 from tests.servers.kafka import KafkaServer
 from tests.servers.server import ROOT
-from tests.small_disk import on_a_small_disk
+from tests.small_disk import fill, on_a_small_disk
 
 
 class SmallDisk:
@@ -20,7 +20,7 @@ class SmallDisk:
     def __init__(self, directory: Path, size: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
-        command = on_a_small_disk(directory, size, ["sh", "-c", "echo mounted && exec sleep 600"])
+        command = on_a_small_disk(directory, size, ["sh", "-c", "echo mounted && exec sleep 3600"])
         self._keeper = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._keeper.stdout is not None
         assert self._keeper.stdout.readline() == "mounted\n"
@@ -37,15 +37,11 @@ class SmallDisk:
     def full(self) -> Iterator[None]:
         """Not a byte is free for the length of the block."""
         ballast = self.place / "ballast"
-        with ballast.open("wb", buffering=0) as file:
-            for size in (1 << 20, 1 << 12):
-                with suppress(OSError):
-                    while True:
-                        file.write(b"\0" * size)
         try:
+            fill(ballast)
             yield
         finally:
-            ballast.unlink()
+            ballast.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of it, and of all that was on it."""

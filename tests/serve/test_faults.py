@@ -15,7 +15,7 @@ from nilometer.failpoints import SLOW_SECONDS
 from nilometer.settings import Settings
 from tests.running import running, wait_until
 from tests.sending import generation, send
-from tests.small_disk import on_a_small_disk
+from tests.small_disk import fill, on_a_small_disk
 
 
 def stored_uuids(server):
@@ -140,7 +140,7 @@ def test_a_full_disk_is_answered_503_and_recovers_by_itself(tmp_path):
 
         # The server's view of the disk: only it has the disk mounted.
         ballast = Path(f"/proc/{server.process.pid}/root{disk}/ballast")
-        _fill(ballast)
+        fill(ballast)
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _: send(server.url, generation()), range(12)))
         assert {answer.status_code for answer in answers} == {503}
@@ -161,13 +161,3 @@ def test_a_full_disk_is_answered_503_and_recovers_by_itself(tmp_path):
         found = wait_for_exactly(server, acknowledged + more)
         assert sorted(found) == sorted(acknowledged + more)
         assert server.stop() == 0
-
-
-def _fill(path):
-    with path.open("wb", buffering=0) as ballast:
-        for size in (1 << 20, 1 << 12):
-            try:
-                while True:
-                    ballast.write(b"\0" * size)
-            except OSError:
-                continue

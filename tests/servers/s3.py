@@ -72,6 +72,8 @@ class S3Server(Server):
             "master.resumeState": "false",
             "master.electionTimeout": "1s",
             "volume.max": 0,  # as many as the disk has room for
+            # Its own limit is a hundredth of the disk, which on a large one is gigabytes.
+            "volume.minFreeSpace": "512MiB",
             "volume.preStopSeconds": 0,
             "s3": "true",
             "s3.port": self.port,

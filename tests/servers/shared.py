@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.servers.clickhouse import ClickHouseServer
 from tests.servers.dynamodb import DynamoDBServer
 from tests.servers.kafka import KafkaServer
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import ServerProcess
+from tests.servers.process import ServerProcess, started_at
 from tests.servers.s3 import S3Server
 from tests.servers.server import SERVICES, Server, free_port, is_free
 
@@ -88,8 +89,13 @@ def stop(name: str) -> Server:
 
 
 def end_orphans() -> None:
-    """End the servers of single tests whose test process was killed before it could."""
+    """End the servers of single tests whose test process was killed before it could, and remove
+    what they stored: it may be many gigabytes. The folder's name has the process's id."""
     for file in PRIVATE.glob("**/pid.json"):
         process = ServerProcess(file.parent)
         if process.orphaned():
             process.kill()
+    for folder in PRIVATE.glob("*-*"):
+        owner = folder.name.split("-")[-2]
+        if owner.isdigit() and started_at(int(owner)) is None:
+            shutil.rmtree(folder, ignore_errors=True)
