@@ -1,6 +1,6 @@
 """Many rows with few statements: as many as there are, as they are."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -31,3 +31,12 @@ def test_every_row_is_written_in_its_order_and_those_named_are_deleted(database,
     with database.read(EVERY_ROW) as session:
         left = session.scalars(select(OutboxRow.sequence).order_by(OutboxRow.id)).all()
     assert left == list(range(0, count, 7))
+
+
+def test_rows_that_share_a_moment_and_rows_that_do_not_keep_theirs(database):
+    first = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    moments = [first, first, first + timedelta(microseconds=1), first]
+    told = [Notice(1, "lane", n, f"event {n}", at, b"") for n, at in enumerate(moments)]
+    with database.session(EVERY_ROW) as session:
+        outbox.publish(session, told)
+        assert [notice.occurred_at for _, notice in outbox.oldest(session, 9)] == moments

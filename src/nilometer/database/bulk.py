@@ -49,8 +49,7 @@ class Bulk:
         statement, converters = self._of(connection.dialect)
         values = [list(row) for row in rows]
         for at, convert in converters:
-            for row in values:
-                row[at] = convert(row[at])
+            _convert(values, at, convert)
         if not values:
             return 0
         ready = [tuple(row) for row in values]
@@ -80,6 +79,17 @@ class Bulk:
                 converters.append((at, convert))
         statement = _of_many(self._statement, self._rows or "", 1)
         return statement.replace("?", _MARKS.get(dialect.paramstyle, "%s")), converters
+
+
+def _convert(rows: Sequence[list[Any]], at: int, convert: Callable[[Any], Any]) -> None:
+    """Bring a column's values into the driver's form. Rows that are written together mostly share
+    the very same moment or state: one that is the one before is not converted again."""
+    before = told = object()
+    for row in rows:
+        value = row[at]
+        if value is not before:
+            before, told = value, convert(value)
+        row[at] = told
 
 
 @cache

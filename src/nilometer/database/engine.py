@@ -61,8 +61,6 @@ class Database:
         self.engine: Engine = self.backend.make_engine(parsed)
         self.url = parsed
         self._turn = QueuedLock() if self.backend is sqlite else None
-        self._readers = self.engine.execution_options(transaction=Transaction.READ)
-        self._beside = self.engine.execution_options(transaction=Transaction.CONCURRENT)
 
     @property
     def path(self) -> Path | None:
@@ -77,7 +75,7 @@ class Database:
         commits. Waits up to `BUSY_SECONDS` for another writer, then DatabaseUnavailable.
         Objects stay readable after the block.
         """
-        with self._writing(self.engine, rows) as session:
+        with self._writing(Transaction.WRITE, rows) as session:
             yield session
 
     @contextmanager
@@ -85,16 +83,15 @@ class Database:
         """As `session`, but on a server beside others that write: what was read holds until the
         commit only for rows that the block has locked or changed. For what must scale, and names
         the rows that it must have to itself."""
-        with self._writing(self._beside, rows) as session:
+        with self._writing(Transaction.CONCURRENT, rows) as session:
             yield session
 
     @contextmanager
-    def _writing(self, engine: Engine, rows: RowScope) -> Generator[Session]:
-        engine = engine.execution_options(rows=rows.text)
+    def _writing(self, purpose: Transaction, rows: RowScope) -> Generator[Session]:
         with (
             self._turn_to_write(),
             self.translated(),
-            Session(engine, expire_on_commit=False) as session,
+            self._opened(purpose, rows) as session,
             session.begin(),
         ):
             # A session begins late; the lock must be held before the caller reads.
@@ -104,9 +101,14 @@ class Database:
     @contextmanager
     def read(self, rows: RowScope) -> Generator[Session]:
         """One consistent snapshot. A write inside it is refused by the database."""
-        engine = self._readers.execution_options(rows=rows.text)
-        with self.translated(), Session(engine, expire_on_commit=False) as session:
+        with self.translated(), self._opened(Transaction.READ, rows) as session:
             yield session
+
+    def _opened(self, purpose: Transaction, rows: RowScope) -> Session:
+        """A session whose transactions are for this and see these rows. (An engine with options of
+        its own, made for each, would cost more than what most transactions do.)"""
+        options = {"transaction": purpose, "rows": rows.text}
+        return Session(self.engine, expire_on_commit=False, execution_options=options)
 
     @contextmanager
     def _turn_to_write(self) -> Generator[None]:

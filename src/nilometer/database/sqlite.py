@@ -172,6 +172,10 @@ def _identity(path: str) -> tuple[int, int] | None:
 def _begin(connection: Connection) -> None:
     purpose = Transaction(connection.get_execution_options().get("transaction", Transaction.WRITE))
     driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    # What this connection was told before holds: nothing else tells it any of these.
+    told: dict[str, int] = connection.connection.info.setdefault("pragmas", {})
     for name, value in _PRAGMAS[purpose].items():
-        driver.execute(f"PRAGMA {name} = {value}")
+        if told.get(name) != value:
+            driver.execute(f"PRAGMA {name} = {value}")
+            told[name] = value
     connection.exec_driver_sql("BEGIN" if purpose is Transaction.READ else "BEGIN IMMEDIATE")
