@@ -9,7 +9,7 @@ so that two transactions neither wait for each other in a circle nor use one seq
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any, Final, cast
 
 import orjson
-from sqlalchemy import Select, Table, select, tuple_
+from sqlalchemy import Table, bindparam, select, tuple_
 from sqlalchemy.orm import Session
 
 from nilometer.database.bulk import Bulk, bulk_insert
@@ -54,6 +54,13 @@ _TELL: Final = bulk_insert(
         *("actor_kind", "actor_id", "causation_id", "correlation_id", "traceparent", "payload"),
     ),
 )
+# Reads of incidents by their keys, that lock them in the order in which everybody does.
+_KEY: Final = (_TABLE.c.project_id, _TABLE.c.id)
+_OURS: Final = tuple_(*_KEY).in_(bindparam("keys", expanding=True))
+_LOCK: Final = select(_TABLE.c.id).where(_OURS).order_by(*_KEY).with_for_update()
+_WHOLE: Final = (
+    select(*(_TABLE.c[name] for name in _COLUMNS)).where(_OURS).order_by(*_KEY).with_for_update()
+)
 _CHUNK = 400
 
 
@@ -70,7 +77,7 @@ def lock(session: Session, keys: Iterable[Key]) -> None:
     writer, and nothing to lock."""
     if session.get_bind().dialect.name == "postgresql":
         for wanted in _chunks(keys):
-            session.execute(_in_order(select(_TABLE.c.id), wanted))
+            session.execute(_LOCK, {"keys": wanted})
 
 
 class History:
@@ -89,8 +96,8 @@ class History:
         """The incidents of these keys that there are, locked until the transaction ends."""
         found: dict[Key, Incident] = {}
         for wanted in _chunks(keys):
-            for row in self.session.execute(_in_order(select(_TABLE), wanted)).mappings():
-                incident = Incident(**row)
+            for row in self.session.execute(_WHOLE, {"keys": wanted}):
+                incident = Incident(**dict(zip(_COLUMNS, row, strict=True)))
                 found[incident.project_id, incident.id] = incident
         return found
 
@@ -236,13 +243,6 @@ def _chunks(keys: Iterable[Key]) -> Iterator[list[Key]]:
     wanted = sorted(set(keys))
     for start in range(0, len(wanted), _CHUNK):
         yield wanted[start : start + _CHUNK]
-
-
-def _in_order(query: Select[Any], keys: Sequence[Key]) -> Select[Any]:
-    """A read of these incidents that locks them in the order in which everybody does."""
-    key = tuple_(_TABLE.c.project_id, _TABLE.c.id)
-    query = query.where(key.in_(keys)).order_by(_TABLE.c.project_id, _TABLE.c.id)
-    return query.with_for_update()
 
 
 @cache

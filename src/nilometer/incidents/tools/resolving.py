@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.orm import Session
 
 from nilometer.access.tables import Project
@@ -31,6 +31,18 @@ Key = tuple[int, str]
 
 SIGNING = "signing"
 """The secret that webhooks are signed with."""
+
+# Made once: to build one takes longer than to run it.
+_KEYS = bindparam("keys", expanding=True)
+_THESE = tuple_(ToolRow.project_id, ToolRow.name).in_(_KEYS)
+_TOOLS = select(ToolRow).where(_THESE)
+_LIMITS = select(ToolRow.project_id, ToolRow.name, ToolRow.max_concurrency).where(_THESE)
+_SECRETS = select(ToolSecretRow).where(
+    tuple_(ToolSecretRow.project_id, ToolSecretRow.tool).in_(_KEYS)
+)
+_PROJECTS = select(Project.id, Project.redaction).where(
+    Project.id.in_(bindparam("ids", expanding=True)), Project.tombstoned_at.is_(None)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +74,7 @@ def limits(session: Session, wanted: Collection[Key]) -> dict[Key, tuple[str, in
     them may be under way at once: a task's `limit_key` and `limit`."""
     if not wanted:
         return {}
-    place = tuple_(ToolRow.project_id, ToolRow.name)
-    query = select(ToolRow.project_id, ToolRow.name, ToolRow.max_concurrency)
-    found = session.execute(query.where(place.in_(list(wanted))))
+    found = session.execute(_LIMITS, {"keys": list(wanted)})
     defined = {(project_id, name): most for project_id, name, most in found}
     return {key: (limit_key(key[1]), defined.get(key, DEFAULT_CONCURRENCY)) for key in wanted}
 
@@ -76,9 +86,8 @@ def limit_key(tool: str) -> str:
 
 def _projects(session: Session, ids: Collection[int]) -> dict[int, RedactionRules | None]:
     """The live ones among these projects, with their rules."""
-    query = select(Project.id, Project.redaction)
-    query = query.where(Project.id.in_(ids), Project.tombstoned_at.is_(None))
-    return {row[0]: _rules(row[1]) for row in session.execute(query)}
+    found = session.execute(_PROJECTS, {"ids": list(ids)})
+    return {row[0]: _rules(row[1]) for row in found}
 
 
 def _rules(stored: Mapping[str, Any] | None) -> RedactionRules | None:
@@ -89,8 +98,8 @@ def _rules(stored: Mapping[str, Any] | None) -> RedactionRules | None:
 
 
 def _rows(session: Session, wanted: Collection[Key]) -> dict[Key, ToolRow]:
-    query = select(ToolRow).where(tuple_(ToolRow.project_id, ToolRow.name).in_(list(wanted)))
-    return {(row.project_id, row.name): row for row in session.scalars(query)}
+    found = session.scalars(_TOOLS, {"keys": list(wanted)})
+    return {(row.project_id, row.name): row for row in found}
 
 
 def _secrets(
@@ -98,9 +107,8 @@ def _secrets(
 ) -> dict[Key, dict[str, tuple[str, ...]]]:
     if not rows:
         return {}
-    place = tuple_(ToolSecretRow.project_id, ToolSecretRow.tool)
     found: dict[Key, dict[str, tuple[str, ...]]] = {}
-    for row in session.scalars(select(ToolSecretRow).where(place.in_(list(rows)))):
+    for row in session.scalars(_SECRETS, {"keys": list(rows)}):
         both = row.previous is not None and row.previous_until is not None
         overlaps = both and row.previous_until is not None and row.previous_until > now
         values = (row.value, row.previous) if overlaps and row.previous else (row.value,)
