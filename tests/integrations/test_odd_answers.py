@@ -279,3 +279,49 @@ def test_a_client_of_places_wrapped_twice_is_tracked_once(
     failed = metrics()[2:]
     assert [each.status for each in failed] == ["error"] * 4
     assert {each.cost_usd for each in failed} <= {None, 0}
+
+
+def test_a_path_is_known_with_a_query_and_an_unknown_one_is_no_call(
+    manager: ClientManager, metrics: Metrics
+) -> None:
+    tracked = manager.wrap(client(lambda _: httpx2.Response(200, json=upstream.CHAT)))
+    for path in ("/chat/completions?trace=1", "/moderations", "/files/a/b"):
+        tracked.post(path, body=ASK, cast_to=object)
+    (metric,) = metrics()
+    assert (metric.operation, metric.total_tokens) == ("completion", 150)
+
+
+def test_an_error_event_ends_a_stream_of_anthropic(
+    manager: ClientManager, metrics: Metrics
+) -> None:
+    error = {"type": "overloaded_error", "message": "later"}
+    events = [
+        {"type": "message_start", "message": {"id": "msg_1", "model": "claude-sonnet-4-6"}},
+        {"type": "error", "error": error},
+    ]
+    content = b"".join(upstream.event(each, each["type"]) for each in events)
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx2.MockTransport(
+        lambda _: httpx2.Response(200, content=content, headers=headers)
+    )
+    claude = Anthropic(api_key="sk-ant", http_client=httpx2.Client(transport=transport))
+    stream = manager.wrap(claude).messages.create(
+        model="claude-sonnet-4-6",
+        max_tokens=5,
+        messages=[{"role": "user", "content": "?"}],
+        stream=True,
+    )
+    stream.response.read()
+    stream.close()
+    (metric,) = metrics()
+    assert (metric.status, metric.error_type) == ("error", "overloaded_error")
+    assert (metric.model, metric.response_id) == ("claude-sonnet-4-6", "msg_1")
+    assert metric.total_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("metadata", "mask"),
+    [(None, ""), ([("x-other", "a")], ""), ([("a", "b"), ("X-Goog-FieldMask", b"id")], "id")],
+)
+def test_a_field_mask_is_found_among_other_metadata(metadata: Any, mask: str) -> None:
+    assert places._mask(metadata) == mask

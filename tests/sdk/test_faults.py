@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from nilometer.domain.usage import TokenVector, Usage
 from nilometer.errors import ConfigurationError, Unavailable
-from nilometer.sdk import budget_sources
+from nilometer.sdk import budget_sources, loose_values
+from nilometer.sdk.calculator import CostCalculator
 from nilometer.sdk.delivery.spool import Spool
+from nilometer.sdk.observation import Observation
+from nilometer.sdk.scopes import NOTHING
 from nilometer.sdk.sinks.port import Failed
-from nilometer.sdk.tracker import AIUsageTracker
+from nilometer.sdk.tracker import AIUsageTracker, Call
 from tests.running import wait_until
 from tests.sdk.conftest import CALL, FaultySink, MakeManager
 
@@ -133,3 +140,49 @@ def test_budgets_are_asked_for_at_what_knows_them():
         budget_sources.open_standings("http://test", None)
     with pytest.raises(ConfigurationError):
         budget_sources.open_standings("memory://", "key")
+
+
+def test_a_tracker_that_delivers_to_nobody_takes_what_it_is_given():
+    tracker = AIUsageTracker(None)
+    tracker.record(**CALL)
+    tracker.take(Observation({**CALL}, NOTHING, 0.0))
+    tracker.admit("acme", "acme-1")
+    assert not tracker.guarded
+
+
+def test_a_result_that_nobody_reads_says_nothing():
+    call = Call({"metadata": {"a": 1}})
+    call.read(None, {"usage": 5})
+    assert call.seen == {"metadata": {"a": 1}}
+    call.read(lambda result: result, {"input_tokens": 5})
+    assert call.seen == {"metadata": {"a": 1}, "input_tokens": 5}
+    call.read(refuse, None)
+    assert call.seen["metadata"] == {"a": 1, "usage_unread": "OSError"}
+
+
+def test_a_value_in_too_many_others_becomes_text():
+    deep: Any = 5
+    for _ in range(100):
+        deep = [deep]
+    found, depth = loose_values.json_value(deep), 0
+    while isinstance(found, list):
+        [found], depth = found, depth + 1
+    assert isinstance(found, str)
+    assert 1 < depth < 100
+
+
+def test_a_cost_finer_than_a_metric_holds_is_not_rounded_but_unknown(monkeypatch: Any):
+    usage = Usage(vector=TokenVector(uncached_input=3), convention="openai")
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    for part, reason in (("1e-18", ""), ("1e-19", "cost_out_of_range")):
+        total = Decimal(part)
+
+        def priced(*_: Any, total: Decimal = total, **__: Any) -> Any:
+            return SimpleNamespace(
+                total=total, components={"uncached_input": total}, source="book", version="1",
+                as_of=None, provider="acme", model="acme-1", reason="",
+            )  # fmt: skip
+
+        monkeypatch.setattr("nilometer.pricing.price", priced)
+        found = CostCalculator().of(usage, service="acme", model="acme-1", at=at, tier="")
+        assert (found.total, found.reason) == (None if reason else total, reason or found.reason)

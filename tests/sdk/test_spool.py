@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from nilometer.domain.usage_metric import AIUsageMetric
+from nilometer.sdk.delivery import spool as spools
 from nilometer.sdk.delivery.spool import MAX_SEGMENT_METRICS, Spool, SpoolFull
+from nilometer.sdk.sinks.appending import locked
 from nilometer.sdk.sinks.jsonl import JsonlSink
 
 
@@ -94,3 +96,45 @@ def test_the_spool_has_a_bound(tmp_path: Path):
         spool.extend(segment, metrics(3))
     spool.remove(segment)
     assert spool.write(metrics(3)).count == 3
+
+
+def test_dead_letters_have_a_bound_and_whole_lines(tmp_path: Path, monkeypatch: Any):
+    spool = Spool(tmp_path, 10**6)
+    dead = tmp_path / "dead-letters.jsonl"
+    spool.bury([(metrics(1)[0], "bad")])
+    kept = dead.read_bytes()
+    monkeypatch.setattr(spools, "MAX_DEAD_BYTES", len(kept))
+    spool.bury([(metrics(1)[0], "bad")])
+    assert dead.read_bytes() == kept
+    assert kept.count(b"\n") == 1
+
+
+def test_a_segment_without_a_line_is_taken_from_the_dead_and_thrown_away(tmp_path: Path):
+    (tmp_path / "1-dead.00000001.jsonl").touch()
+    spool = Spool(tmp_path, 10**6)
+    assert spool.adopt() == []
+    assert list(tmp_path.glob("*.jsonl")) == []
+    spool.close()
+    spool.close()  # and what is closed stays so
+    spool.abandon()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_whose_lock_another_took_is_given_up_for_another(tmp_path: Path, monkeypatch: Any):
+    first = Spool(tmp_path, 10**6)
+    kept = first.write(metrics(1))
+    owner = kept.path.name.partition(".")[0]
+    names = iter([owner, "2-free"])
+    monkeypatch.setattr(spools, "_new_owner", lambda: next(names))
+    second = Spool(tmp_path, 10**6)
+    assert second.write(metrics(1)).path.name.startswith("2-free.")
+    assert first.read(kept)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "usage.jsonl")
+    with pytest.raises(OSError, match="is no regular file"), locked(tmp_path / "usage.jsonl"):
+        pass
+    sink = JsonlSink(tmp_path / "usage.jsonl")
+    with pytest.raises(OSError, match="is no regular file"):
+        sink.store(metrics(1))
