@@ -58,6 +58,18 @@ def test_a_stage_ends_a_batch_and_keeps_what_follows_in_one_transaction(queue):
     assert woken == [{"next"}]
 
 
+@pytest.mark.parametrize(("many", "first"), [(20, ["small.1"]), (2, None)])
+def test_who_has_few_does_not_wait_for_who_floods_the_queue(sqlite_queue, many, first):
+    queue = sqlite_queue
+    queue.add_lanes(many)
+    queue.add("small", project=2)
+    stage = Recording()
+    assert runner(queue, stage).look()
+    assert queue.count() == 0
+    assert len(stage.batches) == (1 if first is None else 2)
+    assert first in (None, stage.batches[0])
+
+
 def test_what_takes_long_is_done_before_the_transaction(queue):
     queue.add_lanes(3)
     seen = []

@@ -16,6 +16,7 @@ from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import NilometerError
 from nilometer.workflows import settling
+from nilometer.workflows.apart import apart
 from nilometer.workflows.bisecting import Bisecting
 from nilometer.workflows.claims import Claims, Sharing, everybody_alike
 from nilometer.workflows.enqueueing import enqueued_in
@@ -122,7 +123,8 @@ class EffectRunner(Generic[Begun, Outcome]):
             return False
         claimed = self._claims.claim(free, now, mine)
         self._attempts.note_claim(claimed, now)
-        self._beginning.add(claimed)
+        for part in apart(claimed):
+            self._beginning.add(part)
         self._beginning.drain()
         return bool(claimed)
 

@@ -11,6 +11,7 @@ from nilometer.database.engine import Database
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import NilometerError
 from nilometer.workflows import settling
+from nilometer.workflows.apart import apart
 from nilometer.workflows.bisecting import Bisecting
 from nilometer.workflows.candidates import Kinds
 from nilometer.workflows.claims import Claims, Sharing
@@ -97,7 +98,8 @@ class StageRunner:
         claimed = self._claims.claim(self._size, now)
         self._attempts.note_claim(claimed, now)
         started, self._busy = time.perf_counter(), 0.0
-        self._in_hand.add(claimed)
+        for part in apart(claimed):
+            self._in_hand.add(part)
         self._in_hand.drain()
         if claimed:
             self._attempts.note_time(time.perf_counter() - started)
