@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -33,6 +33,14 @@ TOOL_CHANGED = "tool_changed"
 """The code of an interrupted call whose tool is another by now."""
 
 _QUEUE = "tool"
+_PLACE = (BreakerRow.project_id, BreakerRow.tool)
+_THESE = (
+    select(BreakerRow)
+    .where(tuple_(*_PLACE).in_(bindparam("keys", expanding=True)))
+    .execution_options(populate_existing=True)
+)
+# In one order for everybody, or two workers would wait for each other.
+_LOCKED = _THESE.order_by(*_PLACE).with_for_update()
 _SHORTEST_WAIT = 1.0
 _UNASKED = frozenset({OPEN, TOOL_CHANGED})
 # Beyond it no clock that is right can have put a time.
@@ -140,12 +148,7 @@ def forget(session: Session, project_id: int, tool: str) -> None:
 
 
 def _read(session: Session, keys: Iterable[Key], *, lock: bool = False) -> dict[Key, BreakerRow]:
-    place = tuple_(BreakerRow.project_id, BreakerRow.tool)
-    query = select(BreakerRow).where(place.in_(list(keys)))
-    if lock:
-        # In one order for everybody, or two workers would wait for each other.
-        query = query.order_by(BreakerRow.project_id, BreakerRow.tool).with_for_update()
-    found = session.scalars(query.execution_options(populate_existing=True))
+    found = session.scalars(_LOCKED if lock else _THESE, {"keys": list(keys)})
     return {(row.project_id, row.tool): row for row in found}
 
 

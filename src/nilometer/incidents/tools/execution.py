@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Row
+
 from nilometer.incidents.tools.call import ErrorClass, Failed, Outcome, Succeeded, Unknown
 from nilometer.incidents.tools.tables import ExecutionRow, ExecutionState
 
@@ -42,8 +44,8 @@ def execution(row: ExecutionRow) -> Execution:
     return Execution(**{name: getattr(row, name) for name in Execution.__slots__})
 
 
-def outcome_of(row: ExecutionRow) -> Outcome:
-    """What came of one whose state is not `running`."""
+def outcome_of(row: ExecutionRow | Row[Any]) -> Outcome:
+    """What came of one whose state is not `running`, of its row or its columns."""
     if row.state is ExecutionState.SUCCEEDED:
         return Succeeded(row.output or {})
     code, detail = row.error_code or "unknown", row.error or ""
