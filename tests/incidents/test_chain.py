@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from typing import ClassVar
 
@@ -521,6 +522,59 @@ class TestTools:
         handling.replay()
         handling.run()
         assert {handling.incident(each).status for each in given} == {Status.RESOLVED}
+
+    @pytest.mark.parametrize(
+        ("retries", "failed"),
+        [
+            ({"attempts": 3, "initial_seconds": 4.0}, BUSY),
+            ({"attempts": 3}, replace(BUSY, retry_after=86400.0)),
+        ],
+    )
+    def test_nobody_waits_for_an_attempt_that_would_come_after_the_steps_time(
+        self, handling, retries, failed
+    ):
+        handling.use(pack(playbooks=playbook({**CALL, "retries": retries, "timeout_seconds": 3.0})))
+        handling.tools.next(failed)
+        given = handling.one()
+        handling.run()
+        assert handling.waiting() == 0
+        assert handling.told(given, "RetryScheduled") == []
+        [letter] = handling.letters()
+        assert letter.error_code == "busy"
+        assert "after the step's time" in letter.error
+        assert handling.tools.asked.total() == 1
+        handling.replay()
+        handling.run()
+        assert handling.incident(given).status is Status.RESOLVED
+
+    def test_what_came_too_late_to_be_begun_is_not_attempted(self, handling):
+        """Its workers were away, or its tool had no place."""
+        late = {**CALL, "timeout_seconds": 3.0}
+        after = {"name": "after", "tool": "notify", "params": {"title": "late"}}
+        handling.use(pack(playbooks=playbook({**late, "on_failure": "continue"}, after)))
+        goes_on = handling.one()
+        for stage in handling.stages:
+            stage.look()
+        handling.later(seconds=3)
+        handling.run()
+        [completed, _] = handling.told(goes_on, "ToolExecutionCompleted")
+        assert (completed.code, completed.attempts) == ("timed_out", 0)
+        assert handling.tools.asked.total() == 1  # the other step's
+        assert handling.incident(goes_on).status is Status.RESOLVED
+
+        handling.use(pack(playbooks=playbook(late)))
+        given = handling.one()
+        for stage in handling.stages:
+            stage.look()
+        handling.later(hours=1)
+        handling.run()
+        assert [each.error_code for each in handling.letters()] == ["timed_out"]
+        assert handling.tools.asked.total() == 1
+        handling.replay()
+        handling.run()
+        assert handling.tools.asked.total() == 2
+        assert handling.incident(given).status is Status.RESOLVED
+        assert contiguous(handling.events(given))
 
     def test_each_run_has_executions_of_its_own(self, handling):
         given = handling.one()

@@ -106,6 +106,26 @@ def test_a_process_that_died_after_beginning_leaves_it_interrupted(bench, receiv
     assert bench.kept(call).attempts == 1
 
 
+def test_after_the_steps_time_what_became_of_it_is_asked_and_nothing_sent_again(bench, receiver):
+    bench.http(honours_idempotency_key=True)
+    bench.http("look", "/look", method="GET")
+    bench.http("ask", reconcile={"url": f"{bench.url}/jobs/{{execution_id}}"})
+    calls = {name: replace(bench.call(name), ends=bench.now) for name in ("call", "look", "ask")}
+    for call in calls.values():
+        bench.begin(replace(call, ends=None))  # and nobody records
+    sent = bench.run(calls["call"])
+    assert isinstance(sent, Unknown)
+    assert (sent.code, sent.reconcilable) == ("outcome_unknown", False)
+    looked = bench.run(calls["look"])
+    assert isinstance(looked, Failed)
+    assert (looked.code, looked.is_transient) == ("timed_out", False)
+    assert receiver.received == []
+    bench.run(calls["ask"])
+    assert [each.path for each in receiver.received] == [f"/jobs/{calls['ask'].execution_id}"]
+
+    assert isinstance(bench.run(replace(calls["call"], ends=None)), Succeeded)  # it was replayed
+
+
 def test_who_was_asked_before_a_tool_was_changed_is_not_looked_for_at_its_new_address(
     bench, receiver
 ):

@@ -7,14 +7,14 @@ does not, the task is given up and waits for a person as a dead letter. So is wh
 out, unless the step says that the playbook goes on whatever comes of it.
 
 What a breaker puts off waits in its place, for as long as the step may take; the history says so
-once each time that the breaker opens.
+once each time that the breaker opens. After the step's time no attempt begins.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
@@ -69,6 +69,7 @@ GIVEN_UP: Final = "given_up"
 
 _RECONCILE_LONGEST = 300.0
 _SHORTEST_WAIT = timedelta(seconds=1)
+_NO_TIME_LEFT = "The next attempt would come after the step's time."
 _ACTOR = system("tool")
 
 
@@ -228,6 +229,7 @@ def _call(task: Task, incident: Incident, traceparent: str | None) -> ToolCall:
         dry_run=facts["dryRun"],
         traceparent=traceparent,
         until=_waits_until(task, incident),
+        ends=None if facts.get("timeoutSeconds") is None else _waits_until(task, incident),
     )
 
 
@@ -271,9 +273,10 @@ def _recorded(context: Context, done: Done, incident: Incident, outcome: Outcome
             return failure
         outcome = Failed(outcome.code, outcome.detail, ToolErrorClass.PERMANENT)
     elif isinstance(outcome, Failed):
-        failure = _failure(context, task, call, incident, outcome)
-        if failure is not None:
-            return failure
+        judged = _failure(context, task, call, incident, outcome)
+        if isinstance(judged, Failure):
+            return judged
+        outcome = judged
     _complete(context, task, call, incident, outcome)
     return None
 
@@ -293,19 +296,20 @@ def _unknown(context: Context, task: Task, incident: Incident, outcome: Unknown)
 
 def _failure(
     context: Context, task: Task, call: ToolCall, incident: Incident, outcome: Failed
-) -> Failure | None:
-    """The failure after which the task is tried again, or given up; None where the playbook knows
-    what to do about it."""
+) -> Failure | Failed:
+    """The failure after which the task is tried again, or given up; what failed, where the playbook
+    knows what to do about it. Nobody waits for an attempt that would come too late."""
     retries = Retries.model_validate(task.payload["retries"])
     step = incident.steps[task.payload["step"]]
     tried = call.attempt - step.get("given_up_after", 0)
-    again = tried < retries.attempts and not _too_late(task, incident, context.now)
-    if outcome.is_transient and again:
+    if outcome.is_transient and tried < retries.attempts:
         wait = min(retries.longest_seconds, retries.initial_seconds * 2.0 ** min(tried - 1, 30))
         wait = max(_jittered(wait), outcome.retry_after or 0)
-        return Failure(outcome.code, outcome.detail, ErrorClass.TRANSIENT, retry_after=wait)
+        if not _too_late(task, incident, context.now + timedelta(seconds=wait)):
+            return Failure(outcome.code, outcome.detail, ErrorClass.TRANSIENT, retry_after=wait)
+        outcome = replace(outcome, detail=f"{outcome.detail} {_NO_TIME_LEFT}")
     if _playbook_goes_on(context, task, incident, outcome):
-        return None
+        return outcome
     # Replayed, it has all its attempts before it again.
     given_up = {**step, "given_up_after": call.attempt}
     context.history.change(

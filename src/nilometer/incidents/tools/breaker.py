@@ -18,7 +18,14 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from nilometer.domain import clock
-from nilometer.incidents.tools.call import Deferred, Failed, Outcome, Succeeded, Unknown
+from nilometer.incidents.tools.call import (
+    TIMED_OUT,
+    Deferred,
+    Failed,
+    Outcome,
+    Succeeded,
+    Unknown,
+)
 from nilometer.incidents.tools.definition import Tool
 from nilometer.incidents.tools.resolving import Key, limit_key
 from nilometer.incidents.tools.tables import BreakerRow, BreakerState
@@ -42,7 +49,7 @@ _THESE = (
 # In one order for everybody, or two workers would wait for each other.
 _LOCKED = _THESE.order_by(*_PLACE).with_for_update()
 _SHORTEST_WAIT = 1.0
-_UNASKED = frozenset({OPEN, TOOL_CHANGED})
+_UNASKED = frozenset({OPEN, TOOL_CHANGED, TIMED_OUT.code})
 # Beyond it no clock that is right can have put a time.
 _LONGEST = timedelta(hours=2)
 
@@ -109,6 +116,12 @@ def admit(
         if not _became_probe(session, key, execution_id, now):
             refused[key[0], execution_id] = _deferred(row, now)
     return refused
+
+
+def troubled(session: Session, keys: Collection[Key]) -> set[Key]:
+    """Those of these tools whose breaker is not closed."""
+    found = _read(session, keys).items() if keys else ()
+    return {key for key, row in found if row.state is not BreakerState.CLOSED}
 
 
 def settle(session: Session, settled: Collection[Settled], now: datetime) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from nilometer.incidents.tools.resolving import Resolved
@@ -38,7 +38,8 @@ class ToolCall:
     and the same over all attempts: it is what a receiver gets as the idempotency key. `tool` is the
     tool's name. `traceparent` is W3C's. `begin` fills in the rest: `attempt` counts from 1,
     `began_at` is of the first one, and `resolved` is the tool as it was then; without it,
-    `execute` looks it up. `until` is how long it may wait for a breaker, None for any time.
+    `execute` looks it up. `until` is how long it may wait for a breaker, None for any time; `ends`
+    is when no attempt may begin any more, and nothing be sent again, None for never.
     """
 
     project_id: int
@@ -51,7 +52,12 @@ class ToolCall:
     traceparent: str | None = None
     began_at: datetime | None = None
     until: datetime | None = None
+    ends: datetime | None = None
     resolved: Resolved | None = field(default=None, repr=False, compare=False)
+
+    def is_late(self, now: datetime) -> bool:
+        """Whether an attempt that begins now would come too late."""
+        return self.ends is not None and now >= self.ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,13 @@ class Deferred:
     retry_after: float
     since: datetime | None = None
 
+
+TIMED_OUT: Final = Failed(
+    "timed_out",
+    "The step's time was over before this attempt could begin.",
+    ErrorClass.PERMANENT,
+)
+"""What became of an attempt that was not made."""
 
 Outcome = Succeeded | Failed | Unknown
 """What is kept of a call."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import orjson
 from sqlalchemy import Row, Table, bindparam, delete, select, tuple_
@@ -23,6 +23,7 @@ from nilometer.errors import InvalidInput, NotFound
 from nilometer.incidents.tools import breaker
 from nilometer.incidents.tools.breaker import Settled
 from nilometer.incidents.tools.call import (
+    TIMED_OUT,
     Beginning,
     Begun,
     Deferred,
@@ -42,7 +43,7 @@ from nilometer.incidents.tools.keeping import kept
 from nilometer.incidents.tools.kinds import REMOTE
 from nilometer.incidents.tools.own.carrying_out import carry_out
 from nilometer.incidents.tools.remote_config import MAX_ANSWER
-from nilometer.incidents.tools.resolving import Resolved, resolve
+from nilometer.incidents.tools.resolving import Key, Resolved, resolve
 from nilometer.incidents.tools.tables import (
     BreakerRow,
     ExecutionRow,
@@ -191,6 +192,10 @@ def _id(call: ToolCall) -> _Id:
     return call.project_id, call.execution_id
 
 
+def _tool(call: ToolCall) -> Key:
+    return call.project_id, call.tool
+
+
 def _of(call: ToolCall) -> dict[str, Any]:
     return {"project_id": call.project_id, "id": call.execution_id}
 
@@ -220,8 +225,9 @@ def _judged(call: ToolCall, row: Row[Any] | None, tool: Resolved, now: datetime)
 
 
 def _admitted(session: Session, judged: list[Beginning], now: datetime) -> list[Beginning]:
+    judged = _in_time(session, judged, now)
     asking = [
-        ((each.call.project_id, each.call.tool), each.call.execution_id)
+        (_tool(each.call), each.call.execution_id)
         for each in judged
         if isinstance(each, Begun) and not each.call.dry_run
     ]
@@ -232,6 +238,24 @@ def _admitted(session: Session, judged: list[Beginning], now: datetime) -> list[
         else each
         for each in judged
     ]
+
+
+def _in_time(session: Session, judged: list[Beginning], now: datetime) -> list[Beginning]:
+    """None of which is begun after its time: it waited for a breaker, or for something else."""
+    late = {_tool(each.call) for each in judged if _is_late(each, now)}
+    if not late:
+        return judged
+    waited = breaker.troubled(session, late)
+    return [_not_begun(each, waited) if _is_late(each, now) else each for each in judged]
+
+
+def _is_late(each: Beginning, now: datetime) -> TypeGuard[Begun]:
+    return isinstance(each, Begun) and each.call.is_late(now)
+
+
+def _not_begun(each: Begun, waited: Collection[Key]) -> Over:
+    why = _WAITED_TOO_LONG if _tool(each.call) in waited else TIMED_OUT
+    return Over(replace(each.call, attempt=each.call.attempt - 1), why)
 
 
 def _waiting(each: Begun, refused: Deferred, now: datetime) -> Deferred | Over:

@@ -17,6 +17,7 @@ from nilometer.domain import clock
 from nilometer.errors import InvalidInput, NotFound, Unavailable
 from nilometer.incidents.tools import schemas
 from nilometer.incidents.tools.call import (
+    TIMED_OUT,
     ErrorClass,
     Failed,
     Json,
@@ -87,6 +88,8 @@ class Executor:
             return Unknown(refusal.code, refusal.detail, reconcilable=False)
         if tool.kind in REMOTE:
             return self._guarded(lambda: self._remote.reconcile(call, tool), tool, sends=True)
+        if tool.kind in CHANGES and call.is_late(clock.now()):
+            return TIMED_OUT  # what is done in the transaction that records it was not done
         return self._executed(call, tool)
 
     def _resolved(self, call: ToolCall) -> Resolved:

@@ -17,6 +17,7 @@ from nilometer.domain import clock, json_text
 from nilometer.errors import InvalidInput
 from nilometer.incidents.tools import remote_config, schemas, templates
 from nilometer.incidents.tools.call import (
+    TIMED_OUT,
     ErrorClass,
     Failed,
     Json,
@@ -82,11 +83,15 @@ class Remote:
             return _unknown(config, again=False)
         if config.reconcile is not None:
             return self._looked_up(call, tool, config, config.reconcile.url)
-        if config.reconcilable:
+        late = call.is_late(self._now())
+        if late and config.is_safe:
+            return TIMED_OUT
+        if config.reconcilable and not late:
             return self._repeated(call, tool, config)
         return Unknown(
             "outcome_unknown",
-            "What became of the request is not known, and the tool has no way to find out.",
+            "What became of the request is not known, and "
+            + ("the step's time is over." if late else "the tool has no way to find out."),
             reconcilable=False,
         )
 
