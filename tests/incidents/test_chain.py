@@ -10,7 +10,9 @@ import pytest
 from sqlalchemy import event, update
 
 from nilometer.access.accounts import Accounts
+from nilometer.access.projects import Projects
 from nilometer.access.tables import Project
+from nilometer.access.types import CaptureMode
 from nilometer.database.engine import DatabaseUnavailable
 from nilometer.database.fence import EVERY_ROW
 from nilometer.errors import InvalidInput, NotFound
@@ -18,6 +20,7 @@ from nilometer.incidents import decisions, feedback
 from nilometer.incidents.approvals import SeparationOfDuties
 from nilometer.incidents.incident import Deadline, NewException, Severity, Status
 from nilometer.incidents.lifecycle import Conflict
+from nilometer.incidents.stage_health import chain_health
 from nilometer.incidents.stages.chain import Clock
 from nilometer.observability.metrics import REGISTRY
 from tests.incidents.handling import (
@@ -761,6 +764,59 @@ class TestDecisions:
         handling.settle()
         assert handling.incident(given).status is Status.RESOLVED
         assert contiguous(handling.events(given))
+
+
+@pytest.mark.parametrize("mode", [CaptureMode.DROP, CaptureMode.OVER_QUOTA])
+def test_of_a_project_that_is_suspended_everything_waits_and_then_goes_on(handling, mode):
+    """Wherever its exceptions stand: with no stage begun, judged, and before a tool's next try."""
+    projects = Projects(handling.database)
+    handling.tools.next(BUSY)
+    tried = handling.one()
+    handling.run()
+    begun = handling.one()
+    handling.stages[0].look()
+    accepted = handling.one()
+    before = {each: handling.types(each) for each in (tried, begun, accepted)}
+    asked = handling.tools.asked.total()
+    projects.change(handling.project_id, mode=mode)
+    for _ in range(3):
+        handling.later(hours=1)
+        assert not handling.look()
+    assert {each: handling.types(each) for each in before} == before
+    assert handling.tools.asked.total() == asked
+    with handling.database.read(EVERY_ROW) as session:
+        stages = chain_health(session, handling.now).stages.values()
+    assert sum(each.delayed for each in stages) == 3
+    assert not any(each.seconds_behind(handling.now) for each in stages)
+    projects.change(handling.project_id, mode=CaptureMode.ACCEPT)
+    handling.run()
+    assert {handling.incident(each).status for each in before} == {Status.RESOLVED}
+    assert handling.tools.asked.total() == asked + 3
+    assert sorted(handling.tools.effects.values()) == [1, 1, 1]
+    assert all(contiguous(handling.events(each)) for each in before)
+
+
+def test_what_was_claimed_when_its_project_was_suspended_calls_no_tool(handling, monkeypatch):
+    given = handling.one()
+    for stage in handling.stages:
+        stage.look()
+    claim = handling.effects._claims.claim
+
+    def claimed(*args):
+        tasks = claim(*args)
+        Projects(handling.database).change(handling.project_id, mode=CaptureMode.DROP)
+        return tasks
+
+    monkeypatch.setattr(handling.effects._claims, "claim", claimed)
+    handling.run()
+    assert handling.tools.asked.total() == 0
+    assert handling.incident(given).status is Status.IN_PROGRESS
+    monkeypatch.undo()
+    Projects(handling.database).change(handling.project_id, mode=CaptureMode.ACCEPT)
+    handling.run()
+    [completed] = handling.told(given, "ToolExecutionCompleted")
+    assert (completed.outcome, completed.attempts) == ("succeeded", 1)
+    assert handling.incident(given).status is Status.RESOLVED
 
 
 def test_of_a_project_that_is_being_deleted_nothing_is_done(handling):

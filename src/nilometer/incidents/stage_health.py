@@ -10,6 +10,8 @@ from typing import Final, cast
 from sqlalchemy import Table, case, func, select
 from sqlalchemy.orm import Session
 
+from nilometer.access.tables import Project
+from nilometer.access.types import CaptureMode
 from nilometer.incidents.events import REGISTRY
 from nilometer.workflows import outbox
 from nilometer.workflows.tables import TaskRow
@@ -19,13 +21,15 @@ LATE_SECONDS: Final = 60
 """A stage is behind whose oldest task was due longer ago."""
 
 _T: Final = cast("Table", TaskRow.__table__).c
+_SUSPENDED: Final = select(Project.id).where(Project.capture_mode != CaptureMode.ACCEPT)
 
 
 @dataclass(frozen=True, slots=True)
 class StageHealth:
     """What one stage has before it. `due` may be claimed now (or wait for their turn in a lane),
-    `delayed` wait for their time, `leased` are in workers' hands, `lost` were in the hands of one
-    that is heard of no more, `dead` are dead letters. `oldest_due_at` is of the due and the lost.
+    `delayed` wait for their time, or for the end of a suspension, `leased` are in workers' hands,
+    `lost` were in the hands of one that is heard of no more, `dead` are dead letters.
+    `oldest_due_at` is of the due and the lost.
     """
 
     due: int = 0
@@ -59,7 +63,7 @@ class ChainHealth:
 
 def chain_health(session: Session, now: datetime) -> ChainHealth:
     """How the chain stands; the session must see every row. Stages without a task are there."""
-    over = _T.due_at <= now
+    over = (_T.due_at <= now) & _T.project_id.not_in(_SUSPENDED)
     standing = case(
         (_T.state == TaskState.DEAD, "dead"),
         ((_T.state == TaskState.LEASED) & over, "lost"),

@@ -1,7 +1,8 @@
 """Which tasks of a queue could be claimed: the statements of `claims`, for either database.
 
 The queue is read by its index of what is due. Over projects it is skipped, not scanned: a project
-with a hundred thousand tasks costs as much as one with a single one.
+with a hundred thousand tasks costs as much as one with a single one. Projects that are suspended
+are passed over: whatever they have waits in its place.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
+from nilometer.access.tables import Project
+from nilometer.access.types import CaptureMode
 from nilometer.workflows.tables import TaskRow
 from nilometer.workflows.task import TaskState
 
@@ -58,6 +61,9 @@ _FIRST_OF_ITS_LANE = not_(
 )
 _DUE = (_TASKS.c.queue == bindparam("queue"), _TASKS.c.due_at <= bindparam("now"))
 _SUSPECT = _LEASED & (_TASKS.c.losses > 0)
+_NOT_SUSPENDED = not_(
+    exists().where(Project.id == _TASKS.c.project_id, Project.capture_mode != CaptureMode.ACCEPT)
+)
 
 _SKIP = """
 WITH RECURSIVE found(project_id) AS (
@@ -72,7 +78,9 @@ SELECT project_id FROM found WHERE project_id IS NOT NULL
 """
 _PROJECTS = text(
     f"{_SKIP} AND EXISTS (SELECT 1 FROM tasks WHERE queue = :queue "  # noqa: S608
-    "AND tasks.project_id = found.project_id AND due_at <= :now) LIMIT :most"
+    "AND tasks.project_id = found.project_id AND due_at <= :now) "
+    "AND NOT EXISTS (SELECT 1 FROM projects WHERE projects.id = found.project_id "
+    f"AND projects.capture_mode <> '{CaptureMode.ACCEPT}') LIMIT :most"
 ).bindparams(bindparam("now", type_=_TASKS.c.due_at.type))
 
 _COUNTED = tuple(_TASKS.c[name] for name in ("project_id", "limit_key", "key_limit"))
@@ -100,8 +108,8 @@ class Candidates:
         self._serves_many = serves_many
 
     def projects(self, session: Session, after: int, now: datetime, most: int) -> list[int]:
-        """The first projects with an id greater than `after` of which anything is due, be it its
-        turn in its lane or not."""
+        """The first projects with an id greater than `after` that are not suspended and of which
+        anything is due, be it its turn in its lane or not."""
         bound = {"queue": self._queue, "after": after, "now": now, "most": most}
         return list(session.scalars(_PROJECTS, bound))
 
@@ -139,7 +147,10 @@ def _known(kinds: Kinds) -> list[ColumnElement[bool]]:
 def _one_suspect(kinds: Kinds) -> Select[Any]:
     return (
         select(*_COLUMNS)
-        .where(*_DUE, _TASKS.c.lease.is_not(None), _SUSPECT, _FIRST_OF_ITS_LANE, *_known(kinds))
+        .where(
+            *(*_DUE, _TASKS.c.lease.is_not(None), _SUSPECT, _FIRST_OF_ITS_LANE, _NOT_SUSPENDED),
+            *_known(kinds),
+        )
         .limit(1)
         .with_for_update(skip_locked=True, of=_TASKS)
     )

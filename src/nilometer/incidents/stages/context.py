@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nilometer.access.tables import Project
+from nilometer.access.types import CaptureMode
 from nilometer.errors import NilometerError
 from nilometer.incidents import effort, sla
 from nilometer.incidents.accept import NO_PACK
@@ -158,10 +159,12 @@ class Context:
             self.session.execute(query.with_for_update(key_share=True))
 
 
-def live(session: Session, project_ids: Collection[int]) -> set[int]:
-    """Those of the projects that are not being deleted."""
-    query = select(Project.id).where(Project.id.in_(project_ids), Project.tombstoned_at.is_(None))
-    return set(session.scalars(query))
+def live(session: Session, project_ids: Collection[int]) -> dict[int, CaptureMode]:
+    """Those of the projects that are not being deleted, and whether they are suspended."""
+    query = select(Project.id, Project.capture_mode).where(
+        Project.id.in_(project_ids), Project.tombstoned_at.is_(None)
+    )
+    return {row.id: row.capture_mode for row in session.execute(query)}
 
 
 def facts_of(incident: Incident, now: datetime) -> Facts:

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final
 
 from sqlalchemy.orm import Session
 
+from nilometer.access.types import CaptureMode
 from nilometer.domain import clock
 from nilometer.incidents.events import RetryScheduled, ToolExecutionCompleted, moment
 from nilometer.incidents.history import History, Key
@@ -111,7 +112,8 @@ class Tool(RecordsFailures):
         spans: dict[tuple[int, str, int], Span] = {}
         calls: dict[tuple[int, str, int], ToolCall] = {}
         for task in tasks:
-            if task.project_id in projects and _wanted(task, incidents):
+            mode = projects.get(task.project_id)
+            if mode is CaptureMode.ACCEPT and _wanted(task, incidents):
                 incident = incidents[task.project_id, task.lane]
                 incident.traceparent = task.trace_context or incident.traceparent
                 _begin_again(history, incident, task)
@@ -123,7 +125,7 @@ class Tool(RecordsFailures):
         started = [
             _started(history, incidents, task, begun[task.key], spans[task.key])
             if task.key in begun
-            else None
+            else _suspended(projects.get(task.project_id), now)
             for task in tasks
         ]
         history.flush()
@@ -183,6 +185,16 @@ def _wanted(task: Task, incidents: Mapping[Key, Incident]) -> bool:
     if incident is None or incident.status is not Status.IN_PROGRESS:
         return False
     return _is_at(incident, task)
+
+
+def _suspended(mode: CaptureMode | None, now: datetime) -> Postponed | None:
+    """What was claimed just before its project was suspended waits; nobody claims it until that
+    ends."""
+    if mode in (None, CaptureMode.ACCEPT):
+        return None
+    return Postponed(
+        now, Failure("project_paused", "Its project is suspended.", ErrorClass.TRANSIENT)
+    )
 
 
 def _is_at(incident: Incident, task: Task) -> bool:
