@@ -9,6 +9,9 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nilometer.access.accounts import Accounts
+from nilometer.access.projects import Projects
+from nilometer.access.types import CaptureMode
 from nilometer.database.fence import EVERY_ROW
 from nilometer.workflows import settling
 from nilometer.workflows.claims import Claims
@@ -125,6 +128,26 @@ def test_what_workers_died_with_twice_comes_alone_and_keeps_nobody_waiting(queue
     assert sorted(batches) == [["killer"], ["lane-00000", "lane-00001", "lane-00002"]]
 
 
+def test_of_a_suspended_project_nothing_is_claimed_until_it_goes_on(queue):
+    project = Accounts(queue.database).bootstrap(None).project_id
+    queue.add("killer", project=project)
+    for _ in range(3):
+        queue.claim()
+        queue.later(minutes=1)
+    queue.add_lanes(3, project=project)
+    queue.add("other", project=project + 1)
+    projects = Projects(queue.database)
+    projects.change(project, mode=CaptureMode.OVER_QUOTA)
+    claims = queue.claims()
+    found = [task for _ in range(4) for task in claims.claim(10, queue.now)]
+    assert lanes(found) == ["other"]
+    assert not claims.due(queue.now)
+    projects.change(project, mode=CaptureMode.ACCEPT)
+    assert claims.due(queue.now)
+    found = [task for _ in range(2) for task in claims.claim(10, queue.now)]
+    assert sorted(lanes(found)) == ["killer", "lane-00000", "lane-00001", "lane-00002"]
+
+
 def test_a_flood_of_one_project_takes_only_what_others_leave(queue):
     queue.add_lanes(200, project=1)
     for project in range(2, 12):
@@ -148,15 +171,37 @@ def test_with_fewer_places_than_projects_each_gets_its_turn(queue):
     assert set(seen.values()) == {3}
 
 
-def test_of_a_project_a_worker_has_no_more_in_hand_than_it_may_and_another_as_many(queue):
+def test_of_a_project_a_worker_has_no_more_in_hand_than_half_of_what_others_leave(queue):
     queue.add_lanes(50, project=1)
-    queue.add_lanes(50, project=2)
-    claims = queue.claims(in_hand=4)
-    first = claims.claim(6, queue.now)
-    rest = claims.claim(50, queue.now, Counter(task.project_id for task in first))
-    assert Counter(task.project_id for task in first + rest) == {1: 4, 2: 4}
-    assert Counter(task.project_id for task in queue.claim(50, in_hand=4)) == {1: 4, 2: 4}
-    assert queue.claims(in_hand=4).claim(50, queue.now, {1: 4, 2: 4}) == []
+    claims = queue.claims(places=16)
+    in_hand = Counter(task.project_id for task in claims.claim(16, queue.now))
+    assert in_hand == {1: 8}
+    for project in range(2, 6):  # each comes when those before it hang
+        queue.add_lanes(50, project=project)
+        claimed = claims.claim(16 - in_hand.total(), queue.now, in_hand)
+        in_hand.update(task.project_id for task in claimed)
+    assert in_hand == {1: 8, 2: 4, 3: 2, 4: 1, 5: 1}
+
+
+def test_projects_that_want_places_at_once_get_as_many_and_leave_as_many(queue):
+    for project in (1, 2, 3):
+        queue.add_lanes(50, project=project)
+    claimed = queue.claims(places=16).claim(16, queue.now)
+    assert Counter(task.project_id for task in claimed) == {1: 4, 2: 4, 3: 4}
+    claimed = queue.claims(places=16).claim(4, queue.now, {1: 8, 2: 4})
+    assert Counter(task.project_id for task in claimed) == {3: 2}
+    assert len(queue.claims(places=1).claim(1, queue.now)) == 1
+
+
+def test_who_has_more_than_its_share_gets_no_more_until_it_has_less(queue):
+    for project in (1, 2):
+        queue.add_lanes(50, project=project)
+    claims, in_hand = queue.claims(places=12), Counter({1: 6})
+    for _ in range(4):  # one is done, and places are claimed again
+        in_hand[1] -= 1
+        claimed = claims.claim(12 - in_hand.total(), queue.now, in_hand)
+        in_hand.update(task.project_id for task in claimed)
+    assert in_hand == {1: 4, 2: 4}
 
 
 def test_of_a_key_no_more_are_worked_at_once_than_its_limit_and_others_pass(queue):
@@ -232,7 +277,7 @@ class Model:
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        self.workers = [queue.claims(in_hand=3), queue.claims(in_hand=3)]
+        self.workers = [queue.claims(places=6), queue.claims(places=6)]
         self.sequences: Counter = Counter()
         self.done: dict = {}
         self.claimed: list = []  # (task, when its lease ends, the worker)

@@ -384,7 +384,7 @@ def test_an_effect_that_fails_is_tried_again_or_given_up(queue):
     assert sorted(effect.told) == [("died", "bad", 1), ("retried", "busy", 1)]
 
 
-def test_a_hanging_effect_takes_at_most_half_of_the_places_and_keeps_its_lease(sqlite_queue):
+def test_hanging_effects_leave_places_for_others_and_keep_their_leases(sqlite_queue):
     queue = sqlite_queue
     queue.add_lanes(10, project=1)
     queue.add_lanes(10, project=2)
@@ -399,14 +399,14 @@ def test_a_hanging_effect_takes_at_most_half_of_the_places_and_keeps_its_lease(s
     worker = effect_runner(queue, slow, lease=timedelta(seconds=0.3))
     worker.start()
     try:
-        wait_until(lambda: len(slow.calls) == 4)
+        wait_until(lambda: len(slow.calls) == 2)
         held = {row.lease: row.due_at for row in queue.rows() if row.lease}
         queue.later(seconds=0.2)
         wait_until(
             lambda: all(row.due_at > held[row.lease] for row in queue.rows() if row.lease in held)
         )
         per_project = Counter(row.project_id for row in queue.rows() if row.lease)
-        assert per_project == {1: 2, 2: 2}
+        assert per_project == {1: 1, 2: 1}  # of four, and a third project gets its one
     finally:
         released.set()
         worker.stop()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -64,12 +64,15 @@ class Sharing:
 
     - `weight_of`: a project's share of a batch for which many wait, relative to the others'; at
       least 1.
-    - `in_hand`: how many tasks of one project this worker may have in hand; None for any number.
+    - `places`: how many tasks this worker has in hand at most, where one project must not have them
+      all: of what the others leave it gets half, and of all of them as much as each of those that
+      want some, with one such part over. So there is always room for one that comes later, however
+      many hang. None where tasks are soon done.
     - `keyed`: whether tasks of this queue have a `limit_key`.
     """
 
     weight_of: Callable[[int], int] = everybody_alike
-    in_hand: int | None = None
+    places: int | None = None
     keyed: bool = False
 
 
@@ -121,6 +124,7 @@ class Claims:
 
     def _fair(self, session: Session, places: int, in_hand: _InHand, now: datetime) -> list[Task]:
         waiting = self._turns(session, now)
+        in_hand.share_with(waiting)
         if waiting:
             whole = len(waiting) < min(MOST_PROJECTS, places)
             self._after = waiting[0] if whole else waiting[:places][-1]
@@ -158,7 +162,7 @@ class Claims:
         return shares
 
     def _in_hand(self, session: Session, now: datetime, mine: Mapping[int, int]) -> _InHand:
-        in_hand = _InHand(self._sharing.in_hand, mine)
+        in_hand = _InHand(self._sharing.places, mine)
         if self._sharing.keyed:
             for row in self._candidates.in_hand(session, now):
                 in_hand.count_key(row.project_id, row.limit_key, row.key_limit)
@@ -177,8 +181,9 @@ class _InHand:
     """What is in hand of a queue, as far as it is capped: of a project by this worker, of a key by
     all of them."""
 
-    def __init__(self, most: int | None, mine: Mapping[int, int]) -> None:
-        self._most = most
+    def __init__(self, places: int | None, mine: Mapping[int, int]) -> None:
+        self._places = places
+        self._share = places or 0
         self._projects = Counter(mine)
         self._keys: Counter[tuple[int, str]] = Counter()
         self.full: set[tuple[int, str]] = set()
@@ -190,9 +195,18 @@ class _InHand:
             if self._keys[project_id, key] >= limit:
                 self.full.add((project_id, key))
 
+    def share_with(self, waiting: Iterable[int]) -> None:
+        """These projects want places, as those do that have some."""
+        if self._places is not None:
+            self._share = self._places // (len({*waiting, *+self._projects}) + 1)
+
     def room_of(self, project_id: int) -> int:
-        """How many more of a project may be claimed."""
-        return sys.maxsize if self._most is None else self._most - self._projects[project_id]
+        """How many more of a project may be claimed; of one that has none, one at least."""
+        if self._places is None:
+            return sys.maxsize
+        own = self._projects[project_id]
+        left = self._places - self._projects.total() + own
+        return max(1, min(left // 2, self._share)) - own
 
     def admits(self, row: Row[Any]) -> bool:
         """Whether this one may be claimed; then it is counted."""

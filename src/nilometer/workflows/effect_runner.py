@@ -35,9 +35,9 @@ _log = logging.getLogger(__name__)
 class EffectRunner(Generic[Begun, Outcome]):
     """Claims and begins in one thread, performs in many, records in another, until `stop`.
 
-    Of one project at most half of the places are taken, so that one whose receivers hang leaves the
-    others room. A task that is performed keeps its lease for as long as this process lives, also
-    while it is being stopped.
+    Of what others leave of the places one project gets half (`Sharing.places`), so that those whose
+    receivers hang leave the others room. A task that is performed keeps its lease for as long as
+    this process lives, also while it is being stopped.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class EffectRunner(Generic[Begun, Outcome]):
         self._effect = effect
         self._running = running or Running()
         self._places = places
-        shared = Sharing(weight_of, in_hand=max(1, places // 2), keyed=True)
+        shared = Sharing(weight_of, places=places, keyed=True)
         self._claims = Claims(database, effect.queue, shared, lease=self._running.lease)
         self._attempts = Attempts(effect, effect.queue, self._running.policies)
         self._lock = threading.Lock()
