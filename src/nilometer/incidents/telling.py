@@ -3,17 +3,19 @@ deadline is near or has passed, that an incident was handed to a person, or has 
 
 It is kept with the event that it tells of, in one transaction, for every channel of the project
 that does not say `"exceptions": false`. Of one incident each kind is told once; of a project at
-most `MOST` of a kind in an hour, the last of which says so.
+most `MOST` of a kind in an hour, the last of which says so. What rules raised is counted apart from
+what senders did: a sender that floods must not keep anybody from hearing what a rule found.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nilometer.domain import clock
@@ -26,21 +28,23 @@ from nilometer.incidents.events import (
     SLAExpired,
     SLAImminent,
 )
-from nilometer.incidents.incident import Incident
+from nilometer.incidents.incident import ActorKind, Incident, kind_of
 from nilometer.notifications.notification import Notification, Severity
 from nilometer.notifications.outbox import enqueue
 from nilometer.notifications.tables import ChannelRow, DeliveryRow
 
 MOST: Final = 20
-"""Notifications of a kind that a project is sent within `WINDOW`."""
+"""Notifications of a kind that a project is sent within `WINDOW`, of what rules raised and of what
+others did."""
 WINDOW: Final = timedelta(hours=1)
 SWITCH: Final = "exceptions"
 """The member of a channel's configuration that is false where it is told none of these."""
 
 _ENOUGH: Final = (
-    f"\nFor up to an hour no more of these are sent, so that {MOST} exceptions are as loud as "
-    "20,000: list the exceptions to see them all."
+    "\nFor up to an hour no more of these are sent of what {whose} raise, so that "
+    f"{MOST} exceptions are as loud as 20,000: list the exceptions to see them all."
 )
+_RAISED_BY: Final = "raised_by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +116,15 @@ def tell(session: Session, told: Sequence[Told]) -> None:
     sent = _sent(session, channels)
     for event, incident in wanted:
         kind = _KINDS[type(event.payload)]
-        of_kind = (event.project_id, kind.name)
-        if sent.get(of_kind, 0) >= MOST:
+        by_rule = kind_of(incident.raised_by) is ActorKind.RULE
+        of_kind = (event.project_id, kind.name, by_rule)
+        if sent[of_kind] >= MOST:
             continue
-        last = sent.get(of_kind, 0) == MOST - 1
-        notification = _notification(event, incident, kind, _ENOUGH if last else "")
+        last = sent[of_kind] == MOST - 1
+        more = _ENOUGH.format(whose="rules" if by_rule else "senders") if last else ""
+        notification = _notification(event, incident, kind, more)
         if enqueue(session, event.project_id, notification, channels[event.project_id]):
-            sent[of_kind] = sent.get(of_kind, 0) + 1
+            sent[of_kind] += 1
 
 
 def _channels(session: Session, project_ids: set[int]) -> dict[int, Sequence[str]]:
@@ -133,22 +139,17 @@ def _channels(session: Session, project_ids: set[int]) -> dict[int, Sequence[str
     return dict(found)
 
 
-def _sent(session: Session, project_ids: Iterable[int]) -> dict[tuple[int, str], int]:
-    """How many of each kind these projects were sent lately."""
-    query = (
-        select(
-            DeliveryRow.project_id,
-            DeliveryRow.kind,
-            func.count(DeliveryRow.notification_id.distinct()),
-        )
-        .where(
-            DeliveryRow.project_id.in_(list(project_ids)),
-            DeliveryRow.created_at > clock.now() - WINDOW,
-            DeliveryRow.kind.in_([each.name for each in _KINDS.values()]),
-        )
-        .group_by(DeliveryRow.project_id, DeliveryRow.kind)
+def _sent(session: Session, project_ids: Iterable[int]) -> Counter[tuple[int, str, bool]]:
+    """How many of each kind these projects were sent lately, of what rules raised and others."""
+    raised_by = DeliveryRow.notification["facts"][_RAISED_BY].as_string()
+    told = DeliveryRow.project_id, DeliveryRow.kind, DeliveryRow.notification_id
+    query = select(*told, raised_by).where(
+        DeliveryRow.project_id.in_(list(project_ids)),
+        DeliveryRow.created_at > clock.now() - WINDOW,
+        DeliveryRow.kind.in_([each.name for each in _KINDS.values()]),
     )
-    return {(row[0], row[1]): row[2] for row in session.execute(query)}
+    rows = session.execute(query.distinct())
+    return Counter((project_id, kind, by == ActorKind.RULE) for project_id, kind, _, by in rows)
 
 
 def _notification(event: IncidentEvent, incident: Incident, kind: _Kind, more: str) -> Notification:
@@ -159,6 +160,7 @@ def _notification(event: IncidentEvent, incident: Incident, kind: _Kind, more: s
         "exception_type": incident.exception_type,
         "severity": incident.severity and incident.severity.value,
         "source_system": incident.source_system,
+        _RAISED_BY: kind_of(incident.raised_by).value,
         "status": incident.status.value,
         "playbook": incident.playbook,
         "owner": incident.owner,
