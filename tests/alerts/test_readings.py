@@ -40,9 +40,10 @@ def measure(world: World, project: Project) -> Any:
         kind: Kind, threshold: int | str = 1, *, of: Project = project, **given: Any
     ) -> Mapping[str, Any]:
         created_at: datetime = given.pop("created_at", clock.now() - 2 * HOUR)
+        at: datetime = given.pop("at", clock.now())
         condition = Condition(Decimal(threshold), HOUR)
         rule = AlertRule(str(uuid4()), "r", kind=kind, condition=condition, **given)
-        found = readings.of(StoredRule(rule, of.id, created_at), clock.now())
+        found = readings.of(StoredRule(rule, of.id, created_at), at)
         return {each.subject: (each.measured, each.calls, dict(each.facts)) for each in found}
 
     return measure
@@ -94,6 +95,43 @@ def test_calls_are_measured_once_each_by_value_and_within_filters(
     assert measure(Kind.MISSING_TRAFFIC)[""][0] == 23
     assert measure(Kind.MISSING_TRAFFIC, created_at=now - HOUR / 2) == {}  # it is too young to say
     assert measure(Kind.ERROR_RATE, of=other)[""][:2] == (1, 1)
+
+
+def test_what_comes_after_its_window_is_judged_by_itself_in_a_window_of_its_own_time(
+    world: World, project: Project, measure: Any
+) -> None:
+    """What an SDK kept during an outage. What came in time is not judged a second time."""
+    now = clock.now()
+
+    def send(hours_ago: float, cost: str, count: int, *, bad: bool = False) -> None:
+        at = (now - hours_ago * HOUR).isoformat()
+        for _ in range(count):
+            own = {"$ai_provider": "p", "$ai_total_cost_usd": cost, "$ai_is_error": bad}
+            project.send({**own, "$ai_generation_id": str(uuid4())}, timestamp=at)
+            metric = {"$ai_metric_name": "accuracy", "$ai_metric_value": "0" if bad else "1"}
+            project.send(metric, event="$ai_metric", timestamp=at)
+
+    send(5.5, "3", 8, bad=True)
+    send(4.5, "1", 2, bad=True)
+    send(4.4, "1", 2)
+    send(0.5, "2", 4)
+    send(25, "500", 8, bad=True)  # yesterday's is no news of today
+    world.settle()
+    at = clock.now()
+    late_of = {ago: (at - (ago + 1) * HOUR).isoformat() for ago in (4, 5)}
+    for by in ({}, {"dimension": "service"}):
+        subject = "p" if by else ""
+        outage = measure(Kind.ERROR_RATE, "0.5", at=at, **by)
+        assert outage == {subject: (1, 8, {"errors": "8", "late_of": late_of[5]})}
+        assert measure(Kind.SPEND, 20, at=at, **by)[subject][:2] == (24, 8)
+        assert measure(Kind.SPEND, 30, at=at, **by) == ({} if by else {"": (8, 4, {})})
+    assert measure(Kind.QUALITY, "0.4", at=at)[""] == (0, 8, {"late_of": late_of[5]})
+    assert measure(Kind.QUALITY, "0.4", at=at, dimension="metric")["accuracy"][:2] == (0, 8)
+    assert measure(Kind.MISSING_TRAFFIC, 5, at=at)[""] == (4, 4, {})
+
+    later = at + 0.75 * HOUR  # what was in time half an hour ago is over; what was late is not yet
+    assert measure(Kind.SPEND, 5, at=later)[""][:2] == (24, 8)
+    assert measure(Kind.SPEND, 5, at=later + HOUR)[""][:2] == (0, 0)
 
 
 CHEAP = [f"user {number}" for number in range(60)]

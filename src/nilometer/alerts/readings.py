@@ -11,9 +11,10 @@ from typing import TypeVar
 from sqlalchemy import func, select
 
 from nilometer.access.tables import ApiKey
-from nilometer.alerts.condition import Reading
+from nilometer.alerts.condition import Reading, breaks
 from nilometer.alerts.failures import BLOBS, failed
 from nilometer.alerts.kinds import Kind, Source
+from nilometer.alerts.rule import AlertRule
 from nilometer.alerts.rules import StoredRule
 from nilometer.alerts.tables import AlertRow
 from nilometer.budgets.budget import plain
@@ -66,22 +67,25 @@ class Readings:
     def _calls(self, stored: StoredRule, start: datetime, end: datetime) -> Sequence[Reading]:
         project_id, rule = stored.project_id, stored.rule
         read = _READ[rule.kind]
+        of_window = _told_of(start, end, read)
         if rule.each is None:
-            return [read(self._measures.calls(project_id, start, end, rule.named))]
-        found = self._measures.calls_of_each(
+            found = self._measures.calls(project_id, start, end, rule.named)
+            return _worst(rule, found, of_window)
+        each = self._measures.calls_of_each(
             project_id, start, end, rule.named, rule.each, self._beyond(stored)
         )
-        return _readings(rule.each, found, read)
+        return _readings(rule.each, each, of_window)
 
     def _scores(self, stored: StoredRule, start: datetime, end: datetime) -> Sequence[Reading]:
         project_id, rule = stored.project_id, stored.rule
+        of_window = _told_of(start, end, _mean)
         if rule.each is None:
-            one = self._measures.scores(project_id, start, end, rule.named)
-            return [] if one is None else [_mean(one)]
-        found = self._measures.scores_of_each(
+            found = self._measures.scores(project_id, start, end, rule.named)
+            return _worst(rule, found, of_window)
+        each = self._measures.scores_of_each(
             project_id, start, end, rule.named, rule.each, self._beyond(stored)
         )
-        return _readings(rule.each, found, _mean)
+        return _readings(rule.each, each, of_window)
 
     def _beyond(self, stored: StoredRule) -> Beyond:
         """What of each value is of interest: what breaks the rule, and what became of those of
@@ -162,6 +166,34 @@ def _key_reading(seen: Sighting, key: ApiKey | None) -> Reading:
     }
     told = {name: value for name, value in facts.items() if value}
     return Reading(key.id if key else FOREIGN, Decimal(seen.events), seen.events, told)
+
+
+def _told_of(
+    start: datetime, end: datetime, read: Callable[[_Measured], Reading]
+) -> Callable[[_Measured], Reading]:
+    """Reads what was measured, and says of which window it is where that is an earlier one."""
+
+    def told(measured: _Measured) -> Reading:
+        reading = read(measured)
+        if not measured.ago:
+            return reading
+        began = start - measured.ago * (end - start)
+        return replace(reading, facts={**reading.facts, "late_of": began.isoformat()})
+
+    return told
+
+
+def _worst(
+    rule: AlertRule, found: Sequence[_Measured], read: Callable[[_Measured], Reading]
+) -> list[Reading]:
+    """The worst reading that breaks the rule, of whatever window; without one, that of the window
+    itself, if there is any. What is missing comes late, and is not missing less for it."""
+    now = [read(each) for each in found if not each.ago]
+    if rule.kind is Kind.MISSING_TRAFFIC:
+        return now
+    broken = [each for each in map(read, found) if breaks(rule, each)]
+    order = min if rule.measure.below else max
+    return [order(broken, key=lambda each: each.measured)] if broken else now
 
 
 def _readings(

@@ -62,12 +62,14 @@ class Beyond:
 
     def of(self, select: Select) -> Select:
         """The read of the wanted ones, those `besides` first and then the furthest, and of one more
-        if there is one; `others` is how many there are that are beyond and not besides."""
+        if there is one; `others` is how many there are that are beyond and not besides. Of windows
+        (`ago`) it is the one in which a value is furthest beyond, or else the latest."""
         sql = self.number.value
-        wanted = f"besides OR ({sql.counted} >= {{least:Int64}} AND {sql.beyond})"
         judged = (
-            f"*, has({{besides:Array(String)}}, {_DIGEST}) AS besides, {sql.far} AS far",
-            f"WHERE {wanted}",
+            f"*, has({{besides:Array(String)}}, {_DIGEST}) AS besides, {sql.far} AS far, "
+            f"({sql.counted} >= {{least:Int64}} AND {sql.beyond}) AS is_beyond",
+            "WHERE besides OR is_beyond "
+            "ORDER BY is_beyond DESC, if(is_beyond, far, 0) DESC, ago LIMIT 1 BY value",
         )
         ordered = (
             "*, sum(NOT besides) OVER () AS others",

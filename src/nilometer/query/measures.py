@@ -1,6 +1,8 @@
 """What alert rules measure in the store: calls, metrics of quality, and keys in captured content.
 
-Calls and metrics count at their own time, content when it was accepted. Each read is of the last
+Calls and metrics count at their own time, content when it was accepted. What was accepted within
+the window though it is of a time before, too late for anybody to have seen it in its own window, is
+told apart: by itself, in windows of its own time. Each read is of what was accepted in the last
 minutes or hours, so only parts of the tables that were written since are looked at.
 
 Where values of a dimension are told apart, the engine measures every one of them, and only those
@@ -25,6 +27,10 @@ from nilometer.query.trace_sql import BEST
 
 # Clocks of clients are ahead by so much at most, and two sources of a call so far apart.
 _SKEW = timedelta(hours=1)
+LATEST = timedelta(days=1)
+"""What is older when it is accepted is news of another day, or an import, and not looked at."""
+# Within it somebody looks: what came so long before its window ended was seen in it.
+_LOOK = timedelta(minutes=1)
 _OF_CALLS = {
     "service": "lower(ifNull(provider, ''))",
     "model": "ifNull(model, '')",
@@ -33,13 +39,19 @@ _OF_CALLS = {
     "environment": "environment",
 }
 _COLUMNS = (
-    *("timestamp", "is_error", "cost_total", "reported_total_cost_usd", "latency"),
+    *("timestamp", "accepted_at", "is_error", "cost_total", "reported_total_cost_usd", "latency"),
     *("provider", "model", "user_id", "job_id", "environment"),
 )
 # As `nilometer.usage.groups.known_cost`.
 _COST = "ifNull(cost_total, nullIf(reported_total_cost_usd, 0))"
 _SCORE = "trim(BOTH '\"' FROM JSONExtractRaw(other_properties, '$ai_metric_value'))"
 _NAME = "JSONExtractString(other_properties, '$ai_metric_name')"
+_AGO = "intDiv({end:Int64} - 1 - toUnixTimestamp64Micro(timestamp), {end:Int64} - {start:Int64})"
+_START = "fromUnixTimestamp64Micro({start:Int64}, 'UTC')"
+_LATE = (
+    f"accepted_at >= {_START} AND "
+    "toUnixTimestamp64Micro(accepted_at) - toUnixTimestamp64Micro(timestamp) >= {late:Int64}"
+)
 _OF_SCORES = {
     "metric": "name",
     "service": "lower(ifNull(provider, ''))",
@@ -50,7 +62,8 @@ _OF_SCORES = {
 @dataclass(frozen=True, slots=True)
 class Calls:
     """The calls of one value. `cost` is of the `priced` ones, `p95` (seconds, None without any) of
-    the `timed` ones."""
+    the `timed` ones. `ago` is how many windows before the one that was asked for theirs is: those
+    of an earlier one came late."""
 
     value: str
     calls: int
@@ -59,15 +72,17 @@ class Calls:
     cost: Decimal
     timed: int
     p95: float | None
+    ago: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The metrics of one value: how many are numbers, and their mean."""
+    """The metrics of one value: how many are numbers, and their mean. `ago` is as that of calls."""
 
     value: str
     count: int
     mean: Decimal
+    ago: int = 0
 
 
 _Measured = TypeVar("_Measured", Calls, Scores)
@@ -90,10 +105,14 @@ class Measures:
 
     def calls(
         self, project_id: int, start: datetime, end: datetime, named: Mapping[str, str]
-    ) -> Calls:
-        """All calls from `start` to `end` that have the values `named`."""
-        found = self._reader.rows(project_id, _of_calls(start, end, named, "''"))
-        return _calls(found[0]) if found else Calls("", 0, 0, 0, Decimal(0), 0, None)
+    ) -> list[Calls]:
+        """All calls from `start` to `end` that have the values `named`; then those that came late,
+        by windows as long as this one."""
+        rows = self._reader.rows(project_id, _of_calls(start, end, named, "''"))
+        found = sorted(map(_calls, rows), key=lambda each: each.ago)
+        if found and not found[0].ago:
+            return found
+        return [Calls("", 0, 0, 0, Decimal(0), 0, None), *found]
 
     def calls_of_each(
         self,
@@ -104,18 +123,18 @@ class Measures:
         dimension: str,
         beyond: Beyond,
     ) -> Values[Calls]:
-        """As `calls`, of each value of a dimension by itself."""
+        """As `calls`, of each value of a dimension by itself: of one window each."""
         timed = beyond.number is Number.LATENCY_P95  # the one that takes much memory of each value
         select = _of_calls(start, end, named, _OF_CALLS[dimension], timed=timed)
         return _values(self._reader.rows(project_id, beyond.of(select)), _calls, beyond)
 
     def scores(
         self, project_id: int, start: datetime, end: datetime, named: Mapping[str, str]
-    ) -> Scores | None:
+    ) -> list[Scores]:
         """As `calls`, of the values of `$ai_metric` events; `true` is 1 and `false` 0. What is no
-        number is left out; None without any."""
-        found = self._reader.rows(project_id, _of_scores(start, end, named, "''"))
-        return _scores(found[0]) if found else None
+        number is left out; nothing of a window without any."""
+        rows = self._reader.rows(project_id, _of_scores(start, end, named, "''"))
+        return sorted(map(_scores, rows), key=lambda each: each.ago)
 
     def scores_of_each(
         self,
@@ -126,7 +145,7 @@ class Measures:
         dimension: str,
         beyond: Beyond,
     ) -> Values[Scores]:
-        """As `scores`, of each value of a dimension by itself."""
+        """As `scores`, of each value of a dimension by itself: of one window each."""
         select = _of_scores(start, end, named, _OF_SCORES[dimension])
         return _values(self._reader.rows(project_id, beyond.of(select)), _scores, beyond)
 
@@ -149,9 +168,9 @@ class Measures:
 def _of_calls(
     start: datetime, end: datetime, named: Mapping[str, str], value: str, *, timed: bool = True
 ) -> Select:
-    within = [*_during("timestamp", start, end), *_named(_OF_CALLS, named)]
+    within = [*_in_time_or_late(start, end), *_named(_OF_CALLS, named)]
     shown = (
-        f"{value} AS value, count() AS calls, countIf(is_error) AS errors, "
+        f"{value} AS value, {_AGO} AS ago, count() AS calls, countIf(is_error) AS errors, "
         f"countIf({_COST} IS NOT NULL) AS priced, "
         f"sum(toDecimal256(ifNull({_COST}, 0), 18)) AS cost, "
         f"count(latency) AS timed, {'quantileTDigest(0.95)(latency)' if timed else 'NULL'} AS p95"
@@ -159,25 +178,53 @@ def _of_calls(
     return Select(
         ", ".join(_COLUMNS),
         "calls",
-        _during("timestamp", start - _SKEW, end + _SKEW, "seen_"),
+        _during("timestamp", _oldest(start, end) - _SKEW, end + _SKEW, "seen_"),
         BEST,
         _parameters(within),
-        [(shown, f"WHERE {_sql(within)} GROUP BY value")],
+        [(shown, f"WHERE {_sql(within)} GROUP BY value, ago")],
         early=[moment("accepted_at >=", "accepted", clock.to_micros(start - _SKEW))],
     )
 
 
 def _of_scores(start: datetime, end: datetime, named: Mapping[str, str], value: str) -> Select:
-    within = [Condition("isFinite(score)"), *_named(_OF_SCORES, named)]
+    within = [
+        Condition("isFinite(score)"),
+        *_in_time_or_late(start, end),
+        *_named(_OF_SCORES, named),
+    ]
     score = "multiIf(raw = 'true', 1., raw = 'false', 0., toFloat64OrNull(raw)) AS score"
-    shown = f"{value} AS value, count() AS count, avg(score) AS mean"
+    shown = f"{value} AS value, {_AGO} AS ago, count() AS count, avg(score) AS mean"
     return Select(
-        f"{_SCORE} AS raw, {_NAME} AS name, {score}, provider, model",
+        f"{_SCORE} AS raw, {_NAME} AS name, {score}, provider, model, timestamp, accepted_at",
         "events",
-        [Condition("event = '$ai_metric'"), *_during("timestamp", start, end)],
+        [
+            Condition("event = '$ai_metric'"),
+            moment("accepted_at >=", "accepted", clock.to_micros(start - _SKEW)),
+            *_during("timestamp", _oldest(start, end), end, "seen_"),
+        ],
         parameters=_parameters(within),
-        around=[(shown, f"WHERE {_sql(within)} GROUP BY value")],
+        around=[(shown, f"WHERE {_sql(within)} GROUP BY value, ago")],
     )
+
+
+def _oldest(start: datetime, end: datetime) -> datetime:
+    """The time of the oldest that may come late."""
+    return min(start, end - LATEST)
+
+
+def _in_time_or_late(start: datetime, end: datetime) -> list[Condition]:
+    """What is of the window, or was accepted within it too late to be seen in its own."""
+    width = end - start
+    late = width - min(width / 2, _LOOK)
+    bound = {
+        "start": clock.to_micros(start),
+        "end": clock.to_micros(end),
+        "late": late // timedelta(microseconds=1),
+    }
+    return [
+        *_during("timestamp", _oldest(start, end), end, "looked_"),
+        Condition(f"(timestamp >= {_START} OR ({_LATE}))", bound),
+    ]
 
 
 def _calls(row: Mapping[str, Any]) -> Calls:
@@ -190,11 +237,13 @@ def _calls(row: Mapping[str, Any]) -> Calls:
         cost=Decimal(row["cost"]),
         timed=timed,
         p95=float(row["p95"]) if timed and row["p95"] is not None else None,
+        ago=int(row["ago"]),
     )
 
 
 def _scores(row: Mapping[str, Any]) -> Scores:
-    return Scores(row["value"], int(row["count"]), Decimal(str(row["mean"])))
+    mean = Decimal(str(row["mean"]))
+    return Scores(row["value"], int(row["count"]), mean, int(row["ago"]))
 
 
 def _values(
