@@ -174,6 +174,21 @@ def test_each_subject_breaks_for_itself_and_one_that_is_gone_has_recovered(
     assert "Nothing more was measured." in told(database)[-1]["text"]
 
 
+def test_a_value_that_is_named_others_is_told_beside_the_sum_of_the_others(
+    database: Database, stored: StoredRule, heard: Heard
+) -> None:
+    rest = Reading("others", Decimal(9), 20, {"others": "7"}, of_others=True)
+    assert settle(database, stored, [rest], NOON) == 1
+    named = Reading("others", Decimal(5), 20)
+    assert settle(database, stored, [rest, named], NOON) == 1
+    assert settle(database, stored, [rest], NOON) == 1
+    standing = AlertRules(database).alerts(stored.project_id)
+    assert {(each.subject, each.recovered_at is None) for each in standing} == {
+        ("others", True),
+        ("others", False),
+    }
+
+
 def test_what_does_not_hold_for_long_enough_is_told_to_nobody(
     database: Database, project_id: int, channel: str, heard: Heard
 ) -> None:

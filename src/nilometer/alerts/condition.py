@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
+from hashlib import sha256
 
 from nilometer.alerts.rule import AlertRule
 
@@ -14,12 +15,25 @@ from nilometer.alerts.rule import AlertRule
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a rule measured of one thing: `subject` tells it from the others of the rule, `calls` is
-    how much was counted for it. `facts` are shown and sent on; they hold no content."""
+    how much was counted for it. `facts` are shown and sent on; they hold no content. `of_others`:
+    it stands for all that are not told one by one, whatever its subject's name is."""
 
     subject: str
     measured: Decimal
     calls: int
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    of_others: bool = False
+
+    @property
+    def digest(self) -> str:
+        """What it is known by: SHA-256 of its subject. That of the others is of no subject that
+        there can be: none that is kept holds NUL."""
+        return digest_of("\0others" if self.of_others else self.subject)
+
+
+def digest_of(subject: str) -> str:
+    """SHA-256 of a subject, hexadecimal."""
+    return sha256(subject.encode("utf-8", "replace")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

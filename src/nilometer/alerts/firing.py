@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from hashlib import sha256
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
@@ -38,10 +37,10 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Due:
     """Something to be done. `row` is the open breach, None where one begins; `reading` is None
-    where a thing was not measured any more."""
+    where a thing was not measured any more. `digest` is that of its subject."""
 
     step: Step
-    subject: str
+    digest: str
     row: AlertRow | None
     reading: Reading | None
 
@@ -57,7 +56,7 @@ def settle(
     of a rule that is gone. Raises DatabaseUnavailable; then nothing happened."""
     readings = [_keepable(each) for each in readings]
     with database.read(rows_of_project(stored.project_id)) as session:
-        subjects = [each.subject for each in _due(session, stored.rule, readings, now)]
+        subjects = [each.digest for each in _due(session, stored.rule, readings, now)]
     if not subjects:
         return 0
     look = partial(_settle, database, stored, readings, now, raising)
@@ -93,7 +92,7 @@ def _settle(
 
     def due(session: Session) -> list[_Due]:
         found = _due(session, stored.rule, readings, now)
-        return [each for each in found if each.subject in subjects]
+        return [each for each in found if each.digest in subjects]
 
     rows = rows_of_project(stored.project_id)
     try:
@@ -127,19 +126,19 @@ def _due(
     session: Session, rule: AlertRule, readings: Sequence[Reading], now: datetime
 ) -> list[_Due]:
     is_open = select(AlertRow).where(AlertRow.rule_id == rule.id, AlertRow.recovered_at.is_(None))
-    standing = {row.subject: row for row in session.scalars(is_open)}
-    measured = {each.subject: each for each in readings}
-    broken = {subject for subject, each in measured.items() if breaks(rule, each)}
+    standing = {row.subject_digest: row for row in session.scalars(is_open)}
+    measured = {each.digest: each for each in readings}
+    broken = {digest for digest, each in measured.items() if breaks(rule, each)}
     last = _last_fired(session, rule)
     due: list[_Due] = []
-    for subject in dict.fromkeys([*measured, *standing]):
-        row = standing.get(subject)
-        stood = Standing(last_fired_at=last.get(_digest(subject)))
+    for digest in dict.fromkeys([*measured, *standing]):
+        row = standing.get(digest)
+        stood = Standing(last_fired_at=last.get(digest))
         if row is not None:
             stood = replace(stood, since=row.broken_at, fired=row.fired_at is not None)
-        follows = step(rule, stood, broken=subject in broken, now=now)
+        follows = step(rule, stood, broken=digest in broken, now=now)
         if follows is not Step.NOTHING:
-            due.append(_Due(follows, subject, row, measured.get(subject)))
+            due.append(_Due(follows, digest, row, measured.get(digest)))
     return due
 
 
@@ -179,7 +178,7 @@ def _begin(session: Session, stored: StoredRule, reading: Reading, now: datetime
         rule_id=stored.rule.id,
         project_id=stored.project_id,
         subject=reading.subject,
-        subject_digest=_digest(reading.subject),
+        subject_digest=reading.digest,
         broken_at=now,
         measured=reading.measured,
         calls=reading.calls,
@@ -202,7 +201,3 @@ def _recover(session: Session, stored: StoredRule, due: _Due, now: datetime) -> 
     measured = due.reading.measured if due.reading else None
     telling.recovered(session, stored, telling.recovery(stored.rule, due.row, measured, now))
     return True
-
-
-def _digest(subject: str) -> str:
-    return sha256(subject.encode("utf-8", "replace")).hexdigest()

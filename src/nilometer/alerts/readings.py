@@ -33,6 +33,7 @@ FOREIGN = "key of another service"
 """The subject of keys that are not the project's own."""
 OTHERS = "others"
 """The subject of all values beyond `MAX_OPEN`."""
+_OTHERS_DIGEST = Reading(OTHERS, Decimal(0), 0, of_others=True).digest
 
 _Measured = TypeVar("_Measured", Calls, Scores)
 _Read = Callable[[StoredRule, datetime, datetime], Sequence[Reading]]
@@ -94,8 +95,8 @@ class Readings:
         assert rule.condition is not None, "it has been asked"
         is_open = (AlertRow.rule_id == rule.id) & AlertRow.recovered_at.is_(None)
         with self._database.read(rows_of_project(stored.project_id)) as session:
-            query = select(AlertRow.subject_digest, AlertRow.subject).where(is_open)
-            told = [digest for digest, subject in session.execute(query) if subject != OTHERS]
+            query = select(AlertRow.subject_digest).where(is_open)
+            told = [digest for digest in session.scalars(query) if digest != _OTHERS_DIGEST]
         return Beyond(
             number=_NUMBERS[rule.kind],
             threshold=rule.condition.threshold,
@@ -204,7 +205,7 @@ def _readings(
     if values.furthest is not None:
         furthest = read(values.furthest)
         facts = {**furthest.facts, dimension: furthest.subject, "others": str(values.left_out)}
-        readings.append(replace(furthest, subject=OTHERS, facts=facts))
+        readings.append(replace(furthest, subject=OTHERS, facts=facts, of_others=True))
     return readings
 
 
