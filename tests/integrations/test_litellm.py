@@ -22,8 +22,8 @@ import pytest
 
 from nilometer.domain import clock
 from nilometer.errors import ConfigurationError, Unavailable
-from nilometer.integrations import litellm_stores
-from nilometer.integrations.litellm_payload import PAYLOADS, Payload
+from nilometer.integrations import litellm_payload, litellm_stores
+from nilometer.integrations.litellm_payload import PAYLOADS, Noted, Payload
 from nilometer.integrations.litellm_stores import PayloadFiles, PayloadServer, file_name
 from nilometer.integrations.litellm_traces import Places, Traces
 from nilometer.sdk.delivery.lane import NO_ROOM, Lane
@@ -127,6 +127,44 @@ def test_odd_values_make_a_line_that_any_reader_takes(traces: Traces, folder: Pa
         "3": {"4": "four"},
     }
     assert second["litellm_call_id"] == payload(2)["litellm_call_id"]
+
+
+def test_the_callers_thread_writes_no_json(
+    traces: Traces, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    written: list[tuple[str, bool]] = []
+    write = litellm_payload._json  # pyright: ignore[reportPrivateUsage]
+
+    def noted(value: dict[str, Any], *, in_pieces: bool) -> str:
+        written.append((threading.current_thread().name, in_pieces))
+        return write(value, in_pieces=in_pieces)
+
+    monkeypatch.setattr(litellm_payload, "_json", noted)
+    large = [{"role": "user", "content": f"{number} \u00e9" * 100} for number in range(500)]
+    traces.take(told(1))
+    traces.take(told(2, messages=large))
+    assert threading.current_thread().name not in dict(written)
+    assert traces.flush()
+    assert [in_pieces for _, in_pieces in written] == [False, True]
+    assert lines(folder)[1]["messages"] == large
+
+
+def test_what_was_told_stays_when_the_caller_goes_on_with_its_messages(
+    traces: Traces, folder: Path
+):
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]
+    before = json.loads(json.dumps(messages))
+    traces.take(told(1, messages=messages))
+    messages[0]["content"][0]["text"] = "later"  # pyright: ignore
+    messages.append({"role": "assistant", "content": []})
+    assert traces.flush()
+    assert lines(folder)[0]["messages"] == before
+
+
+def test_what_waits_to_be_written_is_weighed():
+    small, large = Noted(payload(1)), Noted(payload(1, messages="x" * 10_000))
+    assert 10_000 <= large.size - small.size < 11_000
+    assert small.size >= len(json.dumps(payload(1)))
 
 
 class _Raises(dict[str, Any]):

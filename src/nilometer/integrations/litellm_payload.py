@@ -16,6 +16,11 @@ from nilometer.sdk.delivery.records import Form
 from nilometer.sdk.scopes import Scopes
 
 _MEMORY_BESIDE_TEXT = 300
+_MEMORY_OF_VALUE = 64
+_LARGEST = 256 * 1024 * 1024
+_AT_ONCE = 64 * 1024
+"""A larger payload is written in pieces: json's encoder in C lets no other thread run meanwhile,
+which is 10 ms for each MB or two."""
 _NO_SCOPES = Scopes()
 _SESSION_HEADER = re.compile(r"x-(?:[a-z0-9-]+-)?session-id")
 
@@ -29,9 +34,10 @@ class Payload:
         self.text = text
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Payload:
-        """What LiteLLM tells. What has no JSON form becomes a text; nothing is raised for it."""
-        return cls(_json(scrubbed(told)))
+    def of(cls, told: Mapping[str, Any], size: int = 0) -> Payload:
+        """What LiteLLM tells, about so large. What has no JSON form becomes a text; nothing is
+        raised for it."""
+        return cls(_json(scrubbed(told), in_pieces=size > _AT_ONCE))
 
     @classmethod
     def from_json(cls, line: bytes) -> Payload:
@@ -63,6 +69,46 @@ class Payload:
         return json.loads(self.text)
 
 
+class Noted:
+    """One payload as LiteLLM told it, to be written as JSON later, by another thread than its own.
+
+    Lists and objects are copies, texts are not: who called goes on with its messages, and what was
+    told stays. `size` is about how many bytes of memory it keeps.
+    """
+
+    __slots__ = ("size", "told")
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        copy = _Copy()
+        self.told = {name: copy.of(value, _DEEPEST) for name, value in told.items()}
+        self.size = copy.size
+
+    @property
+    def scopes(self) -> Scopes:
+        """None: what a call belongs to, LiteLLM tells itself."""
+        return _NO_SCOPES
+
+
+class _Copy:
+    """Copies values, and counts about how much memory they keep."""
+
+    def __init__(self) -> None:
+        self.size = _MEMORY_BESIDE_TEXT
+
+    def of(self, value: Any, depth: int) -> Any:
+        """The copy; what lies deeper, or beyond what any queue takes, is as it was."""
+        self.size += _MEMORY_OF_VALUE
+        if isinstance(value, str):
+            self.size += len(value)
+        elif depth and self.size < _LARGEST:
+            if isinstance(value, dict):
+                members = cast("dict[Any, Any]", value)
+                return {name: self.of(member, depth - 1) for name, member in members.items()}
+            if isinstance(value, list):
+                return [self.of(item, depth - 1) for item in cast("list[Any]", value)]
+        return value
+
+
 def _weight(record: Any) -> int:
     return cast("Payload", record).size
 
@@ -72,11 +118,11 @@ PAYLOADS = Form(Payload.from_json, _weight)
 
 
 class Assembly:
-    """What stands for the making of metrics: a payload is ready when it is queued."""
+    """What stands for the making of metrics."""
 
-    def metric(self, observed: Payload, /) -> Payload:
-        """The payload."""
-        return observed
+    def metric(self, observed: Noted, /) -> Payload:
+        """The payload, written."""
+        return Payload.of(observed.told, observed.size)
 
 
 def payload_in(kwargs: Any) -> Mapping[str, Any] | None:
@@ -109,9 +155,12 @@ def call_of(told: Mapping[str, Any]) -> Hashable:
     return str(call), str(told.get("status")), str(told.get("startTime"))
 
 
-def _json(value: dict[str, Any]) -> str:
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _json(value: dict[str, Any], *, in_pieces: bool) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = "".join(_ENCODER.iterencode(value)) if in_pieces else _ENCODER.encode(value)
         text.encode()
     except (TypeError, ValueError, RecursionError):  # a datetime, NaN, half of a surrogate pair …
         tame = plain(_formed(value, _DEEPEST))

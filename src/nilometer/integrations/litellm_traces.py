@@ -17,6 +17,7 @@ from nilometer.integrations.litellm_late import LateDelivery
 from nilometer.integrations.litellm_payload import (
     PAYLOADS,
     Assembly,
+    Noted,
     Payload,
     call_of,
     payload_in,
@@ -177,7 +178,7 @@ class Traces:
         elif delivery.closed:
             self._lately().take(Payload.of(told))
         else:
-            delivery.submit(Payload.of(told))
+            delivery.submit(Noted(told))
 
     def _is_first(self, call: Hashable) -> bool:
         with self._lock:
