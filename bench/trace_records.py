@@ -2,8 +2,9 @@
 Claude Code's transcripts.
 
 `write_mixture` writes lines of every format with a share of bad ones, of every way in which a line
-can be bad, and says what must come of them; `write_month` writes a folder as `~/.claude/projects`
-is laid out, streamed answers, sub-agents, a resumed session and an API error among it.
+can be bad, and says what must come of them; `write_array` one JSON array; `write_month` a folder as
+`~/.claude/projects` is laid out, streamed answers, sub-agents, a resumed session and an API error
+among it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,17 @@ def write_mixture(path: Path, count: int, seed: int = 1, bad_every: int = 100) -
             file.write(line)
             file.write(b"\n")
     return mixture
+
+
+def write_array(path: Path, count: int, seed: int = 1) -> None:
+    """Write LiteLLM's payloads of so many calls as one JSON array, an element a line, as its proxy
+    answers for spend logs."""
+    chance = random.Random(seed)
+    with path.open("wb", buffering=1 << 20) as file:
+        for number in range(count):
+            file.write(b",\n" if number else b"[")
+            file.write(orjson.dumps(litellm(chance, number)))
+        file.write(b"]\n")
 
 
 def lines(count: int, seed: int, mixture: Mixture, bad_every: int = 100) -> Iterator[bytes]:

@@ -1,7 +1,11 @@
 """Trace files: records per second and peak memory of `nilometer traces ingest`, beside the simple
-way (read whole, normalise, insert), on the same mixture of records in the same run.
+way (read whole, normalise, insert), on the same records in the same run: a mixture of lines, and
+one JSON array, as LiteLLM answers for spend logs.
 
     python -m bench.traces 1000000
+
+Seconds are from the start of the process to its end, for every way. What a command says of itself,
+which leaves its start out, is under "said".
 """
 
 from __future__ import annotations
@@ -15,28 +19,40 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.trace_records import write_mixture
+from bench.trace_records import write_array, write_mixture
 
 _EVERY = 0.05
 
 
 def measure(records: int) -> dict[str, Any]:
-    """So many records, a hundredth of them bad: each way in processes of its own."""
+    """So many records, of the lines a hundredth bad: each way in processes of its own."""
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        file = folder / "mixture.jsonl"
-        write_mixture(file, records)
-        found: dict[str, Any] = {"records": records, "bytes": file.stat().st_size}
-        ingest = [sys.executable, "-m", "nilometer", "traces", "ingest", file, "--json"]
+        lines, array = folder / "mixture.jsonl", folder / "array.json"
+        write_mixture(lines, records)
+        write_array(array, records)
+        sizes = {"lines": lines.stat().st_size, "array": array.stat().st_size}
+        found: dict[str, Any] = {"records": records, "bytes": sizes}
+        database = ("--db", folder / "traces.db")
         ways = {
-            "nilometer": [*ingest, "--db", folder / "traces.db"],
-            "nilometer again": [*ingest, "--db", folder / "traces.db", "--again"],
-            "nilometer, one process": [*ingest, "--db", folder / "one.db", "--workers", "0"],
-            "simple": [sys.executable, "-m", "bench.traces", "simple", file, folder / "simple.db"],
+            "nilometer": _ingest(lines, *database),
+            "nilometer again": _ingest(lines, *database, "--again"),
+            "nilometer, one process": _ingest(lines, "--db", folder / "one.db", "--workers", "0"),
+            "nilometer, array": _ingest(array, "--db", folder / "array.db"),
+            "simple": _simple(lines, folder / "simple.db"),
+            "simple, array": _simple(array, folder / "simple-array.db"),
         }
         for name, command in ways.items():
             found[name] = _measured([str(part) for part in command], records)
         return found
+
+
+def _ingest(*arguments: Any) -> list[Any]:
+    return [sys.executable, "-m", "nilometer", "traces", "ingest", *arguments, "--json"]
+
+
+def _simple(file: Path, database: Path) -> list[Any]:
+    return [sys.executable, "-m", "bench.traces", "simple", file, database]
 
 
 def _measured(command: list[str], records: int) -> dict[str, Any]:
@@ -54,7 +70,7 @@ def _measured(command: list[str], records: int) -> dict[str, Any]:
         "seconds": round(seconds, 2),
         "records_per_second": round(records / seconds),
         "peak_mb": round(peak / 1024, 1),
-        **json.loads(said),
+        "said": json.loads(said),
     }
 
 
@@ -87,12 +103,8 @@ CREATE TABLE sessions (id INTEGER PRIMARY KEY, session_id TEXT, developer_id TEX
 def simple(file: Path, database: Path) -> dict[str, int]:
     """What one would write in an afternoon: the whole file in memory, one price for everything, no
     identity, bad lines left out."""
-    records: list[dict[str, Any]] = []
-    for line in file.read_text(errors="replace").splitlines():
-        try:
-            records.append(json.loads(line))
-        except (ValueError, RecursionError):
-            continue
+    text = file.read_text(errors="replace")
+    records = json.loads(text) if file.suffix == ".json" else _loaded(text)
     rows = [row for record in records if (row := _normalised(record)) is not None]
     with sqlite3.connect(database) as connection:
         connection.execute(_TABLE)
@@ -104,6 +116,16 @@ def simple(file: Path, database: Path) -> dict[str, int]:
         )
     connection.close()
     return {"inserted": len(rows)}
+
+
+def _loaded(text: str) -> list[Any]:
+    records: list[Any] = []
+    for line in text.splitlines():
+        try:
+            records.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    return records
 
 
 def _normalised(record: Any) -> tuple[Any, ...] | None:
