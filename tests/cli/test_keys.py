@@ -217,8 +217,16 @@ def test_the_parts_of_the_server_are_those_of_its_extra():
     assert {imported_as.get(name, name) for name in names} == SERVER_MODULES
 
 
-@pytest.mark.parametrize("command", [["config"], ["keys", "list"], ["projects", "list"]])
-def test_without_the_server_part_it_says_how_to_install_it(command):
+@pytest.mark.parametrize(
+    ("command", "part", "extra"),
+    [
+        (["config"], "the server part", "server"),
+        (["keys", "list"], "the server part", "server"),
+        (["projects", "list"], "the server part", "server"),
+        (["traces", "ingest", __file__], "what reads trace files", "traces"),
+    ],
+)
+def test_without_the_part_that_it_needs_it_says_how_to_install_it(command, part, extra):
     code = (
         "from importlib.machinery import PathFinder\nfind = PathFinder.find_spec\n"
         f"missing = {sorted(SERVER_MODULES)!r}\n"
@@ -229,8 +237,8 @@ def test_without_the_server_part_it_says_how_to_install_it(command):
     done = in_a_new_process(code, *command)
     assert done.returncode == 1
     assert done.stderr == (
-        "nilometer: this command needs the server part, which is not installed; "
-        "install it with: pip install 'nilometer[server]'\n"
+        f"nilometer: this command needs {part}, which is not installed; "
+        f"install it with: pip install 'nilometer[{extra}]'\n"
     )
 
 

@@ -47,6 +47,10 @@ SERVER_MODULES = frozenset(
     }
 )
 
+_SERVER = ("the server part", "server")
+_PARTS = {"traces": ("what reads trace files", "traces")}
+"""What a command lacks that needs a smaller part of them, and the extra that brings it."""
+
 
 # Each command and the module that registers it, in the order of the help.
 MODULES = {
@@ -110,9 +114,10 @@ class CommandGroup(TyperGroup):
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in SERVER_MODULES:
                 raise
+            part, extra = _PARTS.get(ctx.invoked_subcommand, _SERVER)
             _stop(
-                "this command needs the server part, which is not installed; "
-                "install it with: pip install 'nilometer[server]'"
+                f"this command needs {part}, which is not installed; "
+                f"install it with: pip install 'nilometer[{extra}]'"
             )
 
 
