@@ -5,7 +5,7 @@ WORKERS ?= auto
 # Where it is set, every process would compile Nilometer and its libraries again: a second each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test services phase broken lint format bench soak fuzz coverage lock clean
+.PHONY: help setup run test services phase broken lint format bench soak large fuzz coverage lock clean
 
 help: ## Show this help
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -61,11 +61,19 @@ format: setup ## Rewrite the code in the project's style
 bench: setup ## Measure, in one run, beside the floor; results in .build/bench
 	$(BIN)/python -m bench $(ARGS)
 
-soak: setup ## Load, kill -9 and restart, counted: embedded 20 times, distributed 10 minutes
+soak: setup large ## Load, kill -9 and restart, counted: embedded 20 times, distributed 10 minutes
 	@scripts/setup-services
 	NILOMETER_SOAK_ROUNDS=20 NILOMETER_SOAK_SECONDS=$${NILOMETER_SOAK_SECONDS:-600} \
 		NILOMETER_CHAOS_EXCEPTIONS=10000 \
 		$(BIN)/pytest tests/soak tests/integration/test_chaos.py -p no:randomly --reruns 0 $(ARGS)
+
+LARGE := every_line_of_a_mixture or line_of_a_gigabyte or writers_that_are_killed
+large: setup ## Trace files at full size: 1,000,000 records, a line of 1 GB, a minute of racing
+	NILOMETER_TRACES_RECORDS=$${NILOMETER_TRACES_RECORDS:-1000000} \
+		NILOMETER_LINE_BYTES=$${NILOMETER_LINE_BYTES:-1073741824} \
+		NILOMETER_RACE_SECONDS=$${NILOMETER_RACE_SECONDS:-60} \
+		$(BIN)/pytest tests/test_e2e_workflow.py tests/test_security.py -k '$(LARGE)' \
+		-p no:randomly --reruns 0 --timeout 1800 $(ARGS)
 
 fuzz: setup ## Fuzz the parsers for a minute each (FUZZ_SECONDS=60)
 	scripts/fuzz
