@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from bench.trace_records import claude_code, write_month
-from nilometer.importers import parsing, reading
+from nilometer.importers import parsing, reading, telling
 from nilometer.importers.chunk import Limits, Options, Tally
-from nilometer.importers.trace_call import Reason, is_better
+from nilometer.importers.trace_call import Reason
 from tests.importers.records import call_of, parsed, reason_of
 
 
@@ -38,12 +38,14 @@ def test_lines_of_one_answer_are_one_call_with_the_last_count_and_all_its_tools(
     assert call.started_at == parsed(next(streamed(1))).calls[0].started_at
 
 
-def test_in_any_order_the_whole_answer_is_better_than_its_parts():
+def test_in_any_order_the_whole_answer_stands_and_its_tools_are_in_their_own():
     part, whole = (call_of(each) for each in streamed(2, 400))
     assert part.key == whole.key
-    assert is_better(whole, part)
-    assert not is_better(part, whole)
-    assert not is_better(whole, whole)
+    for order in ([part, whole], [whole, part], [whole, part, whole]):
+        (call,) = telling.joined(order)
+        assert (call.tokens, call.raw_usage) == (whole.tokens, whole.raw_usage)
+        assert (call.started_at, call.told_at) == (part.started_at, whole.started_at)
+        assert call.tools == ("Tool0", "Tool1")
 
 
 def test_a_call_has_the_place_and_identity_that_the_line_tells():
@@ -98,16 +100,15 @@ def test_a_line_without_time_is_rejected():
 
 def test_a_month_of_transcripts_holds_what_was_written(tmp_path):
     month = write_month(tmp_path, seed=3, days=12)
-    best, tally = {}, Tally()
+    told, tally = [], Tally()
     sources = reading.sources([str(tmp_path)])
     for source in sources:
         for chunk in reading.read_chunks(source, limits=Limits(chunk=4096)):
             found = parsing.parse_chunk(chunk, Options())
             assert not found.rejected
             tally += found.tally
-            for call in found.calls:
-                if call.key not in best or is_better(call, best[call.key]):
-                    best[call.key] = call
+            told += found.calls
+    best = {call.key: call for call in telling.joined(told)}
     assert (len(sources), tally.records) == (month.files, month.lines)
     assert len(best) == month.calls
     assert tally.calls + tally.joined == month.calls + month.joined + month.repeated

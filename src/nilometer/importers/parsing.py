@@ -15,6 +15,7 @@ import orjson
 from nilometer.domain.json_text import InvalidJson
 from nilometer.domain.json_walk import JsonWalk
 from nilometer.domain.span import plain
+from nilometer.importers import telling
 from nilometer.importers.chunk import Chunk, Options, Parsed, Position, Tally
 from nilometer.importers.formats import claude_code, litellm, otlp, prodlens
 from nilometer.importers.formats.record import Place, Record, RecordFault
@@ -102,7 +103,7 @@ class _Reader:
 
     def parsed(self) -> Parsed:
         """All of it."""
-        joined = claude_code.joined(self._streamed) if self._streamed else []
+        joined = telling.joined(self._streamed) if self._streamed else []
         calls = self._calls + joined
         parts = len(self._streamed) - len(joined)
         tally = Tally(

@@ -15,6 +15,7 @@ import orjson
 from nilometer.domain import clock
 from nilometer.domain.usage import Usage
 from nilometer.importers.store.columns import STORED_NAMES, Row
+from nilometer.importers.telling import CACHED, bounded, told
 from nilometer.importers.trace_call import TraceCall
 from nilometer.sdk.calculator import Cost, CostCalculator
 from nilometer.usage.report.report import money
@@ -22,24 +23,12 @@ from nilometer.usage.report.report import money
 if TYPE_CHECKING:
     from nilometer.importers.quick_prices import QuickPrices
 
-CACHED = "cache_hit"
-"""Of an answer from a gateway's cache: it consumed nothing, and cost nothing."""
 FAILED = "failed_call"
 """Why a call that failed without a usage has no cost."""
-TOO_LARGE = "usage_out_of_range"
 
-_LARGEST = 2**53
 _FREE = Cost(Decimal(0), source=CACHED)
 _NOTHING = Cost(None, reason=FAILED)
-_ACCEPTED = {None: None, True: 1, False: 0}
-_STATUS = {None: "unknown", True: "error", False: "success"}
 _COST, _REPORTED, _OUTCOME = map(STORED_NAMES.index, ("cost_usd", "cost_reported_usd", "status"))
-_SAME = (
-    *("call_id", "response_id", "trace_id", "resolved_model", "branch", "directory", "agent"),
-    *("error_type", "time_to_first_token_ms", "accepted_lines", "diff_ratio", "usage_reason"),
-    *("usage_convention", "region", "tools", "tags"),
-)
-"""Members of `details` that have the call's own names; those that are not told are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +48,7 @@ class Pricer:
 
     def rows(self, calls: Sequence[TraceCall]) -> PricedRows:
         """The rows of calls, in their order."""
-        rows = [self._row(call) for call in map(_bounded, calls)]
+        rows = [self._row(call) for call in map(bounded, calls)]
         unpriced = sum(
             row[_COST] is None and row[_OUTCOME] != "error" and not _is_amount(row[_REPORTED])
             for row in rows
@@ -67,14 +56,13 @@ class Pricer:
         return PricedRows(rows, unpriced)
 
     def _row(self, call: TraceCall) -> Row:
-        at = clock.from_micros(call.started_at)
         if self._quick is not None and call.tokens and call.counts_usage and not call.units:
             names = (call.provider, call.resolved_model or call.model, call.tier, call.region)
-            found = self._quick.cost(*names, call.tokens, at)
+            found = self._quick.cost(*names, call.tokens, _priced_at(call))
             if found is not None:
-                return _row(call, at, found.total, found.price)
+                return _row(call, found.total, found.price)
         cost = cost_of(call, self.calculator)
-        return _row(call, at, money(cost.total), orjson.dumps(_price(cost)).decode())
+        return _row(call, money(cost.total), orjson.dumps(_price(cost)).decode())
 
 
 def _quick(prices_file: Path | None) -> QuickPrices | None:
@@ -122,62 +110,26 @@ def _by(model: str | None, usage: Usage, call: TraceCall, calculator: CostCalcul
         usage,
         service=call.provider,
         model=model,
-        at=clock.from_micros(call.started_at),
+        at=_priced_at(call),
         tier=call.tier,
         region=call.region,
     )
 
 
-def _bounded(call: TraceCall) -> TraceCall:
-    """Counts that no call has would not fit the columns."""
-    if not call.counts_usage and call.tokens is not None:
-        return call._replace(tokens=None, usage_reason=CACHED)
-    if call.tokens is not None and sum(call.tokens) > _LARGEST:
-        return call._replace(tokens=None, usage_reason=TOO_LARGE)
-    return call
-
-
-def _row(call: TraceCall, at: datetime, cost: str | None, price: str) -> Row:
+def _row(call: TraceCall, cost: str | None, price: str) -> Row:
     """In the order of `columns.STORED`."""
-    details = _details(call)
-    total = None if call.tokens is None else sum(call.tokens)
-    told = sum(map(bool, (call.session, call.developer, call.repository, call.model)))
+    values, details, completeness = told(call)
+    at = clock.from_micros(call.started_at).isoformat(timespec="microseconds")
     return (
-        trace_hash(call),
-        call.session,
-        call.developer,
-        at.isoformat(timespec="microseconds"),
-        call.model or call.resolved_model,
-        call.tokens_in,
-        call.tokens_out,
-        call.latency_ms,
-        call.status_code,
-        _ACCEPTED[call.accepted],
-        call.repository,
-        total,
-        cost,
-        call.reported_cost,
-        call.source,
-        call.provider,
-        _STATUS[call.failed],
-        (0 if total is None else total + 1) * 256 + len(details) * 8 + told,
-        orjson.dumps(details).decode(),
-        price,
+        *(trace_hash(call), *values[:2], at, *values[2:10], cost, *values[10:], completeness),
+        *(orjson.dumps(details, option=orjson.OPT_SORT_KEYS).decode(), price),
     )
 
 
-def _details(call: TraceCall) -> dict[str, Any]:
-    found: dict[str, Any] = {name: value for name in _SAME if (value := getattr(call, name))}
-    found["operation"] = call.operation
-    if call.tokens is not None:
-        found["tokens"] = call.tokens
-    if call.tier:
-        found["service_tier"] = call.tier
-    if call.units:
-        found["usage_units"] = dict(call.units)
-    if call.raw_usage:
-        found["usage_raw"] = call.raw_usage
-    return found
+def _priced_at(call: TraceCall) -> datetime:
+    """When the record was written that its usage is from: so that the price is the same however
+    many records of the call were read at once."""
+    return clock.from_micros(call.started_at if call.told_at is None else call.told_at)
 
 
 def _price(cost: Cost) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class TraceCall(NamedTuple):
     """Microseconds since the epoch, UTC."""
     is_time_assumed: bool = False
     """The record tells no time, and `started_at` is when it was read."""
+    told_at: int | None = None
+    """When the fullest of several records told it, where that is later than `started_at`."""
     session: str | None = None
     """The thread: resumable, may last for weeks. (For working sessions: `working_sessions`.)"""
     developer: str | None = None
@@ -71,6 +73,8 @@ class TraceCall(NamedTuple):
     """Where inference is kept, when that has a price of its own; "" is anywhere."""
     tools: tuple[str, ...] = ()
     """Names of the tools that the answer called, each once, in order."""
+    tools_at: tuple[int, ...] = ()
+    """When several records told of them, of each the first; () where one did."""
 
     # How it went.
     latency_ms: float | None = None
@@ -113,19 +117,6 @@ class TraceCall(NamedTuple):
     def tokens_out(self) -> int | None:
         """All output, reasoning included."""
         return None if self.tokens is None else sum(self.tokens[_INPUTS:])
-
-
-def is_better(new: TraceCall, old: TraceCall) -> bool:
-    """Whether one telling of a call says more than another of the same (source, key).
-
-    A streamed answer is told while it grows: the one with the most tokens is the whole. The order
-    of arrival does not matter; equal tellings change nothing.
-    """
-    return _weight(new) > _weight(old)
-
-
-def _weight(call: TraceCall) -> tuple[int, bool]:
-    return sum(call.tokens or ()), call.tokens is not None
 
 
 class Reason(StrEnum):

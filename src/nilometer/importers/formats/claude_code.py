@@ -88,26 +88,6 @@ def read(record: Record, place: Place) -> TraceCall | None:
     )
 
 
-def joined(calls: list[TraceCall]) -> list[TraceCall]:
-    """Lines of one answer as one call: the most tokens, the first time and place, all the tools."""
-    kept: dict[str, TraceCall] = {}
-    for call in calls:
-        known = kept.get(call.key)
-        kept[call.key] = call if known is None else _join(known, call)
-    return list(kept.values())
-
-
-def _join(known: TraceCall, part: TraceCall) -> TraceCall:
-    whole = part if sum(part.tokens or ()) > sum(known.tokens or ()) else known
-    return whole._replace(
-        line=known.line,
-        offset=known.offset,
-        started_at=min(known.started_at, part.started_at),
-        session=known.session,
-        tools=tuple(dict.fromkeys((*known.tools, *part.tools))),
-    )
-
-
 def _key(
     record: Record, response_id: str | None, request_id: str | None, *, is_error: bool
 ) -> str | None:

@@ -76,23 +76,10 @@ CREATE TABLE dead_letters (
 )
 
 _PLACES = ", ".join("?" * (len(STORED_NAMES) + 1))
-_CHANGED = ", ".join(
-    f"{name} = excluded.{name}" for name in (*STORED_NAMES, "run_id") if name != "trace_hash"
-)
-# Not by what a price was looked up as: a new edition of the prices tells nothing new of a call.
-_TOLD = [
-    name for name in STORED_NAMES if name not in ("trace_hash", "completeness", "cost_usd", "price")
-]
+_CHANGED = ", ".join(f"{name} = ?" for name in (*STORED_NAMES, "run_id"))
 
-
-def _rank(row: str) -> str:
-    told = ", ".join(f"coalesce({row}.{name}, '')" for name in _TOLD)
-    return f"({row}.completeness, {told})"
-
-
-UPSERT = f"""
+INSERT = f"""
 INSERT INTO sessions ({", ".join(STORED_NAMES)}, run_id) VALUES ({_PLACES})
-ON CONFLICT (trace_hash) DO UPDATE SET {_CHANGED}
-WHERE {_rank("excluded")} > {_rank("sessions")}"""  # noqa: S608  (our own names)
-"""Of two tellings of a call the fuller one stands, whichever came first; of two that are as full,
-always the same."""
+ON CONFLICT (trace_hash) DO NOTHING"""  # noqa: S608  (our own names)
+KNOWN = f"SELECT id, {', '.join(STORED_NAMES)} FROM sessions WHERE trace_hash = ?"  # noqa: S608
+UPDATE = f"UPDATE sessions SET {_CHANGED} WHERE trace_hash = ?"  # noqa: S608

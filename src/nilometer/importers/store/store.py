@@ -13,7 +13,8 @@ from nilometer.domain import clock
 from nilometer.importers.store.columns import Row
 from nilometer.importers.store.connection import connect, transaction, translated
 from nilometer.importers.store.letters import DeadLetters, NewLetter
-from nilometer.importers.store.schema import UPSERT
+from nilometer.importers.store.schema import INSERT, KNOWN, UPDATE
+from nilometer.importers.store.tellings import merged
 
 
 @dataclass(slots=True)
@@ -78,14 +79,15 @@ class TraceStore:
             yield
 
     @contextmanager
-    def run(self) -> Generator[Run]:
-        """One ingestion: what it inserts and updates is known by it."""
+    def run(self, *, reprices: bool = False) -> Generator[Run]:
+        """One ingestion: what it inserts and updates is known by it. With `reprices` its prices
+        stand in place of those that calls have; otherwise only where they have none."""
         with self.transaction():
             started = clock.now().isoformat()
             row = self.database.execute(
                 "INSERT INTO runs (started_at) VALUES (?) RETURNING id", (started,)
             ).fetchone()
-        run = Run(self, int(row[0]))
+        run = Run(self, int(row[0]), reprices=reprices)
         try:
             yield run
         finally:
@@ -103,8 +105,9 @@ class TraceStore:
 class Run:
     """One ingestion into a store."""
 
-    def __init__(self, store: TraceStore, number: int) -> None:
+    def __init__(self, store: TraceStore, number: int, *, reprices: bool = False) -> None:
         self.id = number
+        self._reprices = reprices
         self.counts = Counts()
         self.store = store
         self._database = store.database
@@ -146,11 +149,35 @@ class Run:
     def _upsert(self, rows: Sequence[Row]) -> Counts:
         if not rows:
             return Counts()
-        number = (self.id,)
-        before = self._last_id()
-        changed = self._database.executemany(UPSERT, [row + number for row in rows]).rowcount
+        first, again = _each_once(rows)
+        before, number = self._last_id(), (self.id,)
+        self._database.executemany(INSERT, [row + number for row in first.values()])
         inserted = self._last_id() - before
-        return Counts(inserted, changed - inserted, len(rows) - changed)
+        updated = 0
+        if inserted < len(rows):
+            updated = self._join(first, again, before)
+        return Counts(inserted, updated, len(rows) - inserted - updated)
+
+    def _join(self, first: dict[str, Row], again: Sequence[Row], before: int) -> int:
+        """Put what is told of calls that are known to what was: how often that was new."""
+        known: dict[str, Row] = {}
+        waiting: list[Row] = []
+        for key, row in first.items():
+            number, *values = self._database.execute(KNOWN, (key,)).fetchone()
+            known[key] = tuple(values)
+            if number <= before:
+                waiting.append(row)
+        changed: set[str] = set()
+        updated = 0
+        for row in (*waiting, *again):
+            key = str(row[0])
+            joined = merged(known[key], row, reprices=self._reprices)
+            if joined != known[key]:
+                known[key] = joined
+                changed.add(key)
+                updated += 1
+        self._database.executemany(UPDATE, [(*known[key], self.id, key) for key in sorted(changed)])
+        return updated
 
     def _last_id(self) -> int:
         return self._database.execute("SELECT coalesce(max(id), 0) FROM sessions").fetchone()[0]
@@ -161,3 +188,16 @@ class Run:
             " SET document = excluded.document, updated_at = excluded.updated_at",
             (source, document, clock.now().isoformat()),
         )
+
+
+def _each_once(rows: Sequence[Row]) -> tuple[dict[str, Row], list[Row]]:
+    """The first row of each call, by its key; and those that tell of it again."""
+    first: dict[str, Row] = {}
+    again: list[Row] = []
+    for row in rows:
+        key = str(row[0])
+        if key in first:
+            again.append(row)
+        else:
+            first[key] = row
+    return first, again
