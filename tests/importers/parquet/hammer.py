@@ -8,7 +8,7 @@ import pyarrow.parquet  # noqa: F401
 
 from nilometer.importers.parquet.partition import Partition, add
 from nilometer.importers.store import TraceStore
-from nilometer.importers.store.columns import NAMES
+from nilometer.importers.store.columns import SELECTED
 from tests.importers.rows import row
 
 PLACE = Partition("acme/river", "2026-11-02")
@@ -22,7 +22,7 @@ def exported(folder, names):
         with store.run() as run:
             run.keep([row(name) for name in names])
         found = store.database.execute(
-            f"SELECT {', '.join(NAMES)} FROM sessions ORDER BY trace_hash"
+            f"SELECT {SELECTED} FROM sessions ORDER BY trace_hash"
         ).fetchall()
     path.unlink()
     return found

@@ -14,7 +14,7 @@ from nilometer.errors import InvalidInput
 from nilometer.importers.parquet.export import export
 from nilometer.importers.parquet.partition import Partition, add
 from nilometer.importers.store import TraceStore
-from nilometer.importers.store.columns import NAMES
+from nilometer.importers.store.columns import SELECTED
 from nilometer.importers.verifying import verify
 from tests.importers.rows import row, rows_of
 
@@ -184,9 +184,7 @@ def test_verifying_lets_a_fuller_telling_of_another_database_stand(store, tmp_pa
 @pytest.fixture
 def calls(store):
     keep(store, rows_of(30))
-    return store.database.execute(
-        f"SELECT {', '.join(NAMES)} FROM sessions ORDER BY trace_hash"
-    ).fetchall()
+    return store.database.execute(f"SELECT {SELECTED} FROM sessions ORDER BY trace_hash").fetchall()
 
 
 PLACE = Partition("acme/river", "2026-11-02")

@@ -15,11 +15,11 @@ from nilometer.importers.parquet import merging, partition
 from nilometer.importers.parquet.arrow import compute
 from nilometer.importers.parquet.partition import FILE, Partition
 from nilometer.importers.parquet.tables import tables
-from nilometer.importers.store.columns import NAMES
+from nilometer.importers.store.columns import SELECTED
 from nilometer.importers.store.store import TraceStore
 
 _CALLS = f"""
-SELECT lower(repo_slug), event_date, {", ".join(NAMES)} FROM sessions
+SELECT lower(repo_slug), event_date, {SELECTED} FROM sessions
 ORDER BY 1, 2, trace_hash"""  # noqa: S608  (our own names)
 _KEPT = """
 SELECT value FROM json_each(?) WHERE value IN (SELECT trace_hash FROM sessions) ORDER BY 1"""
@@ -100,6 +100,6 @@ def _differing(mine: Any, theirs: Any) -> list[str]:
         nulls = compute().xor(compute().is_null(one), compute().is_null(other))
         unequal = compute().coalesce(compute().not_equal(one, other), nulls)
         differs = compute().or_(differs, unequal)
-    is_fuller = compute().greater(theirs["completeness"], mine["completeness"])
-    told = compute().and_(differs, compute().invert(is_fuller))
+    is_fuller = compute().greater(theirs[merging.RANK], mine[merging.RANK])
+    told = compute().and_(differs, compute().invert(compute().fill_null(is_fuller, False)))
     return mine[merging.KEY].filter(told).to_pylist()

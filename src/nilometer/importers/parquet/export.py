@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from nilometer.importers.parquet.partition import Partition, add
-from nilometer.importers.store.columns import NAMES
+from nilometer.importers.store.columns import SELECTED
 from nilometer.importers.store.columns import Exported as Values
 from nilometer.importers.store.store import TraceStore
 
 _NEW = "run_id NOT IN (SELECT run_id FROM exports WHERE folder = ?)"
 _CALLS = f"""
-SELECT lower(repo_slug), event_date, {", ".join(NAMES)} FROM sessions WHERE {_NEW}
+SELECT lower(repo_slug), event_date, {SELECTED} FROM sessions WHERE {_NEW}
 ORDER BY 1, 2, trace_hash"""  # noqa: S608  (our own names)
 _LEFT = f"SELECT DISTINCT lower(repo_slug), event_date FROM moves WHERE {_NEW}"  # noqa: S608
 _GONE = """

@@ -12,15 +12,15 @@ from typing import Any
 from nilometer.importers.parquet.arrow import arrow, compute
 
 KEY = "trace_hash"
-RANK = ("completeness", "timestamp", "developer_id", "session_id", "model", "repo_slug")
-"""Of two tellings of a call the one stands that is greater by these: whatever the order in which
-they came."""
+RANK = "standing"
+"""Of two rows of a call the one stands that is greater by it; of two that are the same by it, the
+first: what one database wrote before is older than what it writes now."""
 
 Table = Any
 
 
 def merged(mine: Iterable[Table], theirs: Iterable[Table]) -> Iterator[Table]:
-    """Tables of the merged stream."""
+    """Tables of the merged stream; of two rows that are the same by RANK, mine."""
     for pair in aligned(mine, theirs):
         yield best(arrow().concat_tables([each for each in pair if each is not None]))
 
@@ -49,8 +49,7 @@ def aligned(
 
 def best(table: Table) -> Table:
     """Each call once, in order."""
-    order = [(KEY, "ascending"), *((name, "descending") for name in RANK)]
-    ordered = table.sort_by(order)
+    ordered = table.sort_by([(KEY, "ascending"), (RANK, "descending")])  # stable
     if len(ordered) < 2:
         return ordered
     keys = ordered[KEY].combine_chunks()

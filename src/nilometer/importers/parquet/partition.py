@@ -55,7 +55,7 @@ def add(root: Path, partition: Partition, rows: Iterable[Exported], gone: frozen
         folders.locked(root, partition.folders) as folder,
         folders.reading(folder, FILE) as file,
     ):
-        merged = merging.merged(_present(file, gone), tables(rows))
+        merged = merging.merged(tables(rows), _present(file, gone))
         first = next(merged, None)
         if first is None and file is None:
             return 0

@@ -11,7 +11,7 @@ from typing import Any
 from nilometer.errors import InvalidInput
 from nilometer.importers.parquet.arrow import arrow
 from nilometer.importers.store import columns
-from nilometer.importers.store.columns import COLUMNS, Exported
+from nilometer.importers.store.columns import EXPORTED, Exported
 
 BATCH_ROWS = 20_000
 _DIGITS, _DECIMALS = 38, 18
@@ -28,7 +28,7 @@ def schema() -> Any:
     return arrow().schema(
         [
             arrow().field(column.name, _type(column.kind), nullable=not column.required)
-            for column in COLUMNS
+            for column in EXPORTED
         ]
     )
 
@@ -44,7 +44,7 @@ def table(rows: Sequence[Exported]) -> Any:
     """The rows as one table. Raises InvalidInput for a value that its column cannot hold."""
     arrays: list[Any] = []
     try:
-        for column, values in zip(COLUMNS, zip(*rows, strict=True), strict=True):
+        for column, values in zip(EXPORTED, zip(*rows, strict=True), strict=True):
             arrays.append(arrow().array(_values(column.kind, values), _type(column.kind)))
     except (ValueError, OverflowError, ArithmeticError, TypeError) as error:
         raise InvalidInput(f"a call cannot be written to Parquet: {error}") from None

@@ -105,13 +105,20 @@ GENERATED = (
 )
 
 COLUMNS = (*(each for each in STORED if each.name not in ("details", "price")), *GENERATED)
-"""What readers see, and what is exported."""
+"""What readers see."""
 
 NAMES = tuple(column.name for column in COLUMNS)
 STORED_NAMES = tuple(column.name for column in STORED)
+
+EXPORTED = (*COLUMNS, Column("standing", TEXT))
+"""Of a Parquet file. `standing` is for who writes it again: of two rows of a call that with the
+greater one stands (`store.tellings`)."""
+
+SELECTED = f"{', '.join(NAMES)}, standing({', '.join(STORED_NAMES)})"
+"""In SQL, the values of EXPORTED."""
 
 Row = tuple[str | int | float | None, ...]
 """A call, its values in the order of `STORED`."""
 
 Exported = tuple[str | int | float | None, ...]
-"""A call, its values in the order of `COLUMNS`."""
+"""A call, its values in the order of `EXPORTED`."""

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nilometer.errors import InvalidInput, NotFound, Unavailable
+from nilometer.importers.store.columns import STORED_NAMES
 from nilometer.importers.store.schema import APPLICATION_ID, SCHEMA, VERSION
+from nilometer.importers.store.tellings import standing
 
 _WAIT_SECONDS = 60.0
 _CACHE_KIB = 48 * 1024
@@ -46,6 +48,7 @@ def _make(path: Path) -> None:
 
 
 def _set_up(database: sqlite3.Connection, path: Path) -> None:
+    database.create_function("standing", len(STORED_NAMES), standing, deterministic=True)
     database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     # What a power loss takes of the last commits is read again: the checkpoint goes with its rows.
