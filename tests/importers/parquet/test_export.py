@@ -239,3 +239,12 @@ def test_streams_of_many_batches_are_merged_in_order(tmp_path, calls, monkeypatc
     found = pq.ParquetFile(tmp_path / PLACE.path).read(["trace_hash"])[0].to_pylist()
     assert found == sorted(call[0] for call in calls[1:])
     assert Path(tmp_path / PLACE.path).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_cannot_be_is_said_in_a_sentence(store, tmp_path):
+    keep(store, [row("a")])
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").write_bytes(b"")
+    for root in (tmp_path / "link", tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InvalidInput, match="there can be no folder"):
+            export(store, root)

@@ -6,6 +6,7 @@ nothing that is renamed or put in the way meanwhile leads a write elsewhere: at 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from nilometer.errors import InvalidInput
+from nilometer.errors import InvalidInput, NilometerError, Unavailable
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LINKED = "a symbolic link, or no folder, is in the way of"
@@ -32,8 +33,7 @@ def locked(root: Path, names: tuple[str, ...]) -> Generator[int]:
     that a reader looks.
     """
     _check(names)
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    opened = [os.open(root, _FOLDER)]
+    opened = [_root(root)]
     try:
         for name in names:
             opened.append(_below(opened[-1], name))
@@ -55,8 +55,8 @@ def reading(folder: int, name: str) -> Generator[BinaryIO | None]:
     except FileNotFoundError:
         yield None
         return
-    except OSError:
-        raise InvalidInput(f"{_LINKED} {name}", code="unsafe_path") from None
+    except OSError as error:
+        raise _refused(error, name) from None
     with os.fdopen(file, "rb") as opened:
         yield opened
 
@@ -75,8 +75,8 @@ def found(root: Path, names: tuple[str, ...], file: str) -> Generator[BinaryIO |
         except FileNotFoundError:
             yield None
             return
-        except OSError:
-            raise InvalidInput(f"{_LINKED} {file}", code="unsafe_path") from None
+        except OSError as error:
+            raise _refused(error, file) from None
         with reading(opened[-1], file) as there:
             yield there
     finally:
@@ -117,14 +117,29 @@ def _check(names: tuple[str, ...]) -> None:
 def _below(parent: int, name: str) -> int:
     """A folder in another, made where it is missing."""
     try:
-        os.mkdir(name, 0o700, dir_fd=parent)
-        os.fsync(parent)
-    except FileExistsError:
-        pass
-    try:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+            os.fsync(parent)
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
-    except (FileNotFoundError, NotADirectoryError, OSError):
-        raise InvalidInput(f"{_LINKED} {name}", code="unsafe_path") from None
+    except OSError as error:
+        raise _refused(error, name) from None
+
+
+def _root(root: Path) -> int:
+    """The folder that the others are in, made where it is missing."""
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(root, _FOLDER)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise InvalidInput(f"there can be no folder {root}: {why}", code="no_folder") from None
+
+
+def _refused(error: OSError, name: str) -> NilometerError:
+    """What the way to a file is refused for: a link on it, or what the machine has not."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENOENT):
+        return InvalidInput(f"{_LINKED} {name}", code="unsafe_path")
+    return Unavailable(f"{name} cannot be opened: {os.strerror(error.errno or 0)}")
 
 
 def _sweep(folder: int) -> None:
