@@ -6,7 +6,8 @@ format is seen from its own members, so that a file may hold several.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ MAX_VALUES = 1_000_000
 """Lists, objects and members of one record, about; orjson makes up to 100 bytes of each."""
 _COUNTED_FROM = 1 << 20  # a smaller record has no room for so many
 _KEPT_DEPTH = 128
+_MAX_DETAILS = 5
 _BOM = b"\xef\xbb\xbf"
 _NOT_JSON = "the record is not valid JSON"
 
@@ -139,22 +141,36 @@ class _Reader:
             self._calls.append(call)
 
     def _spans(self, told: Iterator[otlp.Told], raw: bytes, place: Place) -> None:
-        """Each span for itself; a request without any is a record that was passed."""
+        """Each span for itself, those that are none as one record; a request without any span is a
+        record that was passed."""
         first = next(told, None)
         if first is None:
             self._passed += 1
             return
+        spans, faults = 0, list[RecordFault]()
         for span in chain((first,), told):
+            spans += 1
             try:
                 self._keep(otlp.read(span(), place))
             except RecordFault as fault:
-                self._reject(fault.reason, fault.detail, raw, place)
+                faults.append(fault)
+        if faults:
+            self._reject(faults[0].reason, _all_of(faults, spans), raw, place)
 
     def _reject(self, reason: Reason, detail: str, raw: bytes, place: Place) -> None:
         is_last = self._is_cut and place.offset + len(raw) == self._last
         if is_last and reason is Reason.NOT_JSON:
             reason, detail = Reason.CUT_SHORT, "the source ends inside the record"
         self._rejected.append(reject(reason, detail, raw, place.line, place.offset))
+
+
+def _all_of(faults: Sequence[RecordFault], spans: int) -> str:
+    """What is wrong with spans of one request, each reason once and with how many have it."""
+    if len(faults) == 1:
+        return faults[0].detail
+    told = Counter(fault.detail for fault in faults)
+    why = [f"{count:,} times: {detail}" for detail, count in told.most_common(_MAX_DETAILS)]
+    return f"{len(faults):,} of {spans:,} spans are none; {'; '.join(why)}"
 
 
 def _loaded(raw: bytes) -> Record:
