@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ LEVELS: Mapping[str, str] = {
 
 ALIASES = {"repo": "repository", "provider": "service"}
 MAX_COMBINED = 4
+MAX_DAYS = 1098
+"""Three years. One record with a clock of its own makes no report of a century."""
 
 _KNOWN = "coalesce(cost_usd, CASE WHEN cost_reported_usd + 0 <> 0 THEN cost_reported_usd END)"
 """As `usage.groups.known_cost` says."""
@@ -68,20 +70,75 @@ def levels_of(text: str) -> Levels:
 
 def make(store: TraceStore, asked: Asked) -> Report:
     """The report. Raises NotFound where the store has no call of these days, InvalidInput for days
-    that end before they begin."""
+    that end before they begin or are too many."""
     with translated(store.path):
         _add_functions(store.database)
         filters = dict(asked.filters or {})
-        first, last = _days(store.database, filters)
-        period = Period(asked.start or first, asked.end or last)
-        if period.days < 1:
-            raise InvalidInput(f"{period.start} is after {period.end}", attr="from")
+        period, notes = _period(store.database, asked, filters)
         wanted = Wanted(period, asked.tables, filters, compare=False)
-        return making.assembled(_name(store.path), wanted, _Read(store.database, period, filters))
+        read = _Read(store.database, period, filters)
+        report = making.assembled(_name(store.path), wanted, read)
+        return replace(report, notes=(*report.notes, *notes))
 
 
 def _name(path: Path) -> str:
     return f"sqlite://{path.name}"
+
+
+def _period(
+    database: sqlite3.Connection, asked: Asked, filters: Mapping[str, str]
+) -> tuple[Period, Sequence[str]]:
+    """The days that were asked for, or all that have calls; if these are too many, those that have
+    the most calls, and a note that says so."""
+    first, last = _days(database, filters)
+    period = Period(asked.start or first, asked.end or last)
+    if period.days < 1:
+        raise InvalidInput(f"{period.start} is after {period.end}", attr="from")
+    if period.days <= MAX_DAYS:
+        return period, ()
+    if asked.start and asked.end:
+        raise InvalidInput(f"a report is of at most {MAX_DAYS:,} days", attr="from")
+    counts = _calls_by_day(database, period, filters)
+    days = _fullest(counts, asked.start, asked.end)
+    outside = sum(counts.values()) - sum(counts[day] for day in counts if _is_in(day, days))
+    return days, (
+        f"{outside:,} calls of {period.start} to {period.end} lie outside: a report is of at most "
+        f"{MAX_DAYS:,} days.",
+    )
+
+
+def _fullest(counts: Mapping[date, int], start: date | None, end: date | None) -> Period:
+    """Of the periods of MAX_DAYS that begin with a call, the first that has the most calls."""
+    most = timedelta(days=MAX_DAYS - 1)
+    if start:
+        return Period(start, start + most)
+    if end:
+        return Period(end - most, end)
+    days, best, behind, calls = sorted(counts), (0, 0), 0, 0
+    for place, day in enumerate(days):
+        while behind < len(days) and days[behind] - day <= most:
+            calls += counts[days[behind]]
+            behind += 1
+        best = max(best, (calls, -place))
+        calls -= counts[day]
+    first = days[-best[1]]
+    return Period(first, max(day for day in days if day - first <= most))
+
+
+def _calls_by_day(
+    database: sqlite3.Connection, period: Period, filters: Mapping[str, str]
+) -> dict[date, int]:
+    where, values = _narrowed(filters)
+    rows = database.execute(
+        f"SELECT event_date, count(*) FROM sessions WHERE {where}"  # noqa: S608  (our own names)
+        " AND event_date BETWEEN ? AND ? GROUP BY event_date",
+        (*values, period.start.isoformat(), period.end.isoformat()),
+    )
+    return {date.fromisoformat(day): count for day, count in rows}
+
+
+def _is_in(day: date, period: Period) -> bool:
+    return period.start <= day <= period.end
 
 
 def _days(database: sqlite3.Connection, filters: Mapping[str, str]) -> tuple[date, date]:
