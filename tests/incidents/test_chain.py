@@ -1,6 +1,7 @@
 """The chain from an exception to what came of it: each step told, in order, once."""
 
 import copy
+import sqlite3
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 from sqlalchemy import event, update
+from sqlalchemy.exc import OperationalError
 
 from nilometer.access.accounts import Accounts
 from nilometer.access.projects import Projects
@@ -34,6 +36,7 @@ from tests.incidents.handling import (
     contiguous,
     order,
 )
+from tests.running import wait_until
 
 
 def pack(**changes):
@@ -91,11 +94,61 @@ def test_a_batch_has_the_same_history_as_one_that_comes_alone(tmp_path, handling
     assert list(handling.tools.effects.values()) == [1] * 5
 
 
-def test_a_batch_is_carried_to_its_tools_in_one_transaction(handling):
-    handling.accept(order(1), order(2))
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_needs_nobody_is_done_in_one_transaction_to_the_tool_and_from_it(handling, count):
+    given = handling.accept(*(order(number) for number in range(count)))
     assert handling.stages[0].look()
     assert not any(stage.look() for stage in handling.stages)
     assert handling.effects.look()
+    wait_until(lambda: len(handling.effects._performed) == count)
+    assert handling.effects.record()
+    assert handling.waiting() == 0
+    assert {tuple(handling.types(each.exception_id)) for each in given} == {tuple(WHOLE)}
+
+
+@pytest.mark.parametrize(
+    ("queue", "kind"),
+    [
+        ("triage", "ExceptionNormalized"),
+        ("policy", "TriageCompleted"),
+        ("playbook", "ToolExecutionCompleted"),
+        ("feedback", "ExceptionResolved"),
+    ],
+)
+def test_a_failure_is_that_of_the_stage_it_happened_in(handling, monkeypatch, queue, kind):
+    stage = next(each for each in handling.chain.stages if each.queue == queue)
+    sound, given = stage.do, handling.one()
+
+    def broken(context, work):
+        if work.kind == kind:
+            raise ZeroDivisionError
+        sound(context, work)
+
+    monkeypatch.setattr(stage, "do", broken)
+    handling.settle()
+    assert [letter.queue for letter in handling.letters()] == [queue]
+    assert handling.tools.effects.total() == (queue in ("playbook", "feedback"))
+    monkeypatch.setattr(stage, "do", sound)
+    handling.replay()
+    handling.settle()
+    assert handling.incident(given).status is Status.RESOLVED
+    assert handling.tools.effects.total() == 1
+    assert contiguous(handling.events(given))
+
+
+def test_a_database_that_fails_is_no_failure_of_a_task(handling, monkeypatch):
+    given, stage = handling.one(), handling.chain.stages[1]
+
+    def broken(context, work):
+        raise OperationalError("", {}, sqlite3.OperationalError("database or disk is full"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "do", broken)
+        with pytest.raises(DatabaseUnavailable):
+            handling.stages[0].look()
+    assert handling.types(given) == ["ExceptionIngested"]
+    handling.run()
+    assert handling.types(given) == WHOLE
 
 
 def test_without_a_pack_an_exception_is_judged_by_what_it_says_and_handed_to_a_person(bare):
@@ -747,6 +800,8 @@ class TestDecisions:
             handling.decide(decisions.comment, given, "x" * 4001)
 
     def test_what_is_being_processed_is_not_begun_again(self, handling):
+        handling.joined = False
+        handling.use(PACK)
         given = handling.one()
         for _ in range(4):
             with pytest.raises(Conflict) as refused:

@@ -66,7 +66,7 @@ class IncidentRuntime:
             for stage in chain.stages
         ]
         self._tools: EffectRunner[Started, Performed] = EffectRunner(
-            database, chain.tool, running, places=places, weight_of=weight_of
+            database, chain.tool, running, places=places, weight_of=weight_of, before=before
         )
         self._runners: dict[str, StageRunner | EffectRunner[Started, Performed]] = {
             runner.queue: runner for runner in (*self._stages, self._tools)

@@ -85,12 +85,14 @@ class Span:
 
 
 class Spans:
-    """Those of a batch, which end with the block that does it: with its error, if it has one."""
+    """Those of a batch, which end with the block that does it: with its error, if it has one.
+    `tentative`: what fails is done again in another way, and is not told of."""
 
-    __slots__ = ("_spans",)
+    __slots__ = ("_spans", "_tentative")
 
-    def __init__(self) -> None:
+    def __init__(self, *, tentative: bool = False) -> None:
         self._spans: list[Span] = []
+        self._tentative = tentative
 
     def add(self, span: Span) -> None:
         """One more."""
@@ -106,8 +108,9 @@ class Spans:
         traceback: TracebackType | None,
     ) -> None:
         failed = None if error is None else code_of(error)
-        for span in self._spans:
-            span.end(failed)
+        if failed is None or not self._tentative:
+            for span in self._spans:
+                span.end(failed)
         self._spans.clear()
 
 

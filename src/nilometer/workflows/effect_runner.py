@@ -48,9 +48,13 @@ class EffectRunner(Generic[Begun, Outcome]):
         *,
         places: int = PLACES,
         weight_of: Callable[[int], int] = everybody_alike,
+        before: Callable[[Sequence[Task]], None] | None = None,
     ) -> None:
+        """`before` is done before each transaction that records: what takes long, and needs
+        none."""
         self._database = database
         self._effect = effect
+        self._before = before
         self._running = running or Running()
         self._places = places
         shared = Sharing(weight_of, places=places, keyed=True)
@@ -178,10 +182,12 @@ class EffectRunner(Generic[Begun, Outcome]):
         self._recorder.wake()
 
     def _record(self, performed: list[Performed[Begun, Outcome]]) -> None:
+        tasks = [each.task for each in performed]
+        if self._before is not None:
+            self._before(tasks)
         now = self._running.now()
         outcomes: list[str] = []
         with self._database.concurrent(EVERY_ROW) as session:
-            tasks = [each.task for each in performed]
             self._effect.lock(session, tasks)
             keys = {task.key for task in settling.held(session, tasks)}
             mine = [each for each in performed if each.task.key in keys]

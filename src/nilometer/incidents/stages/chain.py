@@ -59,12 +59,15 @@ class Chain:
 def build(
     packs: Packs, executions: Executions, executor: Executor, *, joined: bool = True
 ) -> Chain:
-    """The chain. `joined`: what a batch leads to in the stages after is done in its transaction."""
+    """The chain. `joined`: what a batch leads to in the stages after is done in its transaction, be
+    it a batch of tools whose playbooks go on."""
     stages = (Intake(packs), Triage(packs), Policy(packs), Playbook(packs), Feedback(packs))
+    tool = Tool(packs, executions, executor)
     if joined:
+        tool.follow = {each.queue: each for each in stages}
         for place, stage in enumerate(stages):
             stage.follow = {each.queue: each for each in stages[place + 1 :]}
-    return Chain(stages, Tool(packs, executions, executor))
+    return Chain(stages, tool)
 
 
 _Due = Callable[[Session, datetime], bool]

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from nilometer.access.tables import Project
 from nilometer.access.types import CaptureMode
 from nilometer.errors import NilometerError
-from nilometer.incidents import effort, sla
+from nilometer.incidents import sla
 from nilometer.incidents.accept import NO_PACK
 from nilometer.incidents.events import moment
 from nilometer.incidents.facts import NOT_TRIAGED, Facts, StepFacts
@@ -24,6 +24,9 @@ from nilometer.incidents.playbooks.machine import StepResult, StepStatus
 from nilometer.observability.tracing import Spans
 
 _ENDED = frozenset(StepStatus)
+_LIVE = select(Project.id, Project.capture_mode).where(
+    Project.id.in_(bindparam("projects", expanding=True)), Project.tombstoned_at.is_(None)
+)
 
 
 class TooMuchAtOnce(NilometerError):
@@ -107,9 +110,11 @@ class Context:
     """What stages remember within the batch, each under its own name."""
     spans: Spans = field(default_factory=Spans)
     """Of what the batch did so far."""
-    several: bool = False
-    """Whether there is more than one task, which could be done apart."""
-    _spent: int = 0
+    most: int | None = None
+    """What the expressions of all its tasks may take together, in units; None where there is but
+    one."""
+    spent: int = 0
+    """By expressions so far, in units."""
     _known: dict[object, PackVersion] = field(default_factory=dict[object, PackVersion])
 
     @property
@@ -123,10 +128,10 @@ class Context:
         return self.history.now
 
     def spend(self, units: int) -> None:
-        """Expressions took so much. Raises TooMuchAtOnce where it comes to more than a transaction
-        of several may take: others wait for its end. The tasks are then done apart."""
-        self._spent += units
-        if self.several and self._spent > effort.MAX_WORK_OF_BATCH:
+        """Expressions took so much. Raises TooMuchAtOnce where it comes to more than `most`: others
+        wait for the transaction's end. The tasks are then done apart."""
+        self.spent += units
+        if self.most is not None and self.spent > self.most:
             raise TooMuchAtOnce("its expressions compare too much for one transaction")
 
     def active(self, incident: Incident) -> PackVersion:
@@ -161,10 +166,8 @@ class Context:
 
 def live(session: Session, project_ids: Collection[int]) -> dict[int, CaptureMode]:
     """Those of the projects that are not being deleted, and whether they are suspended."""
-    query = select(Project.id, Project.capture_mode).where(
-        Project.id.in_(project_ids), Project.tombstoned_at.is_(None)
-    )
-    return {row.id: row.capture_mode for row in session.execute(query)}
+    found = session.execute(_LIVE, {"projects": list(project_ids)})
+    return {row.id: row.capture_mode for row in found}
 
 
 def facts_of(incident: Incident, now: datetime) -> Facts:

@@ -34,6 +34,7 @@ from nilometer.incidents.playbooks.machine import (
 )
 from nilometer.incidents.stages.context import Context, Packs, facts_of, live, results_of
 from nilometer.incidents.stages.failures import RecordsFailures
+from nilometer.incidents.stages.stage import ChainStage, context_of, go_on, whole_or_part
 from nilometer.incidents.tools.call import (
     Beginning,
     Begun,
@@ -101,6 +102,7 @@ class Tool(RecordsFailures):
         self._packs = packs
         self._executions = executions
         self._executor = executor
+        self.follow: Mapping[str, ChainStage] = {}
 
     def begin(
         self, session: Session, tasks: Sequence[Task], now: datetime
@@ -156,9 +158,25 @@ class Tool(RecordsFailures):
     def record(
         self, session: Session, performed: Sequence[Done], now: datetime
     ) -> list[Failure | None]:
-        """See `workflows.stage.Effect`."""
+        """See `workflows.stage.Effect`. What the playbooks do next is done at once, as the other
+        stages do it."""
+        if len(performed) > 1 or not self.follow:
+            return self._record(session, performed, now, self.follow)
+        return whole_or_part(
+            session,
+            lambda: self._record(session, performed, now, self.follow),
+            lambda: self._record(session, performed, now, {}),
+        )
+
+    def _record(
+        self,
+        session: Session,
+        performed: Sequence[Done],
+        now: datetime,
+        follow: Mapping[str, ChainStage],
+    ) -> list[Failure | None]:
         history = History(session, now)
-        context = Context(history, self._packs)
+        context = context_of(history, self._packs, len(performed), follow)
         incidents = history.load((each.task.project_id, each.task.lane) for each in performed)
         asked = [(each.begun.call, each.outcome) for each in performed]
         outcomes = self._executions.record(session, asked, now)
@@ -166,7 +184,16 @@ class Tool(RecordsFailures):
             _recorded(context, each, incidents[each.task.project_id, each.task.lane], outcome)
             for each, outcome in zip(performed, outcomes, strict=True)
         ]
-        history.flush()
+        with context.spans:
+            if follow and history.tasks:
+                projects = live(session, {project_id for project_id, _ in incidents})
+                going = {
+                    key: each
+                    for key, each in incidents.items()
+                    if projects.get(key[0]) is CaptureMode.ACCEPT
+                }
+                go_on(context, follow, going)
+            history.flush()
         return failures
 
     def given_up(
