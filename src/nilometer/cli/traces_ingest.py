@@ -115,7 +115,8 @@ def ingest(
     work = Work(options(repo, developer), prices_file, calls=server is not None)
     with ExitStack() as stack:
         store = None if dry_run else stack.enter_context(_opened(db))
-        run = None if store is None else stack.enter_context(store.run())
+        reprices = prices_file is not None
+        run = None if store is None else stack.enter_context(store.run(reprices=reprices))
         keeper = stack.enter_context(_keeper(wanted, run))
         done = _ingested(wanted, work, keeper)
         if run is not None:
@@ -250,4 +251,4 @@ def _write_letters(store: TraceStore, folder: Path, files: list[str]) -> None:
     from nilometer.importers.letter_files import write
 
     for source in reading.sources(files):
-        write(store, source.name, folder)
+        write(store, source.key, folder)

@@ -75,7 +75,7 @@ def replay(
     if bool(letter_ids) is every:
         raise typer.BadParameter("name the dead letters, or give --all")
     work = Work(options(repo, developer), prices_file)
-    with _existing(db) as store, store.run() as run:
+    with _existing(db) as store, store.run(reprices=prices_file is not None) as run:
         chosen = (
             map(store.letters.get, letter_ids) if letter_ids else store.letters.list(reason=reason)
         )

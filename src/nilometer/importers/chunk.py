@@ -70,6 +70,9 @@ class Options:
     """Of records that name none."""
     now: int = 0
     """Microseconds since the epoch: the time of ProdLens records whose `timestamp` is null."""
+    is_replay: bool = False
+    """The records were rejected before, and a person has seen why: `repository` is also of those
+    that name one by what is no name."""
 
 
 class Tally(NamedTuple):

@@ -13,15 +13,17 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from nilometer.errors import InvalidInput, Unavailable
 from nilometer.importers import parsing, reading
 from nilometer.importers.chunk import Chunk, Limits, Options, Position, Tally
 from nilometer.importers.priced import PricedRows, Pricer
-from nilometer.importers.reading import Source
+from nilometer.importers.reading import UNREADABLE, Source
 from nilometer.importers.statistics import Statistics
 from nilometer.importers.store.letters import NewLetter
 from nilometer.importers.store.store import Counts
@@ -50,6 +52,8 @@ class Done:
 
     end: Position
     read: int
+    looked_at: range
+    """The offsets of its bytes: `end` may be before the last."""
     tally: Tally
     rows: PricedRows = field(default_factory=lambda: PricedRows([], 0))
     calls: Sequence[TraceCall] = ()
@@ -89,15 +93,25 @@ def ingest(
     """Read the sources to their ends, one after the other; what was done.
 
     `workers` are processes that parse: by default one a processor for more than `POOL_BYTES`, else
-    none. Raises InvalidInput for a file that cannot be read, and what the keeper raises; everything
-    before that is kept.
+    none. Raises InvalidInput for a file that cannot be read, when the others have been; Unavailable
+    where a worker is killed; and what the keeper raises. Everything before that is kept.
     """
     found, statistics = list(sources), Statistics()
     began = time.perf_counter()
-    with _executor(_count(workers, found), work) as submit:
+    unreadable: list[InvalidInput] = []
+    with _whole_workers(), _executor(_count(workers, found), work) as submit:
         for source in found:
-            _ingest_one(source, keeper, statistics, submit, limits or Limits(), progress, chunks_of)
+            try:
+                _ingest_one(
+                    source, keeper, statistics, submit, limits or Limits(), progress, chunks_of
+                )
+            except InvalidInput as error:
+                if error.code != UNREADABLE:
+                    raise
+                unreadable.append(error)
             statistics.seconds = time.perf_counter() - began
+    if unreadable:
+        raise unreadable[0]
     return statistics
 
 
@@ -107,7 +121,7 @@ def letters_of(source: Source, rejected: Iterable[Rejected]) -> list[NewLetter]:
         NewLetter(
             reason=str(each.reason),
             detail=each.detail,
-            source=source.name,
+            source=source.key,
             source_hash=each.source_hash,
             line=each.line,
             offset=each.offset,
@@ -209,6 +223,17 @@ class _Pool:
 
 
 @contextmanager
+def _whole_workers() -> Generator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise Unavailable(
+            "a process that parses was killed, perhaps for want of memory; run the same command"
+            " again: it goes on behind what was kept"
+        ) from None
+
+
+@contextmanager
 def _executor(count: int, work: Work) -> Generator[Callable[[Chunk], Future[Done]]]:
     with ExitStack() as stack:
         if not count:
@@ -235,7 +260,9 @@ class _Worker:
         began = time.perf_counter()
         parsed = parsing.parse_chunk(chunk, self._work.options)
         between = time.perf_counter()
-        done = Done(parsed.end, chunk.read, parsed.tally, rejected=parsed.rejected)
+        began_at = chunk.start.offset
+        looked_at = range(began_at, max(parsed.end.offset, began_at + len(chunk.data)))
+        done = Done(parsed.end, chunk.read, looked_at, parsed.tally, rejected=parsed.rejected)
         if self._work.calls:
             done.calls = parsed.calls
         else:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
 
 from nilometer.importers import checkpoint
 from nilometer.importers.chunk import Position
@@ -26,7 +29,25 @@ class StoreKeeper:
 
     def keep(self, source: Source, done: Done, letters: Sequence[NewLetter]) -> Counts:
         """As `Run.keep` says, in one transaction."""
-        return self._run.keep(done.rows.rows, letters, mark(source, done.end))
+        answered = self._answered(source, done, letters) if source.key in self._cut_short else ()
+        return self._run.keep(done.rows.rows, letters, mark(source, done.end), answered)
+
+    @cached_property
+    def _cut_short(self) -> Mapping[str, Sequence[tuple[int, int, int, str]]]:
+        return self._run.store.letters.cut_short()
+
+    def _answered(self, source: Source, done: Done, letters: Sequence[NewLetter]) -> list[int]:
+        """Letters of a last line that was being written: it is whole now, or longer."""
+        if source.path is None or not source.path.is_file():
+            return []
+        again = {(letter.offset, letter.source_hash) for letter in letters}
+        return [
+            letter_id
+            for letter_id, offset, size, source_hash in self._cut_short[source.key]
+            if offset in done.looked_at
+            and (offset, source_hash) not in again
+            and _still_there(source.path, offset, size, source_hash)
+        ]
 
 
 class NoKeeper:
@@ -57,15 +78,17 @@ class Anew:
 
 def resumed(run: Run, source: Source) -> Position:
     """Where to go on with a source, by what the run's store knows of it."""
-    return checkpoint.resumed(source, run.store.checkpoint(_key(source)))
+    return checkpoint.resumed(source, run.store.checkpoint(source.key))
 
 
 def mark(source: Source, end: Position) -> tuple[str, str] | None:
     """What `Run.keep` is told of how far a source was read."""
     document = checkpoint.checkpoint(source, end)
-    return None if document is None else (_key(source), document)
+    return None if document is None else (source.key, document)
 
 
-def _key(source: Source) -> str:
-    """A file by where it is: another of the same name elsewhere is another."""
-    return source.name if source.path is None else str(source.path.resolve())
+def _still_there(path: Path, offset: int, size: int, source_hash: str) -> bool:
+    """Whether a file has these bytes."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return sha256(file.read(size)).hexdigest() == source_hash

@@ -21,6 +21,8 @@ from nilometer.importers.trace_call import Rejected, reject
 from nilometer.importers.value_framing import ValueFramer
 
 STDIN = "-"
+UNREADABLE = "unreadable_file"
+"""The code of InvalidInput for a file that is there and cannot be read."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".log", ".pb", ".binpb")
 """Of the files that are read in a folder, also with one of PACKED behind."""
 PACKED = (".gz", ".zst")
@@ -34,6 +36,11 @@ class Source:
     name: str
     path: Path | None
     size: int | None = None
+
+    @property
+    def key(self) -> str:
+        """A file by where it is, as text: another of the same name elsewhere is another."""
+        return self.name if self.path is None else shown(self.path.resolve())
 
     def open(self) -> BinaryIO:
         """The raw bytes, which a read gives as they come. Raises InvalidInput."""
@@ -58,7 +65,7 @@ def sources(patterns: Iterable[str]) -> list[Source]:
         if not meant:
             raise InvalidInput(f"no file is meant by {pattern}", code="no_such_file")
         for source in meant:
-            found.setdefault(STDIN if source.path is None else str(source.path.resolve()), source)
+            found.setdefault(source.key, source)
     return list(found.values())
 
 
@@ -140,11 +147,16 @@ def _is_wanted(path: Path) -> bool:
     return name.endswith(SUFFIXES) and path.is_file()
 
 
+def shown(path: Path) -> str:
+    """A path as text, of whatever bytes its name is made."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def _file(path: Path) -> Source:
     size = path.stat().st_size if path.is_file() else None
-    return Source(str(path), path, size)
+    return Source(shown(path), path, size)
 
 
 def _unreadable(name: str, error: OSError) -> InvalidInput:
     why = os.strerror(error.errno) if error.errno else str(error)
-    return InvalidInput(f"{name} cannot be read: {why}", code="unreadable_file")
+    return InvalidInput(f"{name} cannot be read: {why}", code=UNREADABLE)

@@ -1,9 +1,10 @@
-"""Dead letters, read again: by a release that knows more, or with a repository said by hand."""
+"""Dead letters, read again: by a release that knows more, or with a repository said by hand, which
+is also of records that name one by what is no name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nilometer.importers import parsing
 from nilometer.importers.ingestion import Work
@@ -24,12 +25,13 @@ def replay(run: Run, letters: Iterable[Letter], work: Work) -> Replayed:
     """Read each again. What can be read is kept, and its letter deleted, in one transaction; what
     cannot stays, with why this time."""
     pricer, done = Pricer(work.prices), Replayed()
+    options = replace(work.options, is_replay=True)
     for letter in letters:
         if not letter.whole or not letter.raw:
             done.left += 1
             continue
         parsed = parsing.parse_record(
-            letter.raw, work.options, line=letter.line or 1, offset=letter.offset
+            letter.raw, options, line=letter.line or 1, offset=letter.offset
         )
         if parsed.rejected:
             again = parsed.rejected[0]
@@ -37,6 +39,6 @@ def replay(run: Run, letters: Iterable[Letter], work: Work) -> Replayed:
                 run.store.letters.tried_again(letter.id, str(again.reason), again.detail)
             done.left += 1
         else:
-            run.keep(pricer.rows(parsed.calls).rows, replayed=letter.id)
+            run.keep(pricer.rows(parsed.calls).rows, answered=[letter.id])
             done.read += 1
     return done

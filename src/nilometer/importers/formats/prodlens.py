@@ -13,6 +13,7 @@ from typing import Any, cast
 from nilometer.conventions import typed_values
 from nilometer.conventions.loose_values import claude_code_ids, parsed
 from nilometer.conventions.typed_values import MAX_INT64
+from nilometer.importers.chunk import Options
 from nilometer.importers.formats import times, vectors
 from nilometer.importers.formats.record import (
     Place,
@@ -72,7 +73,7 @@ def read(record: Record, place: Place) -> TraceCall:
         is_time_assumed=is_assumed,
         session=_session(metadata),
         developer=_developer(metadata) or place.options.developer,
-        repository=_repository(metadata, attributes) or place.options.repository,
+        repository=_repository(metadata, attributes, place.options),
         branch=typed_values.name(metadata.get("branch")),
         trace_id=first_name(record, ("trace_id",)),
         call_id=call_id,
@@ -148,9 +149,13 @@ def _developer(metadata: Record) -> str | None:
     return told or claude_code_ids(user)[0]
 
 
-def _repository(metadata: Record, attributes: Record) -> str | None:
+def _repository(metadata: Record, attributes: Record, options: Options) -> str | None:
     named = first_name(metadata, _REPOSITORY) or first_name(attributes, _REPOSITORY)
-    if named is not None and not is_slug(named):
+    if named is None:
+        return options.repository
+    if not is_slug(named):
+        if options.is_replay and options.repository is not None:
+            return options.repository
         raise RecordFault(Reason.BAD_REPOSITORY, "the repository's name is no owner/name")
     return named
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,12 +21,15 @@ INSERT INTO dead_letters
    first_seen)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (source_hash, byte_offset, source) DO NOTHING"""
+_CUT_SHORT = """
+SELECT source, id, byte_offset, raw_bytes, source_hash FROM dead_letters
+WHERE reason = 'cut_short' ORDER BY id"""
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewLetter:
-    """A record that was rejected. `source` is how its file was named, and `source_hash` is SHA-256
+    """A record that was rejected. `source` is where its file is, and `source_hash` is SHA-256
     of all of the record, in hex. `line` counts from 1, `offset` is in bytes of the text,
     decompressed. `raw` is the record, or its beginning where it is `raw_bytes` long."""
 
@@ -110,6 +113,15 @@ class DeadLetters:
         if row is None:
             raise NotFound(f"there is no dead letter {letter_id}")
         return Letter(*row)
+
+    def cut_short(self) -> Mapping[str, Sequence[tuple[int, int, int, str]]]:
+        """By source, of each record that it ended inside: the letter's id, and the record's offset,
+        bytes and hash."""
+        found: dict[str, list[tuple[int, int, int, str]]] = {}
+        for source, *place in self._database.execute(_CUT_SHORT):
+            letter_id, offset, size, source_hash = place
+            found.setdefault(source, []).append((letter_id, offset, size, source_hash))
+        return found
 
     def remove(self, ids: Iterable[int]) -> int:
         """Delete them; how many there were."""

@@ -117,10 +117,10 @@ class Run:
         rows: Sequence[Row],
         letters: Sequence[NewLetter] = (),
         checkpoint: tuple[str, str] | None = None,
-        replayed: int | None = None,
+        answered: Sequence[int] = (),
     ) -> Counts:
         """Keep calls, dead letters and how far their source was read (its name, and a document),
-        in one transaction, which deletes the letter that they were `replayed` from: all is durable
+        in one transaction, which deletes the letters that are `answered`, by id: all is durable
         when this returns, or nothing is there."""
         with self.store.transaction():
             counts = self._upsert(rows)
@@ -128,8 +128,7 @@ class Run:
             counts.rejected = len(letters)
             if checkpoint is not None:
                 self._advance(*checkpoint)
-            if replayed is not None:
-                self.store.letters.remove([replayed])
+            self.store.letters.remove(answered)
         self.counts.add(counts)
         return counts
 
