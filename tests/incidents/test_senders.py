@@ -39,6 +39,13 @@ def test_of_what_a_key_says_nothing_is_done_before_a_person_agrees(shipped):
     assert shipped.tools.effects.total() == 0
 
 
+def test_what_no_playbook_is_for_is_handed_to_a_person_and_not_first_to_be_approved(shipped):
+    given = shipped.one(NewException("SettlementFailed", "billing"), actor=ALICE)
+    shipped.settle()
+    assert shipped.incident(given).status is Status.ESCALATED
+    assert "ApprovalRequested" not in shipped.types(given)
+
+
 def test_of_what_a_rule_measured_each_situation_is_handled(shipped):
     raised = [
         shipped.one(replace(each, source_system="nilometer"), actor=RULE) for each in SITUATIONS
