@@ -83,6 +83,7 @@ def test_what_is_compared_with_nothing_says_nothing_of_before(tmp_path: Path):
         assert "without job" not in form
     assert "<polyline" not in page
     assert ", before" not in page
+    assert '<p class="legend"><span class="key">this period</span></p>' in page
     assert "<header><h1>AI spend, 1 to 20 November 2026</h1></header>" in page
     assert ("previous" in document(made)["total"]) is False
     assert document(made)["savings"] is None
