@@ -18,11 +18,12 @@ from nilometer.importers.priced import Pricer
 from nilometer.importers.store import TraceStore
 from nilometer.importers.store.columns import STORED_NAMES
 from nilometer.importers.store.tellings import merged, standing
-from nilometer.importers.trace_call import TraceCall
+from nilometer.importers.trace_call import BUCKETS, TraceCall
 
 NIGHT = 1_790_812_790_000_000
 TOOLS = ("Read", "Bash", "Edit")
 PRICER = Pricer()
+SHORT, LONG = ((9, *[0] * (len(BUCKETS) - 2), output) for output in (5, 50))
 
 tellings = st.lists(
     st.builds(
@@ -39,7 +40,7 @@ tellings = st.lists(
         model=st.sampled_from(["claude-sonnet-4-5", "no-such-model"]),
         tools=st.lists(st.sampled_from(TOOLS), unique=True).map(tuple),
         latency_ms=st.sampled_from([None, 5, 5.5]),
-        tokens=st.sampled_from([None, (9, 0, 0, 0, 0, 0, 0, 0, 5), (9, 0, 0, 0, 0, 0, 0, 0, 50)]),
+        tokens=st.sampled_from([None, SHORT, LONG]),
     ),
     min_size=1,
     max_size=5,
