@@ -61,6 +61,13 @@ def listed(project, **parameters):
     return ids
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br, identity"])
+def test_a_body_that_says_it_is_compressed_is_refused(project, encoding):
+    answer = post(project, LEAST, **{"Content-Encoding": encoding})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_content_encoding")
+    assert post(project, LEAST, **{"Content-Encoding": "identity"}).status_code == 202
+
+
 def test_what_was_accepted_is_there_at_once_under_its_id(project):
     sent = {**LEAST, "severity": "high", "payload": {"order": 7, "total": 1.1}}
     answer = post(project, sent)

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from nilometer.api.errors import RequestTimeout
+from nilometer.api.errors import RequestTimeout, UnsupportedEncoding
 from nilometer.api.services import context
 from nilometer.domain import members
 from nilometer.errors import InvalidInput
@@ -100,8 +100,12 @@ async def read_bytes(
     """The body, kept with the request: who asks first is the one that waits, for so many seconds
     (by default the setting `body_timeout`).
 
-    Raises InvalidInput for a longer one, and RequestTimeout.
+    Raises InvalidInput for a longer one, UnsupportedEncoding for one that is compressed, or says
+    so, and RequestTimeout.
     """
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedEncoding("Send the body as it is: no Content-Encoding is read here.")
     state = request.scope.setdefault("state", {})
     if "body" not in state:
         state["body"] = await _received(request, limit, seconds)

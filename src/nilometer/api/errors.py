@@ -56,6 +56,12 @@ class RequestTimeout(NilometerError):
     code = "request_timeout"
 
 
+class UnsupportedEncoding(NilometerError):
+    """The body is compressed, and nobody here reads that."""
+
+    code = "unsupported_content_encoding"
+
+
 # The first class that fits decides: status and type.
 _STATUSES: tuple[tuple[type[NilometerError], int, str], ...] = (
     (NotAuthenticated, 401, "authentication_error"),
@@ -68,6 +74,7 @@ _STATUSES: tuple[tuple[type[NilometerError], int, str], ...] = (
     (AlreadyDecided, 409, "invalid_request"),
     (InProgress, 409, "invalid_request"),
     (BlobExpired, 410, "invalid_request"),
+    (UnsupportedEncoding, 415, "invalid_request"),
     (NotFound, 404, "invalid_request"),
     (InvalidInput, 400, "validation_error"),
     (TooManyGuesses, 429, "throttled_error"),
