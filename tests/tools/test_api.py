@@ -253,13 +253,15 @@ def test_a_person_decides_about_an_unknown_one_once(api):
     execution = api.executed(outcome=Unknown("timeout", "No answer.", False))
     path = f"tool_executions/{execution}/decide/"
     api.ask("POST", path, 400, json={})
-    decided = api.ask("POST", path, json={"succeeded": True})
+    reason = "their log has it"
+    decided = api.ask("POST", path, json={"succeeded": True, "reason": reason})
     assert decided["state"] == "succeeded"
     assert decided["decided_by"].startswith("key:")
     assert api.ask("POST", path, 400, json={"succeeded": False})["code"] == "not_unknown"
     log = api.world.get("/api/organizations/@current/audit_log/", api.key).json()
     [entry] = [each for each in log["results"] if each["action"] == "tool_execution.decide"]
-    assert (entry["subject"], entry["detail"]) == (execution, {"succeeded": True})
+    assert entry["subject"] == execution
+    assert entry["detail"] == {"succeeded": True, "reason": reason}
 
 
 def test_an_operator_closes_a_breaker(api):

@@ -16,6 +16,7 @@ from nilometer.api.bodies import Body, documented, read_body
 from nilometer.api.routes.events import Text
 from nilometer.api.routing import NO_PARAMETERS, QueryModel, private_router, route
 from nilometer.api.services import Context, Ctx
+from nilometer.incidents.decisions import MAX_REASON
 from nilometer.incidents.tools.call import Failed, Pending, Succeeded, ToolCall
 from nilometer.incidents.tools.definitions import Changes, ToolInfo, Tools
 from nilometer.incidents.tools.execution import Execution
@@ -81,6 +82,11 @@ class DecisionBody(Body):
     succeeded: bool
     output: dict[str, Any] | None = Field(
         None, description="What it gave back, for the steps that read it. Only if it succeeded."
+    )
+    reason: str | None = Field(
+        None,
+        max_length=MAX_REASON,
+        description="How that is known; kept in the audit log.",
     )
 
 
@@ -247,7 +253,10 @@ async def decide_execution(
     own = _history(ctx, caller)
     decided = await ctx.database_workers.run(
         lambda: own.decide(
-            caller.project_id, execution_id, succeeded=body.succeeded, output=body.output
+            *(caller.project_id, execution_id),
+            succeeded=body.succeeded,
+            output=body.output,
+            reason=body.reason,
         )
     )
     return json_answer(_execution_json(decided))

@@ -93,11 +93,12 @@ class History:
         *,
         succeeded: bool,
         output: Mapping[str, Any] | None = None,
+        reason: str | None = None,
     ) -> Execution:
-        """Say what became of one that is `unknown`, and what it gave back: whoever asked the
-        receiver. Replayed, its task goes on from there: what was done is not done again, what was
-        not is. Raises InvalidInput for one of which it is known, and for an output that cannot be
-        kept."""
+        """Say what became of one that is `unknown`, what it gave back, and how that is known
+        (`reason`, kept in the audit log): whoever asked the receiver. Replayed, its task goes on
+        from there: what was done is not done again, what was not is. Raises InvalidInput for one of
+        which it is known, and for an output that cannot be kept."""
         with self._database.session(self._authority.rows) as session:
             project = live_project(session, self._authority, project_id)
             Executions().decide(
@@ -110,7 +111,7 @@ class History:
             audit.record_of_project(
                 *(session, self._authority, Action.TOOL_EXECUTION_DECIDE, project),
                 subject=execution_id,
-                detail={"succeeded": succeeded},
+                detail={"succeeded": succeeded, **({"reason": reason} if reason else {})},
             )
             row = session.get_one(ExecutionRow, (project_id, execution_id), populate_existing=True)
             return execution(row)
