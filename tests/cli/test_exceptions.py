@@ -156,6 +156,8 @@ def test_what_was_given_up_is_replayed_or_discarded_with_a_reason(project):
         each["letterId"] for each in document("dead-letters", "--state", "discarded")["results"]
     ] == [letters[2]]
     assert run("replay", "--reason", "none named", code=2)
+    refused = run("replay", exception_id, "--reason", "up again", code=1)
+    assert f"no open dead letter of an exception {exception_id}" in refused.stderr
 
 
 def test_what_has_something_in_common_is_replayed_or_discarded_together(project):

@@ -19,7 +19,8 @@ from nilometer.cli.client import (
     show_document,
 )
 from nilometer.cli.exception_decisions import Why, exceptions
-from nilometer.cli.output import show_table
+from nilometer.cli.output import show_table, visible
+from nilometer.errors import NotFound
 
 _ALL = 1_000_000
 _AT_ONCE = 1000
@@ -156,11 +157,15 @@ class _Which:
 
 
 def _letters(client: Client, name: str) -> list[str]:
-    """The ids of the open dead letters of an exception; or the one that is named."""
+    """The ids of the open dead letters of an exception; or the one that is named. Raises NotFound
+    where there is none."""
     if "." in name:
         return [name]
     filters = {"state": "open", "exception_id": name}
-    return [each["letterId"] for each in client.pages(_LETTERS, filters, _ALL).values()]
+    found = [each["letterId"] for each in client.pages(_LETTERS, filters, _ALL).values()]
+    if not found:
+        raise NotFound(f"there is no open dead letter of an exception {visible(name)}")
+    return found
 
 
 def _tell_decided(done: str, texts: list[str], limit: int, *, as_json: bool) -> None:

@@ -144,7 +144,9 @@ def tail(
     kind: Kind = None,
     source: Source = None,
     owner: Owner = None,
-    limit: Annotated[int, typer.Option(min=0, max=_WATCHED, help="Begin so many back.")] = 10,
+    limit: Annotated[
+        int, typer.Option(min=0, max=_WATCHED, help="Begin with all events of so many.")
+    ] = 10,
     interval: Annotated[
         float, typer.Option(min=0.1, max=3600, help="Seconds between two looks.")
     ] = 1.0,
