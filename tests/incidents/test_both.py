@@ -1,5 +1,6 @@
 """The chain on either database: the same statuses, histories and effects."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -9,10 +10,15 @@ from sqlalchemy import event, func, select
 from nilometer.access.accounts import Accounts
 from nilometer.database.fence import EVERY_ROW, rows_of_project
 from nilometer.errors import NotFound
-from nilometer.incidents import bulk_decisions, decisions, erasing
+from nilometer.incidents import bulk_decisions, decisions, erasing, telling
 from nilometer.incidents.history import History
-from nilometer.incidents.incident import Status
+from nilometer.incidents.incident import Actor, ActorKind, Status
 from nilometer.incidents.tables import AcceptanceRow, ApprovalRow, IncidentEventRow, IncidentRow
+from nilometer.notifications.channel_store import Channels
+from nilometer.notifications.channels import ChannelKind
+from nilometer.notifications.configuration import Egress
+from nilometer.notifications.reach import Reach
+from nilometer.notifications.tables import DeliveryRow
 from nilometer.workflows.enqueueing import cancel
 from tests.database.both import KINDS, opened, somebody_waits
 from tests.incidents.handling import BOB, BUSY, PACK, REFUSED, Handling, contiguous, order
@@ -67,6 +73,30 @@ def test_every_way_that_an_exception_may_take(handling):
     handling.settle()
     assert handling.incident(given[6]).status is Status.RESOLVED
     assert all(contiguous(handling.events(each)) for each in given)
+
+
+def test_a_flood_of_a_sender_hushes_nothing_that_a_rule_raised(handling, monkeypatch):
+    monkeypatch.setattr(telling, "MOST", 3)
+    channels = Channels(handling.database, Egress(Reach.parse("127.0.0.0/8")))
+    channels.add(handling.project_id, "hook", ChannelKind.WEBHOOK, {"url": "http://127.0.0.1:9/"})
+    handling.use({**PACK, "policy": {"approvals": ["high"]}})
+
+    def told():
+        with handling.database.read(EVERY_ROW) as session:
+            rows = session.scalars(select(DeliveryRow).order_by(DeliveryRow.created_at))
+            return [row.notification for row in rows]
+
+    handling.accept(*map(order, range(5)))
+    handling.run()
+    rule = Actor(ActorKind.RULE, "budget")
+    handling.accept(order(), actor=rule)
+    handling.run()
+    assert Counter(each["facts"]["raised_by"] for each in told()) == {"key": 3, "rule": 1}
+    handling.accept(*map(order, range(5)), actor=rule)
+    handling.run()
+    assert Counter(each["facts"]["raised_by"] for each in told()) == {"key": 3, "rule": 3}
+    ends = [each["text"] for each in told() if "no more of these" in each["text"]]
+    assert ["senders raise" in text for text in ends] == [True, False]
 
 
 def test_a_decision_and_a_stage_that_come_together_do_not_wait_for_each_other(handling):

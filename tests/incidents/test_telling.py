@@ -9,7 +9,7 @@ from nilometer.database.fence import EVERY_ROW
 from nilometer.incidents import telling
 from nilometer.incidents.events import SLAImminent
 from nilometer.incidents.history import History
-from nilometer.incidents.incident import Actor, ActorKind, Status
+from nilometer.incidents.incident import Status
 from nilometer.notifications.channel_store import Channels
 from nilometer.notifications.channels import ChannelKind
 from nilometer.notifications.configuration import Egress
@@ -107,22 +107,6 @@ def test_a_flood_is_told_a_few_times_and_the_last_says_so(handling, told, monkey
     handling.one()
     handling.run()
     assert len(told()) == 4
-
-
-def test_a_flood_of_a_sender_hushes_nothing_that_a_rule_raised(handling, told, monkeypatch):
-    monkeypatch.setattr(telling, "MOST", 3)
-    handling.use({**PACK, "policy": {"approvals": ["high"]}})
-    handling.accept(*map(order, range(5)))
-    handling.run()
-    rule = Actor(ActorKind.RULE, "budget")
-    handling.accept(order(), actor=rule)
-    handling.run()
-    assert Counter(each["facts"]["raised_by"] for each in told()) == {"key": 3, "rule": 1}
-    handling.accept(*map(order, range(5)), actor=rule)
-    handling.run()
-    assert Counter(each["facts"]["raised_by"] for each in told()) == {"key": 3, "rule": 3}
-    ends = [each["text"] for each in told() if "no more of these" in each["text"]]
-    assert ["senders raise" in text for text in ends] == [True, False]
 
 
 def test_a_channel_that_is_for_other_things_and_a_project_without_any_are_told_nothing(
