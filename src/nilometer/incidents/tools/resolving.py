@@ -33,12 +33,11 @@ SIGNING = "signing"
 """The secret that webhooks are signed with."""
 
 # Made once: to build one takes longer than to run it.
-_KEYS = bindparam("keys", expanding=True)
-_THESE = tuple_(ToolRow.project_id, ToolRow.name).in_(_KEYS)
+_THESE = tuple_(ToolRow.project_id, ToolRow.name).in_(bindparam("keys", expanding=True))
 _TOOLS = select(ToolRow).where(_THESE)
 _LIMITS = select(ToolRow.project_id, ToolRow.name, ToolRow.max_concurrency).where(_THESE)
 _SECRETS = select(ToolSecretRow).where(
-    tuple_(ToolSecretRow.project_id, ToolSecretRow.tool).in_(_KEYS)
+    tuple_(ToolSecretRow.project_id, ToolSecretRow.tool).in_(bindparam("keys", expanding=True))
 )
 _PROJECTS = select(Project.id, Project.redaction).where(
     Project.id.in_(bindparam("ids", expanding=True)), Project.tombstoned_at.is_(None)
