@@ -177,25 +177,34 @@ def _keeper(wanted: _Wanted, run: Run | None) -> Generator[Keeper]:
 
 def _ingested(wanted: _Wanted, work: Work, keeper: Keeper) -> Statistics:
     from nilometer.importers import ingestion, reading
+    from nilometer.importers.store.store import Counts
 
     sources = reading.sources(wanted.files)
     if wanted.follow:
         if len(sources) != 1:
             raise InvalidInput("--follow takes one file")
         with _stopping() as stopped:
-            return ingestion.ingest(
-                sources, keeper, work, workers=0, chunks_of=partial(_following, stopped)
+            rest = Counts()
+
+            def wait(source: Source) -> bool:
+                rest.add(keeper.rest(source).counts)
+                return not stopped.wait(_LOOK_AGAIN_SECONDS)
+
+            done = ingestion.ingest(
+                sources, keeper, work, workers=0, chunks_of=partial(_following, wait)
             )
+        done.counts.add(rest)
+        return done
     with _progress(sources) as progress:
         return ingestion.ingest(sources, keeper, work, workers=wanted.workers, progress=progress)
 
 
 def _following(
-    stopped: threading.Event, source: Source, start: Position, limits: Limits
+    wait: Callable[[Source], bool], source: Source, start: Position, limits: Limits
 ) -> Iterator[Chunk]:
     from nilometer.importers.following import follow
 
-    return follow(source, lambda: not stopped.wait(_LOOK_AGAIN_SECONDS), start, limits)
+    return follow(source, partial(wait, source), start, limits)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ def show(done: Statistics, *, stats: bool, sent: bool) -> None:
         *([] if sent else [("updated", f"{counts.updated:,}")]),
         *([] if sent else [("duplicate", f"{counts.duplicate:,}")]),
         ("rejected", f"{counts.rejected:,}"),
+        *([("held back", f"{done.held:,}")] if done.held else []),
     ]
     if tally.joined:
         rows.append(("parts of other records", f"{tally.joined:,}"))
@@ -30,6 +31,8 @@ def show(done: Statistics, *, stats: bool, sent: bool) -> None:
     if not sent:
         rows.append(("unpriced calls", f"{done.unpriced:,} ({done.unpriced_share:.1%})"))
     show_table(("traces", ""), rows)
+    if done.held:
+        typer.echo("Answers that may still be streaming are sent by a later run.")
     if done.rejected:
         show_table(("rejected because", "records"), sorted(done.rejected.items()))
         typer.echo("`nilometer traces dead-letters list` shows them.")
@@ -62,6 +65,7 @@ def document(done: Statistics) -> dict[str, Any]:
         "updated": counts.updated,
         "duplicate": counts.duplicate,
         "rejected": counts.rejected,
+        "held": done.held,
         "rejected_by_reason": dict(sorted(done.rejected.items())),
         "records": tally.records,
         "calls": tally.calls,

@@ -61,6 +61,14 @@ class Done:
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What became of what was held back of a source, and how many calls still are."""
+
+    counts: Counts = field(default_factory=Counts)
+    held: int = 0
+
+
 class Keeper(Protocol):
     """Where calls go."""
 
@@ -73,6 +81,10 @@ class Keeper(Protocol):
 
     def keep(self, source: Source, done: Done, letters: Sequence[NewLetter]) -> Counts:
         """Keep what a chunk held, durably, and that it was read."""
+        ...
+
+    def rest(self, source: Source) -> Rest:
+        """All was read that a source has by now: keep what of it need not be held back."""
         ...
 
 
@@ -153,6 +165,9 @@ def _ingest_one(
         read = done.read
         if progress is not None:
             progress(source, read)
+    rest = keeper.rest(source)
+    statistics.counts.add(rest.counts)
+    statistics.held += rest.held
 
 
 def _count_in(

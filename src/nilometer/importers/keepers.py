@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nilometer.importers import checkpoint
 from nilometer.importers.chunk import Position
-from nilometer.importers.ingestion import Done, Keeper
+from nilometer.importers.ingestion import Done, Keeper, Rest
 from nilometer.importers.reading import Source
 from nilometer.importers.store.letters import NewLetter
 from nilometer.importers.store.store import Counts, Run
@@ -49,6 +49,10 @@ class StoreKeeper:
             and _still_there(source.path, offset, size, source_hash)
         ]
 
+    def rest(self, source: Source) -> Rest:  # noqa: ARG002
+        """Nothing: what grows is updated."""
+        return Rest()
+
 
 class NoKeeper:
     """Nowhere: what would be kept is counted as if it were new."""
@@ -63,6 +67,10 @@ class NoKeeper:
         """Count."""
         return Counts(inserted=len(done.rows.rows), rejected=len(letters))
 
+    def rest(self, source: Source) -> Rest:  # noqa: ARG002
+        """Nothing."""
+        return Rest()
+
 
 class Anew:
     """Another keeper, for files that are read from their start though they were read before."""
@@ -70,6 +78,7 @@ class Anew:
     def __init__(self, keeper: Keeper) -> None:
         self.wants_calls = keeper.wants_calls
         self.keep = keeper.keep
+        self.rest = keeper.rest
 
     def position(self, source: Source) -> Position:  # noqa: ARG002
         """All is read."""

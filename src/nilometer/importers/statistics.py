@@ -29,6 +29,8 @@ class Statistics:
     bytes: int = 0
     calls: int = 0
     unpriced: int = 0
+    held: int = 0
+    """Calls that were not sent yet, because their record may still grow."""
     rejected: Counter[str] = field(default_factory=Counter[str])
     seconds: float = 0.0
     stages: dict[str, dict[int, int]] = field(

@@ -55,6 +55,10 @@ class HttpSink:
         half = len(metrics) // 2
         return [*self.store(metrics[:half]), *self.store(metrics[half:])]
 
+    def event_of(self, metric: AIUsageMetric) -> dict[str, Any]:
+        """What is sent of a metric."""
+        return event(metric, __version__)
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -62,7 +66,7 @@ class HttpSink:
     def _post(self, metrics: Sequence[AIUsageMetric]) -> httpx.Response:
         body = {
             "api_key": self._key,
-            "batch": [event(metric, __version__) for metric in metrics],
+            "batch": [self.event_of(metric) for metric in metrics],
         }
         return self._client.post(
             self._url,
