@@ -26,22 +26,23 @@ PRICER = Pricer()
 SHORT, LONG = ((9, *[0] * (len(BUCKETS) - 2), output) for output in (5, 50))
 
 tellings = st.lists(
-    st.builds(
-        TraceCall,
-        source=st.just("claude_code"),
-        key=st.just("msg_1/req_1"),
-        is_identified=st.just(True),
-        line=st.just(1),
-        offset=st.just(0),
-        started_at=st.sampled_from([NIGHT, NIGHT + 2, NIGHT + 20_000_000]),
-        is_time_assumed=st.booleans(),
-        session=st.sampled_from([None, "a", "b"]),
-        provider=st.just("anthropic"),
-        model=st.sampled_from(["claude-sonnet-4-5", "no-such-model"]),
-        tools=st.lists(st.sampled_from(TOOLS), unique=True).map(tuple),
-        latency_ms=st.sampled_from([None, 5, 5.5]),
-        tokens=st.sampled_from([None, SHORT, LONG]),
-    ),
+    st.fixed_dictionaries(
+        {
+            "source": st.just("claude_code"),
+            "key": st.just("msg_1/req_1"),
+            "is_identified": st.just(True),
+            "line": st.just(1),
+            "offset": st.just(0),
+            "started_at": st.sampled_from([NIGHT, NIGHT + 2, NIGHT + 20_000_000]),
+            "is_time_assumed": st.booleans(),
+            "session": st.sampled_from([None, "a", "b"]),
+            "provider": st.just("anthropic"),
+            "model": st.sampled_from(["claude-sonnet-4-5", "no-such-model"]),
+            "tools": st.lists(st.sampled_from(TOOLS), unique=True).map(tuple),
+            "latency_ms": st.sampled_from([None, 5, 5.5]),
+            "tokens": st.sampled_from([None, SHORT, LONG]),
+        }
+    ).map(lambda members: TraceCall(**members)),
     min_size=1,
     max_size=5,
 )
