@@ -94,6 +94,7 @@ def test_a_broker_that_accepts_and_never_acknowledges_is_given_up_in_time(
     project = deployment.project()
     load = loading(deployment.capture.url, project)
     load.more(50)
+    wait_until(lambda: deployment.stored(project) > 0, seconds=90, what="a worker stores")
     broker.pause()
     try:
         load.wait_refused(8)
