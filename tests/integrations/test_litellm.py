@@ -167,6 +167,12 @@ def test_what_waits_to_be_written_is_weighed():
     assert small.size >= len(json.dumps(payload(1)))
 
 
+def test_a_batch_of_embeddings_fits_a_queue():
+    batch = [[0.5] * 1536] * 1000
+    size = Noted(payload(1, response={"data": batch})).size
+    assert 16 * 1536 * 1000 < size < 32 * 1024 * 1024
+
+
 class _Raises(dict[str, Any]):
     def items(self) -> Any:
         raise RuntimeError("dictionary changed size during iteration")

@@ -17,6 +17,7 @@ from nilometer.sdk.scopes import Scopes
 
 _MEMORY_BESIDE_TEXT = 300
 _MEMORY_OF_VALUE = 64
+_MEMORY_OF_NUMBER = 16
 _LARGEST = 256 * 1024 * 1024
 _AT_ONCE = 64 * 1024
 """A larger payload is written in pieces: json's encoder in C lets no other thread run meanwhile,
@@ -97,7 +98,8 @@ class _Copy:
 
     def of(self, value: Any, depth: int) -> Any:
         """The copy; what lies deeper, or beyond what any queue takes, is as it was."""
-        self.size += _MEMORY_OF_VALUE
+        is_large = isinstance(value, (dict, list, str))
+        self.size += _MEMORY_OF_VALUE if is_large else _MEMORY_OF_NUMBER
         if isinstance(value, str):
             self.size += len(value)
         elif depth and self.size < _LARGEST:
