@@ -2,12 +2,13 @@
 
 import json
 import os
+from concurrent.futures import Future
 
 import pytest
 
 from nilometer.errors import InvalidInput, Unavailable
 from nilometer.importers import ingestion, letter_files, reading
-from nilometer.importers.chunk import Limits, Options
+from nilometer.importers.chunk import Chunk, Limits, Options, Position
 from nilometer.importers.ingestion import Work
 from nilometer.importers.keepers import Anew, StoreKeeper
 from nilometer.importers.replaying import replay
@@ -106,6 +107,7 @@ def test_letters_of_files_of_one_name_are_told_apart(store, tmp_path, monkeypatc
     ]
     (source,) = reading.sources(["log.jsonl"])
     file = letter_files.write(store, source.key, tmp_path / "letters")
+    assert file is not None
     assert file.read_bytes().count(b"\n") == 1
 
 
@@ -198,3 +200,45 @@ def test_a_worker_that_is_killed_is_said_in_a_sentence(store, log, monkeypatch):
     monkeypatch.setattr(ingestion._Here, "__call__", lambda _self, chunk: end(chunk))
     with pytest.raises(Unavailable, match="same command again"):
         ingest(store, log, limits=Limits())
+
+
+@pytest.mark.parametrize("replays", [False, True])
+def test_a_line_cut_inside_a_character_leaves_no_letter(store, log, replays):
+    name = json.dumps({**GOOD, "call_id": "c\u00e9"}, ensure_ascii=False).encode()
+    log.write_bytes(line(1) + name[: name.index(b"\xc3") + 1])
+    ingest(store, log)
+    assert letters(store) == [("cut_short", 2)]
+    if replays:
+        with store.run() as run:
+            assert replay(run, list(store.letters.list()), Work(Options())).left == 1
+        assert letters(store) == [("cut_short", 2)]
+    log.write_bytes(line(1) + name + b"\n")
+    ingest(store, log)
+    assert letters(store) == []
+
+
+def test_a_last_line_of_other_bytes_is_not_cut_short(store, log):
+    log.write_bytes(line(1) + b'{"a": "\xff \xc3')
+    ingest(store, log)
+    assert letters(store) == [("not_utf8", 2)]
+
+
+def test_what_was_read_is_done_before_a_failure_of_reading_is_raised():
+    class Ahead:
+        ahead = 4
+
+        def __call__(self, chunk):
+            done = Future()
+            done.set_result(chunk)
+            return done
+
+    read = [Chunk(name, "lines", b"", Position(), Position()) for name in "ab"]
+
+    def chunks():
+        yield from read
+        raise InvalidInput("the disk is broken")
+
+    done = ingestion._in_order(chunks(), Ahead())
+    assert [next(done), next(done)] == read
+    with pytest.raises(InvalidInput, match="broken"):
+        next(done)

@@ -12,13 +12,17 @@ import pytest
 from nilometer.errors import ConfigurationError
 from nilometer.importers import ingestion, reading, sending
 from nilometer.importers.chunk import MIB, Limits, Options
-from nilometer.importers.growing import QUIET_SECONDS, SETTLED_BYTES, is_quiet
+from nilometer.importers.formats.claude_code import read
+from nilometer.importers.formats.record import Place
+from nilometer.importers.growing import AT_ONCE, QUIET_SECONDS, SETTLED_BYTES, is_quiet
 from nilometer.importers.ingestion import Work
 from nilometer.importers.keepers import Anew
+from nilometer.importers.priced import FAILED, cost_of
 from nilometer.importers.reading import Source
 from nilometer.importers.sending import ServerKeeper
 from nilometer.importers.store import TraceStore
 from nilometer.importers.trace_server import TraceServer
+from nilometer.sdk.calculator import CostCalculator
 from nilometer.sdk.config import ClientConfig
 from nilometer.sdk.manager import ClientManager
 
@@ -236,3 +240,50 @@ def test_a_key_that_the_server_refuses_is_said_at_once(send, server, tmp_path, m
         send(path)
     server.status = 200
     assert send(path).counts.inserted == 1
+
+
+def test_an_api_error_is_no_cache_hit_on_the_server(send, server, tmp_path):
+    told = json.loads(part("one", 5)) | {"isApiErrorMessage": True, "apiErrorStatus": 529}
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps(told) + "\n")
+    quiet(path)
+    send(path)
+    [call] = server.calls
+    assert (call["$ai_http_status"], call["$ai_is_error"]) == (529, True)
+    assert not {"$ai_cache_hit", "$ai_total_cost_usd", "$ai_cost_stated"} & call.keys()
+    known = read(told, Place(1, 0, Options()))
+    assert known is not None
+    assert cost_of(known, CostCalculator()).reason == FAILED
+
+
+def test_a_line_that_was_being_written_leaves_no_letter(send, store, tmp_path):
+    path = tmp_path / "t.jsonl"
+    whole = part("one", 5) + part("two", 7)
+    path.write_text(whole[:-40])
+    assert send(path).counts.rejected == 1
+    path.write_text(whole)
+    assert send(path).held == 1
+    assert list(store.letters.list()) == []
+
+
+def side(message, output):
+    """A line of a sub-agent's answer, which does not say which one it is."""
+    return json.dumps(json.loads(part(message, output)) | {"isSidechain": True}) + "\n"
+
+
+def test_answers_of_sub_agents_that_are_not_told_apart_are_sent_whole(send, server, tmp_path):
+    path = tmp_path / "t.jsonl"
+    parts = (("a", 5), ("b", 6), ("a", 25), ("b", 30))
+    path.write_text("".join(side(*each) + gave(2000) for each in parts))
+    assert send(path, chunk=1024).held == 2
+    assert server.events == {}
+    quiet(path)
+    assert send(path).held == 0
+    assert server.outputs == {"msg_a_0123456789": 25, "msg_b_0123456789": 30}
+
+
+def test_the_oldest_of_many_answers_of_sub_agents_is_whole(send, server, tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(side(f"{number:02d}", 5) for number in range(AT_ONCE + 1)))
+    assert send(path).held == AT_ONCE
+    assert server.outputs == {"msg_00_0123456789": 5}

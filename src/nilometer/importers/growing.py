@@ -2,13 +2,14 @@
 
 Claude Code writes a line for each block of an answer while it streams, with usage that grows. An
 answer is whole when the same agent has begun another one, when much of the file follows it, or when
-nothing has been written to the file for so long that no answer still streams.
+nothing has been written to the file for so long that no answer still streams. Older transcripts do
+not tell sub-agents apart, whose lines alternate: of theirs it is whole when 16 others have begun.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from nilometer.importers.chunk import MIB, Position
 from nilometer.importers.reading import Source
@@ -20,23 +21,27 @@ QUIET_SECONDS = 900
 SETTLED_BYTES = 4 * MIB
 """Of the file behind an answer: also what is read again at the most to find the rest of one."""
 
+AT_ONCE = 16
+"""Answers that sub-agents which are not told apart may be giving at the same time."""
+
 
 class Growing:
-    """Those of one file, the last of each agent's."""
+    """Those of one file: the last of each agent's, and the last `AT_ONCE` of those that are not
+    told apart."""
 
     def __init__(self) -> None:
-        self._held: dict[str | None, TraceCall] = {}
+        self._held: dict[tuple[str | None, bool], dict[str, TraceCall]] = {}
         self._end = Position()
         self.parts = 0
         """Lines of answers that were held, joined with what was known of them."""
 
     def __len__(self) -> int:
-        return len(self._held)
+        return sum(map(len, self._held.values()))
 
     @property
     def position(self) -> Position:
         """Where reading must go on to find all that is held again."""
-        starts = (Position(call.offset, call.line - 1) for call in self._held.values())
+        starts = (Position(call.offset, call.line - 1) for call in self._calls())
         return min((self._end, *starts))
 
     def settled(self, calls: Iterable[TraceCall], end: Position) -> list[TraceCall]:
@@ -48,25 +53,28 @@ class Growing:
             if call.source != "claude_code":
                 whole.append(call)
                 continue
-            known = self._held.pop(call.agent, None)
-            self._held[call.agent] = call
-            if known is None:
-                continue
-            if known.key == call.key:
-                (self._held[call.agent],) = joined([known, call])
+            is_untold = call.is_sidechain and call.agent is None
+            held = self._held.setdefault((call.agent, is_untold), {})
+            if known := held.get(call.key):
+                (held[call.key],) = joined([known, call])
                 self.parts += 1
-            else:
-                whole.append(known)
-        far = [
-            agent for agent, call in self._held.items() if end.offset - call.offset > SETTLED_BYTES
-        ]
-        return [*whole, *(self._held.pop(agent) for agent in far)]
+                continue
+            held[call.key] = call
+            if len(held) > (AT_ONCE if is_untold else 1):
+                whole.append(held.pop(next(iter(held))))
+        for held in self._held.values():
+            far = [call for call in held.values() if end.offset - call.offset > SETTLED_BYTES]
+            whole += [held.pop(call.key) for call in far]
+        return whole
 
     def all(self) -> list[TraceCall]:
         """All that is held, which is held no more: the file is whole."""
-        whole = list(self._held.values())
+        whole = list(self._calls())
         self._held.clear()
         return whole
+
+    def _calls(self) -> Iterator[TraceCall]:
+        return (call for held in self._held.values() for call in held.values())
 
 
 def is_quiet(source: Source, now: Callable[[], float] = time.time) -> bool:

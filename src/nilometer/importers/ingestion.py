@@ -192,15 +192,27 @@ def _timed(chunks: Iterator[Chunk], statistics: Statistics) -> Iterator[Chunk]:
 
 
 def _in_order(chunks: Iterator[Chunk], submit: Callable[[Chunk], Future[Done]]) -> Iterator[Done]:
-    """What became of each chunk, in order, with a few on the way."""
+    """What became of each chunk, in order, with a few on the way: of all that could be read, before
+    what reading raises."""
     waiting: deque[Future[Done]] = deque()
     most = getattr(submit, "ahead", 0)
-    for chunk in chunks:
+    failed: list[InvalidInput] = []
+    for chunk in _readable(chunks, failed):
         waiting.append(submit(chunk))
         if len(waiting) > most:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+    if failed:
+        raise failed[0]
+
+
+def _readable(chunks: Iterator[Chunk], failed: list[InvalidInput]) -> Iterator[Chunk]:
+    """Chunks, until a file cannot be read: that is put beside."""
+    try:
+        yield from chunks
+    except InvalidInput as error:
+        failed.append(error)
 
 
 def _count(workers: int | None, sources: Sequence[Source]) -> int:

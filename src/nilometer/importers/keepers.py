@@ -22,6 +22,7 @@ class StoreKeeper:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._half_written = HalfWritten(run)
 
     def position(self, source: Source) -> Position:
         """Behind what was kept of the same file."""
@@ -29,29 +30,37 @@ class StoreKeeper:
 
     def keep(self, source: Source, done: Done, letters: Sequence[NewLetter]) -> Counts:
         """As `Run.keep` says, in one transaction."""
-        answered = self._answered(source, done, letters) if source.key in self._cut_short else ()
+        answered = self._half_written.answered(source, done, letters)
         return self._run.keep(done.rows.rows, letters, mark(source, done.end), answered)
 
-    @cached_property
-    def _cut_short(self) -> Mapping[str, Sequence[tuple[int, int, int, str]]]:
-        return self._run.store.letters.cut_short()
+    def rest(self, source: Source) -> Rest:  # noqa: ARG002
+        """Nothing: what grows is updated."""
+        return Rest()
 
-    def _answered(self, source: Source, done: Done, letters: Sequence[NewLetter]) -> list[int]:
-        """Letters of a last line that was being written: it is whole now, or longer."""
-        if source.path is None or not source.path.is_file():
+
+class HalfWritten:
+    """Letters of last lines that were being written when they were read, by an earlier run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def answered(self, source: Source, done: Done, letters: Sequence[NewLetter]) -> list[int]:
+        """Those whose line is whole now, or longer."""
+        found = self._cut_short.get(source.key, ())
+        if not found or source.path is None or not source.path.is_file():
             return []
         again = {(letter.offset, letter.source_hash) for letter in letters}
         return [
             letter_id
-            for letter_id, offset, size, source_hash in self._cut_short[source.key]
+            for letter_id, offset, size, source_hash in found
             if offset in done.looked_at
             and (offset, source_hash) not in again
             and _still_there(source.path, offset, size, source_hash)
         ]
 
-    def rest(self, source: Source) -> Rest:  # noqa: ARG002
-        """Nothing: what grows is updated."""
-        return Rest()
+    @cached_property
+    def _cut_short(self) -> Mapping[str, Sequence[tuple[int, int, int, str]]]:
+        return self._run.store.letters.cut_short()
 
 
 class NoKeeper:

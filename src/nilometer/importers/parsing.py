@@ -6,6 +6,7 @@ format is seen from its own members, so that a file may hold several.
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -159,9 +160,20 @@ class _Reader:
 
     def _reject(self, reason: Reason, detail: str, raw: bytes, place: Place) -> None:
         is_last = self._is_cut and place.offset + len(raw) == self._last
-        if is_last and reason is Reason.NOT_JSON:
+        if is_last and (reason is Reason.NOT_JSON or _ends_inside_character(reason, raw)):
             reason, detail = Reason.CUT_SHORT, "the source ends inside the record"
         self._rejected.append(reject(reason, detail, raw, place.line, place.offset))
+
+
+def _ends_inside_character(reason: Reason, raw: bytes) -> bool:
+    """Whether a record is not UTF-8 only because its last character is cut."""
+    if reason is not Reason.NOT_UTF8:
+        return False
+    try:
+        codecs.utf_8_decode(raw, "strict", False)  # more may follow
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _all_of(faults: Sequence[RecordFault], spans: int) -> str:

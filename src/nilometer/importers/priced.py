@@ -82,7 +82,7 @@ def trace_hash(call: TraceCall) -> str:
 def cost_of(call: TraceCall, calculator: CostCalculator) -> Cost:
     """What a call cost, or why that is not known: by the model that answered, else by the one that
     was asked."""
-    if not call.counts_usage:
+    if call.from_cache:
         return _FREE
     if call.failed and call.tokens is None:
         return _NOTHING

@@ -11,6 +11,10 @@ from nilometer.importers.ingestion import Work
 from nilometer.importers.priced import Pricer
 from nilometer.importers.store.letters import Letter
 from nilometer.importers.store.store import Run
+from nilometer.importers.trace_call import Reason
+
+_OF_A_PART = (Reason.NOT_JSON, Reason.NOT_UTF8)
+"""What a record that is cut short is by itself."""
 
 
 @dataclass(slots=True)
@@ -23,7 +27,7 @@ class Replayed:
 
 def replay(run: Run, letters: Iterable[Letter], work: Work) -> Replayed:
     """Read each again. What can be read is kept, and its letter deleted, in one transaction; what
-    cannot stays, with why this time."""
+    cannot stays, with why this time: a part of a line stays one, until its file has the rest."""
     pricer, done = Pricer(work.prices), Replayed()
     options = replace(work.options, is_replay=True)
     for letter in letters:
@@ -35,8 +39,11 @@ def replay(run: Run, letters: Iterable[Letter], work: Work) -> Replayed:
         )
         if parsed.rejected:
             again = parsed.rejected[0]
+            why = (str(again.reason), again.detail)
+            if letter.reason == Reason.CUT_SHORT and again.reason in _OF_A_PART:
+                why = (letter.reason, letter.detail)
             with run.store.transaction():
-                run.store.letters.tried_again(letter.id, str(again.reason), again.detail)
+                run.store.letters.tried_again(letter.id, *why)
             done.left += 1
         else:
             run.keep(pricer.rows(parsed.calls).rows, answered=[letter.id])

@@ -53,6 +53,7 @@ class ServerKeeper:
         self._calculator = CostCalculator()
         self._source: Source | None = None
         self._growing = Growing()
+        self._half_written = keepers.HalfWritten(run)
 
     def position(self, source: Source) -> Position:
         """Behind what was sent of the same file."""
@@ -69,7 +70,8 @@ class ServerKeeper:
         parts = held.parts
         whole = held.settled(done.calls, done.end)
         dropped = self._send(whole)
-        counts = self._run.keep((), letters, keepers.mark(source, held.position))
+        answered = self._half_written.answered(source, done, letters)
+        counts = self._run.keep((), letters, keepers.mark(source, held.position), answered)
         return Counts(
             inserted=len(whole) - dropped,
             updated=held.parts - parts,
@@ -154,7 +156,7 @@ def seen(call: TraceCall, calculator: CostCalculator) -> Seen:
         "time_to_first_token": _seconds(call.time_to_first_token_ms),
         "metadata": _notes(call),
     }
-    if not call.counts_usage:
+    if call.from_cache:
         told |= {"cost_usd": Decimal(0), "price_source": CACHED}
     if call.reported_cost is not None:
         told["reported_cost_usd"] = Decimal(call.reported_cost)
@@ -175,7 +177,7 @@ def _notes(call: TraceCall) -> dict[str, Any]:
         "branch": call.branch,
         "trace_id": call.trace_id,
         "litellm_call_id": call.call_id if call.source == "litellm" else None,
-        "cache_hit": None if call.counts_usage else True,
+        "cache_hit": call.from_cache or None,
         "accepted": call.accepted,
         "tools": list(call.tools),
     }

@@ -51,7 +51,9 @@ class TraceCall(NamedTuple):
     directory: str | None = None
     """Where an agent worked: a path of its machine, to be shown and never to be opened."""
     agent: str | None = None
-    """The sub-agent that called; None for the main thread."""
+    """The sub-agent that called; None for the main thread, and where it is not told which."""
+    is_sidechain: bool = False
+    """A sub-agent called, whether or not `agent` says which; several may be calling at once."""
     trace_id: str | None = None
     call_id: str | None = None
     """The gateway's or client's id of the call."""
@@ -98,10 +100,16 @@ class TraceCall(NamedTuple):
     units: tuple[tuple[str, str], ...] = ()
     """What is not tokens, as (unit, decimal text): web searches, images, seconds …"""
     counts_usage: bool = True
-    """False for an answer from a cache, which consumed nothing of what it repeats."""
+    """False for an answer from a cache, which consumed nothing of what it repeats, and for an
+    error that stands in an answer's place."""
     raw_usage: str = ""
     """The source's own object as JSON text, for reading it again; "" for none."""
     reported_cost: str | None = None
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether it is an answer from a cache."""
+        return not self.counts_usage and not self.failed
 
     @property
     def vector(self) -> TokenVector | None:

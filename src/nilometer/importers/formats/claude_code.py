@@ -68,6 +68,7 @@ def read(record: Record, place: Place) -> TraceCall | None:
         branch=typed_values.name(record.get("gitBranch")),
         directory=directory,
         agent=typed_values.name(record.get("agentId")),
+        is_sidechain=record.get("isSidechain") is True,
         call_id=request_id,
         response_id=None if is_error else response_id,
         provider="anthropic",
