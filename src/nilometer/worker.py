@@ -136,7 +136,7 @@ class Worker:
         self.rule_watch = RuleWatch(
             database,
             Usage(store).groups,
-            Readings(Measures(store), database).of,
+            Readings(Measures(store, timedelta(seconds=settings.alert_rule_seconds)), database).of,
             raising=accepted,
             told=self._note_told,
             alone=lambda: database.alone("alert rules"),

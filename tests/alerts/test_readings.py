@@ -33,7 +33,8 @@ def project(world: World) -> Project:
 
 @pytest.fixture
 def measure(world: World, project: Project) -> Any:
-    """What a rule reads of the project: number, count and facts by subject."""
+    """What a rule reads of the project: number, count and facts by subject; `(late)` follows that
+    of what came late."""
     readings = Readings(Measures(world.services.store), world.database)
 
     def measure(
@@ -44,7 +45,10 @@ def measure(world: World, project: Project) -> Any:
         condition = Condition(Decimal(threshold), HOUR)
         rule = AlertRule(str(uuid4()), "r", kind=kind, condition=condition, **given)
         found = readings.of(StoredRule(rule, of.id, created_at), at)
-        return {each.subject: (each.measured, each.calls, dict(each.facts)) for each in found}
+        return {
+            each.subject + each.late * "(late)": (each.measured, each.calls, dict(each.facts))
+            for each in found
+        }
 
     return measure
 
@@ -74,7 +78,9 @@ def test_calls_are_measured_once_each_by_value_and_within_filters(
         project.send(same)
     world.settle()
 
-    assert measure(Kind.ERROR_RATE, 0, dimension="service") == {
+    found = measure(Kind.ERROR_RATE, 0, dimension="service")
+    assert found.pop("p(late)")[:2] == (0, 1)
+    assert found == {
         "openai": (Decimal("0.25"), 20, {"errors": "5"}),
         "p": (Decimal(0), 3, {"errors": "0"}),
     }
@@ -118,20 +124,103 @@ def test_what_comes_after_its_window_is_judged_by_itself_in_a_window_of_its_own_
     send(25, "500", 8, bad=True)  # yesterday's is no news of today
     world.settle()
     at = clock.now()
-    late_of = {ago: (at - (ago + 1) * HOUR).isoformat() for ago in (4, 5)}
     for by in ({}, {"dimension": "service"}):
         subject = "p" if by else ""
+        late = f"{subject}(late)"
         outage = measure(Kind.ERROR_RATE, "0.5", at=at, **by)
-        assert outage == {subject: (1, 8, {"errors": "8", "late_of": late_of[5]})}
-        assert measure(Kind.SPEND, 20, at=at, **by)[subject][:2] == (24, 8)
+        assert outage[late][:2] == (1, 8)
+        began = datetime.fromisoformat(outage[late][2]["late_of"])
+        assert began <= now - 5.5 * HOUR < began + HOUR
+        of_now = {} if by else {"": (0, 4, {"errors": "0"})}
+        assert outage == {late: outage[late], **of_now}
+        both = measure(Kind.SPEND, 5, at=at, **by)
+        assert {each: told[:2] for each, told in both.items()} == {subject: (8, 4), late: (24, 8)}
         assert measure(Kind.SPEND, 30, at=at, **by) == ({} if by else {"": (8, 4, {})})
-    assert measure(Kind.QUALITY, "0.4", at=at)[""] == (0, 8, {"late_of": late_of[5]})
-    assert measure(Kind.QUALITY, "0.4", at=at, dimension="metric")["accuracy"][:2] == (0, 8)
-    assert measure(Kind.MISSING_TRAFFIC, 5, at=at)[""] == (4, 4, {})
+    assert measure(Kind.QUALITY, "0.4", at=at)["(late)"][:2] == (0, 8)
+    assert measure(Kind.QUALITY, "0.4", at=at, dimension="metric")["accuracy(late)"][:2] == (0, 8)
+    assert measure(Kind.MISSING_TRAFFIC, 5, at=at) == {"": (4, 4, {})}
 
     later = at + 0.75 * HOUR  # what was in time half an hour ago is over; what was late is not yet
-    assert measure(Kind.SPEND, 5, at=later)[""][:2] == (24, 8)
-    assert measure(Kind.SPEND, 5, at=later + HOUR)[""][:2] == (0, 0)
+    found = measure(Kind.SPEND, 5, at=later)
+    assert (found[""][:2], found["(late)"][:2]) == ((0, 0), (24, 8))
+    assert measure(Kind.SPEND, 5, at=later + HOUR) == {"": (0, 0, {})}
+
+
+@pytest.mark.parametrize("dimension", [None, "service"])
+def test_what_came_late_is_told_once_and_silences_nothing_that_breaks_now(
+    world: World, project: Project, dimension: str | None
+) -> None:
+    admin, now = project.key(Scope.ADMIN, Scope.READ), clock.now()
+    body = {"name": "spend", "kind": "spend", "threshold": "10", "window_seconds": 3600}
+    by = {"dimension": dimension} if dimension else {}
+    rule = world.ask("POST", project.path("alert_rules/"), admin, json=body | by).json()
+    database = world.database
+    readings = Readings(Measures(world.services.store), database)
+
+    def send(hours_ago: float) -> None:
+        own = {"$ai_provider": "p", "$ai_total_cost_usd": "6"}
+        project.send(own, timestamp=(now - hours_ago * HOUR).isoformat())
+        project.send(own, timestamp=(now - hours_ago * HOUR - 0.4 * HOUR).isoformat())
+        world.settle()
+
+    def look(minutes: int) -> list[tuple[str, bool]]:
+        """All that was ever told: how it stands, and whether it is of what came late."""
+        at = now + timedelta(minutes=minutes)
+        RuleWatch(
+            database, Usage(world.services.store).groups, readings.of, now=lambda: at
+        ).run_once()
+        found = world.get(project.path("alerts/"), admin).json()["results"]
+        return sorted((each["state"], "late_of" in each["facts"]) for each in found)
+
+    send(5)
+    late, live = ("firing", True), ("firing", False)
+    assert [look(minutes) for minutes in range(1, 50, 7)] == [[late]] * 7
+    send(0.1)
+    assert look(25) == [live, late]
+    assert look(50) == [late, ("recovered", False)]
+    assert look(70) == [("recovered", False), ("recovered", True)]
+    path = project.path(f"alert_rules/{rule['id']}/")
+    assert world.ask("DELETE", path, admin).status_code == 204
+
+
+def test_late_calls_beyond_so_many_are_told_of_beside_those_in_time(
+    world: World, project: Project, measure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nilometer.alerts.readings.MAX_OPEN", 2)
+    for hours_ago, users in ((5, "abcde"), (0.5, "cdef")):
+        at = (clock.now() - hours_ago * HOUR).isoformat()
+        for place, user in enumerate(users):
+            own = {"$ai_user_id": user, "$ai_total_cost_usd": str(20 - place)}
+            project.send(own, timestamp=at)
+    world.settle()
+    found = measure(Kind.SPEND, 10, dimension="user")
+    assert set(found) == {"a(late)", "b(late)", "others(late)", "c", "d", OTHERS}
+    assert found["others(late)"][2]["others"] == "3"
+    assert found[OTHERS][2]["others"] == "2"
+
+
+def test_a_call_that_was_told_in_time_is_not_late_when_another_source_tells_it(
+    world: World, project: Project, measure: Any
+) -> None:
+    at = (clock.now() - 23.9 * HOUR).isoformat()
+    for days_ago in (1, 0):
+        own = {"$ai_total_cost_usd": "50", "$ai_response_id": "chatcmpl-0123456789"}
+        project.send(own, timestamp=at, days_ago=days_ago)
+    project.send({"$ai_total_cost_usd": "3", "$ai_generation_id": str(uuid4())}, timestamp=at)
+    world.settle()
+    assert measure(Kind.SPEND, 1)["(late)"][:2] == (3, 1)
+
+
+def test_what_leaves_its_window_before_the_next_look_is_late(
+    world: World, project: Project
+) -> None:
+    now = clock.now()
+    project.send({"$ai_total_cost_usd": "3"}, timestamp=(now - 0.6 * HOUR).isoformat())
+    world.settle()
+    start, end = now - 0.5 * HOUR, now + 0.5 * HOUR
+    for every, told in ((0 * HOUR, [0]), (0.4 * HOUR, [0, 1, 1]), (HOUR, [0, 1, 1])):
+        found = Measures(world.services.store, every).calls(project.id, start, end, {})
+        assert [each.calls for each in found] == told
 
 
 CHEAP = [f"user {number}" for number in range(60)]

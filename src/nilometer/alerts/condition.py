@@ -16,19 +16,22 @@ from nilometer.alerts.rule import AlertRule
 class Reading:
     """What a rule measured of one thing: `subject` tells it from the others of the rule, `calls` is
     how much was counted for it. `facts` are shown and sent on; they hold no content. `of_others`:
-    it stands for all that are not told one by one, whatever its subject's name is."""
+    it stands for all that are not told one by one, whatever its subject's name is. `late`: it is of
+    what came late, and breaks the rule beside what came in time."""
 
     subject: str
     measured: Decimal
     calls: int
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     of_others: bool = False
+    late: bool = False
 
     @property
     def digest(self) -> str:
-        """What it is known by: SHA-256 of its subject. That of the others is of no subject that
-        there can be: none that is kept holds NUL."""
-        return digest_of("\0others" if self.of_others else self.subject)
+        """What it is known by: SHA-256 of its subject. That of the others, or of what is late, is
+        of no subject that there can be: none that is kept holds NUL."""
+        name = "\0others" if self.of_others else self.subject
+        return digest_of(f"\0late\0{name}" if self.late else name)
 
 
 def digest_of(subject: str) -> str:

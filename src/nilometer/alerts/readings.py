@@ -20,6 +20,7 @@ from nilometer.alerts.tables import AlertRow
 from nilometer.budgets.budget import plain
 from nilometer.database.engine import Database
 from nilometer.database.fence import rows_of_project
+from nilometer.domain import clock
 from nilometer.pipeline.dead_letters import DeadLetterRow
 from nilometer.query.beyond import Beyond, Number
 from nilometer.query.measures import Calls, Measures, Scores, Sighting, Values
@@ -33,7 +34,9 @@ FOREIGN = "key of another service"
 """The subject of keys that are not the project's own."""
 OTHERS = "others"
 """The subject of all values beyond `MAX_OPEN`."""
-_OTHERS_DIGEST = Reading(OTHERS, Decimal(0), 0, of_others=True).digest
+_OTHERS_DIGESTS = {
+    Reading(OTHERS, Decimal(0), 0, of_others=True, late=late).digest for late in (False, True)
+}
 
 _Measured = TypeVar("_Measured", Calls, Scores)
 _Read = Callable[[StoredRule, datetime, datetime], Sequence[Reading]]
@@ -68,7 +71,7 @@ class Readings:
     def _calls(self, stored: StoredRule, start: datetime, end: datetime) -> Sequence[Reading]:
         project_id, rule = stored.project_id, stored.rule
         read = _READ[rule.kind]
-        of_window = _told_of(start, end, read)
+        of_window = _told_of(read)
         if rule.each is None:
             found = self._measures.calls(project_id, start, end, rule.named)
             return _worst(rule, found, of_window)
@@ -79,7 +82,7 @@ class Readings:
 
     def _scores(self, stored: StoredRule, start: datetime, end: datetime) -> Sequence[Reading]:
         project_id, rule = stored.project_id, stored.rule
-        of_window = _told_of(start, end, _mean)
+        of_window = _told_of(_mean)
         if rule.each is None:
             found = self._measures.scores(project_id, start, end, rule.named)
             return _worst(rule, found, of_window)
@@ -96,7 +99,7 @@ class Readings:
         is_open = (AlertRow.rule_id == rule.id) & AlertRow.recovered_at.is_(None)
         with self._database.read(rows_of_project(stored.project_id)) as session:
             query = select(AlertRow.subject_digest).where(is_open)
-            told = [digest for digest in session.scalars(query) if digest != _OTHERS_DIGEST]
+            told = [digest for digest in session.scalars(query) if digest not in _OTHERS_DIGESTS]
         return Beyond(
             number=_NUMBERS[rule.kind],
             threshold=rule.condition.threshold,
@@ -169,17 +172,15 @@ def _key_reading(seen: Sighting, key: ApiKey | None) -> Reading:
     return Reading(key.id if key else FOREIGN, Decimal(seen.events), seen.events, told)
 
 
-def _told_of(
-    start: datetime, end: datetime, read: Callable[[_Measured], Reading]
-) -> Callable[[_Measured], Reading]:
+def _told_of(read: Callable[[_Measured], Reading]) -> Callable[[_Measured], Reading]:
     """Reads what was measured, and says of which window it is where that is an earlier one."""
 
     def told(measured: _Measured) -> Reading:
         reading = read(measured)
-        if not measured.ago:
+        if not measured.began:
             return reading
-        began = start - measured.ago * (end - start)
-        return replace(reading, facts={**reading.facts, "late_of": began.isoformat()})
+        late_of = clock.from_micros(measured.began).isoformat()
+        return replace(reading, facts={**reading.facts, "late_of": late_of}, late=True)
 
     return told
 
@@ -187,22 +188,27 @@ def _told_of(
 def _worst(
     rule: AlertRule, found: Sequence[_Measured], read: Callable[[_Measured], Reading]
 ) -> list[Reading]:
-    """The worst reading that breaks the rule, of whatever window; without one, that of the window
-    itself, if there is any. What is missing comes late, and is not missing less for it."""
-    now = [read(each) for each in found if not each.ago]
+    """The reading of the window itself, if there is any, and beside it the worst of what came late
+    that breaks the rule. What is missing comes late, and is not missing less for it."""
+    readings = [read(each) for each in found]
+    now = [each for each in readings if not each.late]
     if rule.kind is Kind.MISSING_TRAFFIC:
         return now
-    broken = [each for each in map(read, found) if breaks(rule, each)]
+    late = [each for each in readings if each.late and breaks(rule, each)]
     order = min if rule.measure.below else max
-    return [order(broken, key=lambda each: each.measured)] if broken else now
+    return [*now, order(late, key=lambda each: each.measured)] if late else now
 
 
 def _readings(
-    dimension: str, values: Values[_Measured], read: Callable[[_Measured], Reading]
+    dimension: str, parts: Sequence[Values[_Measured]], read: Callable[[_Measured], Reading]
 ) -> list[Reading]:
-    """One of each value, and one of those that are left out: how many, and the furthest."""
-    readings = [read(each) for each in values.found]
-    if values.furthest is not None:
+    """One of each value, and one of those that are left out: how many, and the furthest. So of
+    what came in time, and so of what came late."""
+    readings: list[Reading] = []
+    for values in parts:
+        readings += [read(each) for each in values.found]
+        if values.furthest is None:
+            continue
         furthest = read(values.furthest)
         facts = {**furthest.facts, dimension: furthest.subject, "others": str(values.left_out)}
         readings.append(replace(furthest, subject=OTHERS, facts=facts, of_others=True))

@@ -14,7 +14,9 @@ from enum import Enum
 from nilometer.query.reader import Select
 
 # Texts of senders may hold NUL, and what is kept of them does not (`nilometer.domain.keepable`).
-_DIGEST = r"lower(hex(SHA256(replaceAll(value, '\0', '\xEF\xBF\xBD'))))"
+_KEPT = r"replaceAll(value, '\0', '\xEF\xBF\xBD')"
+# As `nilometer.alerts.condition.Reading.digest`.
+_DIGEST = rf"lower(hex(SHA256(concat(if(began > 0, '\0late\0', ''), {_KEPT}))))"
 _LIMIT = "{threshold:String}"
 
 
@@ -52,7 +54,8 @@ class Number(Enum):
 class Beyond:
     """Which values are wanted: those whose `number` is beyond the `threshold` and counted from at
     least `least`; of these at most `most`, the furthest. And those of `besides`, whatever theirs
-    is: SHA-256 of values as they are kept, hexadecimal."""
+    is: SHA-256 of values as they are kept, hexadecimal. All this of what came in time, and by
+    itself of what came late (`began`)."""
 
     number: Number
     threshold: Decimal
@@ -63,17 +66,18 @@ class Beyond:
     def of(self, select: Select) -> Select:
         """The read of the wanted ones, those `besides` first and then the furthest, and of one more
         if there is one; `others` is how many there are that are beyond and not besides. Of windows
-        (`ago`) it is the one in which a value is furthest beyond, or else the latest."""
+        of what came late it is the one in which a value is furthest beyond."""
         sql = self.number.value
         judged = (
             f"*, has({{besides:Array(String)}}, {_DIGEST}) AS besides, {sql.far} AS far, "
             f"({sql.counted} >= {{least:Int64}} AND {sql.beyond}) AS is_beyond",
             "WHERE besides OR is_beyond "
-            "ORDER BY is_beyond DESC, if(is_beyond, far, 0) DESC, ago LIMIT 1 BY value",
+            "ORDER BY is_beyond DESC, if(is_beyond, far, 0) DESC, began "
+            "LIMIT 1 BY value, began > 0",
         )
         ordered = (
-            "*, sum(NOT besides) OVER () AS others",
-            "ORDER BY besides DESC, far DESC, value LIMIT {limit:UInt64}",
+            "*, sum(NOT besides) OVER (PARTITION BY began > 0) AS others",
+            "ORDER BY besides DESC, far DESC, value LIMIT {limit:UInt64} BY began > 0",
         )
         return replace(
             select,
