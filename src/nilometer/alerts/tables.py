@@ -89,8 +89,8 @@ class UnusualDayRow(Base):
 
 class AlertRow(Base):
     """A condition that is broken, or was: since when, and, where it fired, how it stood then. Of a
-    rule and subject at most one that has not recovered: the database says so, whoever looks.
-    `subject_digest` is the subject's, which may be longer than an index takes."""
+    rule and `subject_digest` at most one that has not recovered: the database says so, whoever
+    looks. That is `Reading.digest`: a subject may be longer than an index takes."""
 
     __tablename__ = "alerts"
 
