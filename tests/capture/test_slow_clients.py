@@ -321,6 +321,33 @@ def test_a_stop_waits_for_the_request_in_flight(access: Access, directory: Path)
         assert asyncio.run(_drained(door))
 
 
+@pytest.mark.parametrize("before", [0, 10])
+def test_a_stop_answers_a_request_that_is_on_its_way(access: Access, directory: Path, before: int):
+    """The connection was accepted; its sender does not know of the end."""
+    body = valid_body()
+    with open_door(access, directory) as door, door.connect() as client, door.connect() as idle:
+        request = door.request_head(len(body)) + body
+        client.sendall(request[:before])
+        known = door.server.server_state.connections
+        wait_until(lambda: len(known) == 2, "both are connected")
+        door.server.should_exit = True
+        wait_until(lambda: not _takes_connections(door), "the server ends")
+        client.sendall(request[before:])
+        answer = read_to_end(client)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer.lower()
+        assert read_to_end(idle) == b""
+    door.log.only()
+
+
+def _takes_connections(door: Door) -> bool:
+    try:
+        door.connect().close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 async def _drained(door: Door) -> bool:
     import asyncio
 

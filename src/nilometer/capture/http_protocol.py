@@ -44,6 +44,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
       thrown away, within `drain_timeout` seconds, so that the client can read the answer and use
       the connection again. `drain_bytes` is the body limit: the contract (section 3) drains one
       limit beyond the limit itself, so twice that is read before the connection is closed.
+    - While the server ends, a head that has begun to arrive, and the first of a connection that was
+      just accepted, have a second more: who sent them does not know of the end, and cannot tell a
+      request that was not read from one that was.
     """
 
     max_head_bytes = MAX_HEAD_BYTES
@@ -67,6 +70,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._drained = 0
         self._too_large = False
         self._broken = False  # nothing that still comes will be read
+        self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time that the first request's head may take."""
@@ -82,6 +86,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._unwatch()
         self.connection_limit.forget(self)
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server takes no more connections: answer what is on its way here, then close."""
+        is_new = cast("RequestResponseCycle | None", self.cycle) is None
+        if (is_new or self._in_head) and not self._broken and not self.transport.is_closing():
+            self._is_ending = True
+            self._watch(_LINGER_SECONDS)
+        else:
+            super().shutdown()
 
     def give_way(self) -> None:
         """Close for a new connection; there is no answer that should leave first."""
@@ -143,6 +156,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._in_head = self._counting = False
         self._in_body = True
+        if self._is_ending:
+            self.cycle.keep_alive = False
         self._since_message = self._framing = self._chunks = self._drained = 0
         if not self.pipeline:
             self._active = self.cycle
