@@ -417,7 +417,10 @@ def served(app: FastAPI) -> Iterator[str]:
     """The application on a free port of loopback, by the server that production uses."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
+        # As long as production keeps connections: a client that sends as one ends sees an error.
+        config = uvicorn.Config(
+            app, lifespan="off", log_config=None, access_log=False, timeout_keep_alive=75
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=_run, args=(server, [listener]))
         thread.start()
