@@ -274,7 +274,7 @@ class TestWithoutAServer:
 
     def test_an_alert_for_nobody_is_told_to_nobody(self):
         table = self.Table()
-        assert Alerts(table, "t", {}).fire(Alert("one", "1", told(100), ()), utc(2025, 7, 2))
+        assert Alerts(table, "t", {}).fire(Alert("one", "1", "", told(100), ()), utc(2025, 7, 2))
         [put] = table.actions
         assert put["Put"]["Item"]["state"]["S"] == "sent"
 

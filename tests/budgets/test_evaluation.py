@@ -81,6 +81,17 @@ def test_a_chain_of_periods_has_an_end():
     assert found.carried == MAX_CARRIED * 100
 
 
+def test_a_period_that_has_ended_keeps_the_limit_that_it_had():
+    calls = [(utc(2026, 10, 1, 12) + timedelta(days=day), "8") for day in range(40)]
+    ledger = Ledger(*calls, (utc(2026, 11, 10, 12), "33"))
+    spec = budget(period=Period.DAY, amount=Decimal(10), rollover_cap=Decimal(30))
+    [then] = assess(ledger, [spec], utc(2026, 11, 10, 23))
+    [after] = assess(ledger, [spec], utc(2026, 11, 11, 1))
+    assert after.late.bounds == then.current.bounds
+    assert after.late.limit == then.current.limit == 10 + MAX_CARRIED * 2
+    assert after.late.crossed == then.current.crossed == (50, 80)
+
+
 def test_what_earlier_periods_left_is_of_the_amount_that_held_at_their_end():
     changed = {"amount": Decimal(300), "past_amounts": ((utc(2026, 11, 15), Decimal(100)),)}
     found = current(

@@ -21,7 +21,13 @@ from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
 from nilometer import BudgetExceeded, ClientConfig, ClientManager, usage_context
-from nilometer.budgets import dynamodb_alerts, dynamodb_items, environment_channels, lambda_handler
+from nilometer.budgets import (
+    dynamodb_alerts,
+    dynamodb_items,
+    environment_channels,
+    lambda_handler,
+    parsing,
+)
 from nilometer.budgets.budget import Budget, BudgetScope, ScopeKind
 from nilometer.budgets.dynamodb_spend import DynamoSpend
 from nilometer.budgets.evaluation import assess
@@ -66,11 +72,13 @@ class Lambda:
     def run(self, event: Any = None) -> dict[str, Any]:
         return lambda_handler.handler(event or {"source": "aws.events"})
 
-    def spend(self, *costs: str | None, **more: Any) -> None:
+    def spend(
+        self, *costs: str | None, at: datetime = JULY + timedelta(hours=12), **more: Any
+    ) -> None:
         sink = self.table.sink()
         made = [
             metric(
-                timestamp=JULY + timedelta(hours=12),
+                timestamp=at,
                 cost_usd=None if cost is None else Decimal(cost),
                 **more,
             )
@@ -78,9 +86,9 @@ class Lambda:
         ]
         assert sink.store(made) == []
 
-    def set(self, *budgets: dict[str, Any]) -> tuple[int, int]:
+    def set(self, *budgets: dict[str, Any], at: datetime = JULY) -> tuple[int, int]:
         text = json.dumps(budgets)
-        return dynamodb_items.replace(self.table.dynamodb, self.table.name, text, JULY)
+        return dynamodb_items.replace(self.table.dynamodb, self.table.name, text, at)
 
 
 @pytest.fixture
@@ -305,7 +313,7 @@ def test_spend_and_server_agree_on_what_a_budget_is(on_local: Lambda) -> None:
 
 
 def test_budgets_are_read_from_json_and_refused_with_the_member() -> None:
-    [found] = dynamodb_items.parse_all(
+    [found] = parsing.parse_all(
         json.dumps(
             [
                 BUDGET
@@ -329,25 +337,30 @@ def test_budgets_are_read_from_json_and_refused_with_the_member() -> None:
         ({"rollover_cap_usd": "5"}, "created_at"),
         ({"created_at": "2025-01-01T00:00:00"}, "created_at"),
         ({"created_at": "yesterday"}, "created_at"),
+        ({"past_amounts": "5"}, "past_amounts"),
+        ({"past_amounts": [["2025-01-01T00:00:00Z"]]}, "past_amounts"),
+        ({"past_amounts": [["2025-01-01T00:00:00Z", 5]]}, "past_amounts"),
+        ({"past_amounts": [["2025-01-01T00:00:00Z", "0"]]}, "past_amounts"),
+        ({"past_amounts": [["2025-01-01T00:00:00", "5"]]}, "past_amounts"),
         ({"ammount": "5"}, "ammount"),
         ({"amount": "5"}, "amount_usd"),  # both names
         ({"name": None}, "name"),
     ):
         with pytest.raises(InvalidInput) as error:
-            dynamodb_items.parse_all(json.dumps([BUDGET | change]))
+            parsing.parse_all(json.dumps([BUDGET | change]))
         assert error.value.attr == attr
     for text in ("{", "{}", "[1]", json.dumps([BUDGET, BUDGET])):
         with pytest.raises(InvalidInput):
-            dynamodb_items.parse_all(text)
+            parsing.parse_all(text)
 
 
 def test_names_of_the_first_release_are_still_read() -> None:
     today = BUDGET | {"scope": "user", "value": "ada", "created_at": "2025-01-01T00:00:00+00:00"}
     names = {"amount_usd": "amount", "value": "scope_value"}
     before = {names.get(name, name): value for name, value in today.items()}
-    assert dynamodb_items.parse(before) == dynamodb_items.parse(today)
-    capped = dynamodb_items.parse(before | {"rollover_cap": "5"})
-    assert capped == dynamodb_items.parse(today | {"rollover_cap_usd": "5"})
+    assert parsing.parse(before) == parsing.parse(today)
+    capped = parsing.parse(before | {"rollover_cap": "5"})
+    assert capped == parsing.parse(today | {"rollover_cap_usd": "5"})
     assert capped.rollover_cap == 5
 
 
@@ -380,6 +393,10 @@ def test_the_command_replaces_the_budgets_of_a_table(
     file.write_text(json.dumps([BUDGET]))
     assert "has 1 budgets; 1 others are deleted" in run(str(file)).stdout
     assert on_local.run()["budgets"] == 1
+    file.write_text(json.dumps([BUDGET | {"period": "day"}]))
+    other = run(str(file))
+    assert (other.exit_code, other.stdout) == (1, "")
+    assert other.stderr.startswith("nilometer: the budget team is in the table with another period")
     file.write_text(json.dumps([BUDGET | {"period": "fortnight"}]))
     wrong = run(str(file))
     assert (wrong.exit_code, wrong.stderr[:29]) == (1, "nilometer: period is one of d")
@@ -417,7 +434,7 @@ def test_a_table_that_does_not_answer_is_told_and_nothing_is_decided(on_local: L
         Ledger((utc(2025, 7, 1), "1")), [budget(hard_stop=True, amount=Decimal(1))], utc(2025, 7, 2)
     )
     told = lambda_handler.notification("x", found.current, 100)
-    alert = dynamodb_alerts.Alert("x", "1", told, ("ops",))
+    alert = dynamodb_alerts.Alert("x", "1", "", told, ("ops",))
     with pytest.raises(ClientError):
         dynamodb_alerts.Alerts(Away(), "t", {}).fire(alert, on_local.now)
     on_local.fails = RuntimeError("killed")

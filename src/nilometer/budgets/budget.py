@@ -16,6 +16,8 @@ MAX_VALUE = 500
 MAX_THRESHOLDS = 10
 MAX_THRESHOLD = 1000
 MAX_CHANNELS = 20
+MAX_PAST_AMOUNTS = 50
+"""Earlier amounts that a budget keeps: the last ones."""
 MAX_USD = Decimal(10) ** 15
 """Amounts are below it and have at most 18 digits after the point, as every amount here has."""
 DEFAULT_THRESHOLDS = (50, 80, 100)
@@ -112,6 +114,12 @@ class Budget:
         """The amount of a period: the one that held, or holds, at its end."""
         held = (amount for until, amount in self.past_amounts if bounds.end <= until)
         return next(held, self.amount)
+
+    def past_with(self, amount: Decimal, now: datetime) -> tuple[tuple[datetime, Decimal], ...]:
+        """The `past_amounts` of this budget when it has another amount from `now` on."""
+        if amount == self.amount:
+            return self.past_amounts
+        return (*self.past_amounts, (now, self.amount))[-MAX_PAST_AMOUNTS:]
 
 
 def usd(name: str, text: str) -> Decimal:

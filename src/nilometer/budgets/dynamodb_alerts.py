@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from nilometer.budgets.budget import Budget, plain
-from nilometer.budgets.dynamodb_items import ALERT_DAYS, Item, key, query
+from nilometer.budgets.dynamodb_items import ALERT_DAYS, Item, held, key, query
 from nilometer.budgets.evaluation import Evaluation
 from nilometer.dynamodb import client, schema
 from nilometer.notifications.channels import Channel
@@ -29,6 +29,7 @@ LEASE = timedelta(minutes=3)
 """How long a sender has what it sends for itself: longer than a function may run."""
 
 _NOT_THERE = "attribute_not_exists(PK)"
+_THERE = "attribute_exists(PK)"
 _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 1800.0
 
 _log = logging.getLogger(__name__)
@@ -36,26 +37,29 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A threshold that a budget of this amount reached in a period."""
+    """A threshold that a budget of this amount, which counts this, reached in a period."""
 
     identity: str
     amount: str
+    counted: str
     notification: Notification
     channels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """What is to be told yet, as it is stored; `due_at` in seconds. `failed` is the last channel
-    that was given up, "" for none."""
+    """What is to be told yet of the alert `alert`, as it is stored: `told` is the notification as
+    JSON, `due_at` and `give_up_at` are in seconds, `failed` is the last channel that was given up,
+    "" for none."""
 
     identity: str
+    alert: str
     due_at: int
     attempts: int
     give_up_at: int
     channels: list[str]
     failed: str
-    notification: Notification
+    told: str
 
 
 class Alerts:
@@ -68,16 +72,14 @@ class Alerts:
 
     def standing(self, evaluation: Evaluation) -> set[int]:
         """The thresholds that this budget has fired in this period. One is forgotten, and may fire
-        again, when the budget's amount was changed since and has it not reached."""
+        again, when the budget's amount was changed since and has it not reached, and when it was
+        that of another budget with the same id. What is pending of it is told all the same."""
         found: set[int] = set()
         for item in query(self._dynamodb, self._table, f"ALERT#{period_part(evaluation)}#"):
-            threshold = int(item["SK"]["S"].rpartition("#")[2])
-            same = item["amount"]["S"] == plain(evaluation.amount)
-            if same or evaluation.reaches(threshold):
-                found.add(threshold)
+            if _stands(item, evaluation):
+                found.add(_threshold(item))
             else:
-                where = {"PK": item["PK"], "SK": item["SK"]}
-                self._dynamodb.delete_item(TableName=self._table, Key=where)
+                self._forget(item)
         return found
 
     def chosen(self, budget: Budget) -> tuple[str, ...]:
@@ -92,20 +94,16 @@ class Alerts:
             **key(f"ALERT#{alert.identity}"),
             "notification": {"S": told},
             "amount": {"S": alert.amount},
+            "counted": {"S": alert.counted},
             "fired_at": {"S": now.isoformat()},
             "state": {"S": "waiting" if alert.channels else "sent"},
             schema.TTL: {"N": str(expires)},
         }
-        actions = [self._put(item)]
+        put = {"TableName": self._table}
+        actions = [{"Put": {**put, "Item": item, "ConditionExpression": _NOT_THERE}}]
         if alert.channels:
-            actions.append(self._put(_pending_item(alert, told, now)))
-        try:
-            self._dynamodb.transact_write_items(TransactItems=actions)
-        except Exception as error:
-            if "ConditionalCheckFailed" in client.reasons(error):
-                return False
-            raise
-        return True
+            actions.append({"Put": {**put, "Item": _pending_item(alert, told, now)}})
+        return self._written(actions)
 
     def deliver(self, now: datetime) -> tuple[int, int]:
         """Send what is due: how many were taken by a channel, and how many alerts still wait."""
@@ -120,13 +118,26 @@ class Alerts:
             waiting += bool(left)
         return sent, waiting
 
+    def _forget(self, item: Item) -> None:
+        """Delete an alert, unless it has fired anew since it was read."""
+        fired = item.get("fired_at")
+        values = {"ExpressionAttributeValues": {":fired": fired}} if fired else {}
+        held(
+            self._dynamodb.delete_item,
+            TableName=self._table,
+            Key={"PK": item["PK"], "SK": item["SK"]},
+            ConditionExpression="fired_at = :fired" if fired else "attribute_not_exists(fired_at)",
+            **values,
+        )
+
     def _send(self, pending: _Pending, now: datetime) -> tuple[int, list[str]]:
         """Tell every channel that has not heard; how many took it, and which are left."""
         sent, left, pause = 0, list(pending.channels), 0.0
         failed = pending.failed
+        notification = Notification.from_json(json.loads(pending.told))
         for name in pending.channels:
             try:
-                self._tell(name, pending.notification)
+                self._tell(name, notification)
                 sent += 1
             except DeliveryFailure as error:
                 if isinstance(error, TemporaryFailure):
@@ -150,45 +161,44 @@ class Alerts:
 
     def _leased(self, pending: _Pending, now: datetime) -> bool:
         """Whether it is ours to send: nobody else has taken it since it was read."""
-        try:
-            self._dynamodb.update_item(
-                TableName=self._table,
-                Key=key(f"PENDING#{pending.identity}"),
-                UpdateExpression="SET due_at = :until, attempts = :attempts",
-                ConditionExpression="due_at = :seen AND attempts = :before",
-                ExpressionAttributeValues={
-                    ":until": {"N": str(_seconds(now + LEASE))},
-                    ":attempts": {"N": str(pending.attempts + 1)},
-                    ":seen": {"N": str(pending.due_at)},
-                    ":before": {"N": str(pending.attempts)},
-                },
-            )
-        except Exception as error:
-            if client.code(error) == "ConditionalCheckFailedException":
-                return False
-            raise
-        return True
+        return held(
+            self._dynamodb.update_item,
+            TableName=self._table,
+            Key=key(f"PENDING#{pending.identity}"),
+            UpdateExpression="SET due_at = :until, attempts = :attempts",
+            ConditionExpression="due_at = :seen AND attempts = :before",
+            ExpressionAttributeValues={
+                ":until": {"N": str(_seconds(now + LEASE))},
+                ":attempts": {"N": str(pending.attempts + 1)},
+                ":seen": {"N": str(pending.due_at)},
+                ":before": {"N": str(pending.attempts)},
+            },
+        )
 
     def _progress(self, pending: _Pending, left: list[str], failed: str) -> None:
-        """Keep who has heard; when nobody is left, what is pending is gone and the alert says how
-        it ended."""
-        where = {"TableName": self._table}
+        """Keep who has heard; when nobody is left, what is pending is gone. The alert says how it
+        ended, unless it was forgotten meanwhile: nothing is put in its place."""
         alert = {
             "Update": {
-                **where,
-                "Key": key(f"ALERT#{pending.identity}"),
+                "TableName": self._table,
+                "Key": key(f"ALERT#{pending.alert}"),
                 "UpdateExpression": "SET #state = :state",
+                "ConditionExpression": "notification = :told",  # and not one that fired since
                 "ExpressionAttributeNames": {"#state": "state"},
                 "ExpressionAttributeValues": {
-                    ":state": {"S": failed or ("waiting" if left else "sent")}
+                    ":state": {"S": failed or ("waiting" if left else "sent")},
+                    ":told": {"S": pending.told},
                 },
             }
         }
-        item = key(f"PENDING#{pending.identity}")
+        item = {
+            "TableName": self._table,
+            "Key": key(f"PENDING#{pending.identity}"),
+            "ConditionExpression": _THERE,
+        }
         kept = {
             "Update": {
-                **where,
-                "Key": item,
+                **item,
                 "UpdateExpression": "SET channels = :left, failed = :failed",
                 "ExpressionAttributeValues": {
                     ":left": {"S": json.dumps(left)},
@@ -196,21 +206,31 @@ class Alerts:
                 },
             }
         }
-        gone = {"Delete": {**where, "Key": item}}
-        self._dynamodb.transact_write_items(TransactItems=[alert, kept if left else gone])
+        progress = kept if left else {"Delete": item}
+        if not self._written([progress, alert]):
+            self._written([progress])
 
     def _put_off(self, pending: _Pending, now: datetime, asked: float) -> None:
         backoff = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(pending.attempts, 10))
         pause = max(asked, backoff * random.uniform(0.5, 1))  # noqa: S311  (spreads retries)
-        self._dynamodb.update_item(
+        held(
+            self._dynamodb.update_item,
             TableName=self._table,
             Key=key(f"PENDING#{pending.identity}"),
             UpdateExpression="SET due_at = :due",
+            ConditionExpression=_THERE,
             ExpressionAttributeValues={":due": {"N": str(_seconds(now) + int(pause))}},
         )
 
-    def _put(self, item: Item) -> dict[str, Any]:
-        return {"Put": {"TableName": self._table, "Item": item, "ConditionExpression": _NOT_THERE}}
+    def _written(self, actions: list[dict[str, Any]]) -> bool:
+        """Write them all or none; False where a condition did not hold."""
+        try:
+            self._dynamodb.transact_write_items(TransactItems=actions)
+        except Exception as error:
+            if "ConditionalCheckFailed" in client.reasons(error):
+                return False
+            raise
+        return True
 
 
 def period_part(evaluation: Evaluation) -> str:
@@ -223,9 +243,33 @@ def identity(evaluation: Evaluation, threshold: int) -> str:
     return f"{period_part(evaluation)}#{threshold:04}"
 
 
+def counted(budget: Budget) -> str:
+    """What a budget counts, and by which periods. A budget with the id of another that counts
+    something else has fired nothing of the other's."""
+    return f"{budget.scope}, {budget.period}, {budget.time_zone}"
+
+
+def _stands(item: Item, evaluation: Evaluation) -> bool:
+    """Whether an alert is one of this budget as it is. Those of earlier releases do not say what
+    was counted; one without an amount is the mere state of an alert that they had forgotten."""
+    if "amount" not in item:
+        return False
+    mine = {"S": counted(evaluation.budget)}
+    if item.get("counted", mine) != mine:
+        return False
+    same = item["amount"]["S"] == plain(evaluation.amount)
+    return same or evaluation.reaches(_threshold(item))
+
+
+def _threshold(item: Item) -> int:
+    return int(item["SK"]["S"].rpartition("#")[2])
+
+
 def _pending_item(alert: Alert, told: str, now: datetime) -> Item:
+    # A key of its own: the alert may be forgotten, and fire again, while this still waits.
     return {
-        **key(f"PENDING#{alert.identity}"),
+        **key(f"PENDING#{alert.identity}#{alert.notification.id}"),
+        "alert": {"S": alert.identity},
         "notification": {"S": told},
         "channels": {"S": json.dumps(alert.channels)},
         "attempts": {"N": "0"},
@@ -235,14 +279,16 @@ def _pending_item(alert: Alert, told: str, now: datetime) -> Item:
 
 
 def _pending(item: Item) -> _Pending:
+    name = item["SK"]["S"].removeprefix("PENDING#")
     return _Pending(
-        identity=item["SK"]["S"].removeprefix("PENDING#"),
+        identity=name,
+        alert=item["alert"]["S"] if "alert" in item else name,  # that of earlier releases
         due_at=int(item["due_at"]["N"]),
         attempts=int(item["attempts"]["N"]),
         give_up_at=int(item["give_up_at"]["N"]),
         channels=json.loads(item["channels"]["S"]),
         failed=item["failed"]["S"] if "failed" in item else "",
-        notification=Notification.from_json(json.loads(item["notification"]["S"])),
+        told=item["notification"]["S"],
     )
 
 

@@ -4,23 +4,23 @@
 |---|---|
 | `BUDGET#id` | a budget, as JSON |
 | `STANDING#id` | how it stood when it was last looked at |
-| `ALERT#id#start of the period#threshold` | a threshold that was reached: there once, for good |
-| `PENDING#…` | an alert that not every channel has taken yet |
+| `ALERT#id#start of the period#threshold` | a threshold that was reached, until it lapses |
+| `PENDING#…#id of the notification` | an alert that not every channel has taken yet |
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
-from nilometer.budgets.budget import DEFAULT_THRESHOLDS, Budget, BudgetScope, ScopeKind, plain, usd
+from nilometer.budgets.budget import Budget, plain
 from nilometer.budgets.evaluation import Evaluation
-from nilometer.budgets.periods import Period
+from nilometer.budgets.parsing import parse, parse_all
 from nilometer.domain import clock
-from nilometer.dynamodb import client, schema
+from nilometer.dynamodb import client
 from nilometer.errors import InvalidInput, Unavailable
 from nilometer.sdk.budget_standing import Standing
 
@@ -29,13 +29,6 @@ ALERT_DAYS = 800
 """How long alerts are kept: longer than any period in which they could fire again."""
 STALE = timedelta(minutes=15)
 """A standing that nobody has renewed for so long says nothing any more."""
-
-_MEMBERS = frozenset(
-    {"id", "name", "scope", "value", "amount_usd", "period", "time_zone", "thresholds"}
-    | {"rollover_cap_usd", "hard_stop", "channels", "created_at"}
-)
-_EARLIER = {"amount": "amount_usd", "scope_value": "value", "rollover_cap": "rollover_cap_usd"}
-"""Names of the first release, which are still read; the others are those of the server's API."""
 
 Item = dict[str, dict[str, Any]]
 
@@ -62,48 +55,15 @@ def query(dynamodb: Any, table: str, begin: str) -> Iterator[Item]:
         start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
 
-def parse(sent: Any) -> Budget:
-    """A budget from JSON: `amount_usd`, `period` and `name`, and what else a budget has. Its `id`
-    is its name where there is none. Raises InvalidInput, naming the member."""
-    if not isinstance(sent, Mapping):
-        raise InvalidInput("a budget is a JSON object")
-    given = _named(cast("Mapping[str, Any]", sent))
-    if unknown := given.keys() - _MEMBERS:
-        raise InvalidInput(f"a budget has no {min(unknown)}", attr=min(unknown))
-    name = _text(given, "name")
-    thresholds = given.get("thresholds", DEFAULT_THRESHOLDS)
-    channels = given.get("channels")
-    cap = given.get("rollover_cap_usd")
-    return Budget(
-        id=schema.key_part(_text(given, "id", name)),
-        name=name,
-        scope=BudgetScope(
-            _one_of(ScopeKind, given, "scope", ScopeKind.PROJECT),
-            _text(given, "value", ""),
-        ),
-        amount=usd("amount_usd", _text(given, "amount_usd")),
-        period=_one_of(Period, given, "period"),
-        created_at=_moment(given),
-        time_zone=_text(given, "time_zone", "UTC"),
-        thresholds=tuple(_list(thresholds, int, "thresholds")),
-        rollover_cap=None if cap is None else usd("rollover_cap_usd", str(cap)),
-        hard_stop=_flag(given, "hard_stop"),
-        channels=None if channels is None else tuple(_list(channels, str, "channels")),
-    )
-
-
-def parse_all(text: str) -> list[Budget]:
-    """A JSON list of budgets, each with an id of its own. Raises InvalidInput."""
+def held(write: Callable[..., Any], **request: Any) -> bool:
+    """Write on a condition; False where it did not hold, and nothing is written."""
     try:
-        sent = json.loads(text)
-    except ValueError:
-        raise InvalidInput("budgets are a JSON list, and this is no JSON") from None
-    if not isinstance(sent, list):
-        raise InvalidInput("budgets are a JSON list")
-    found = [parse(each) for each in cast("list[Any]", sent)]
-    if len({each.id for each in found}) < len(found):
-        raise InvalidInput("two budgets have the same id", attr="id")
-    return found
+        write(**request)
+    except Exception as error:
+        if client.code(error) == "ConditionalCheckFailedException":
+            return False
+        raise
+    return True
 
 
 def stored(dynamodb: Any, table: str) -> list[Budget]:
@@ -113,13 +73,16 @@ def stored(dynamodb: Any, table: str) -> list[Budget]:
 
 def replace(dynamodb: Any, table: str, text: str, now: datetime) -> tuple[int, int]:
     """Make these (a JSON list) the budgets of the table: how many there are, and how many were
-    deleted. One that was there keeps when it was made. Raises InvalidInput."""
-    wanted = {each.id: sent for each, sent in zip(parse_all(text), json.loads(text), strict=True)}
+    deleted. One that was there keeps when it was made, and what amounts it had. Raises
+    InvalidInput, also for one that counts something else than that of its id; then all stay."""
+    wanted = list(zip(parse_all(text), json.loads(text), strict=True))
     known = {each["SK"]["S"]: each for each in query(dynamodb, table, "BUDGET#")}
-    for identity, sent in wanted.items():
-        before = known.pop(f"BUDGET#{identity}", None)
-        made = json.loads(before["budget"]["S"])["created_at"] if before else now.isoformat()
-        body = json.dumps({"created_at": made} | sent, separators=(",", ":"))
+    kept = [
+        (budget.id, _kept(budget, sent, known.pop(f"BUDGET#{budget.id}", None), now))
+        for budget, sent in wanted
+    ]
+    for identity, members in kept:
+        body = json.dumps(members, separators=(",", ":"))
         dynamodb.put_item(
             TableName=table, Item={**key(f"BUDGET#{identity}"), "budget": {"S": body}}
         )
@@ -132,14 +95,20 @@ def replace(dynamodb: Any, table: str, text: str, now: datetime) -> tuple[int, i
 def put_standings(
     dynamodb: Any, table: str, evaluations: Iterable[Evaluation], now: datetime
 ) -> None:
-    """Say how budgets stand, and forget those that are no more."""
+    """Say how budgets stand, and forget those that are no more. `now` is before anything of it was
+    read: who began later saw whatever this one did, and what it wrote stays."""
+    no_later = {
+        "TableName": table,
+        "ConditionExpression": "attribute_not_exists(PK) OR evaluated_at <= :now",
+        "ExpressionAttributeValues": {":now": {"S": _moment(now)}},
+    }
     known = {each["SK"]["S"] for each in query(dynamodb, table, "STANDING#")}
     for each in evaluations:
         item = _standing_item(each, now)
         known.discard(item["SK"]["S"])
-        dynamodb.put_item(TableName=table, Item=item)
+        held(dynamodb.put_item, Item=item, **no_later)
     for sort in known:
-        dynamodb.delete_item(TableName=table, Key=key(sort))
+        held(dynamodb.delete_item, Key=key(sort), **no_later)
 
 
 class TableStandings:
@@ -168,6 +137,42 @@ class TableStandings:
         self._dynamodb.close()
 
 
+def _kept(budget: Budget, sent: dict[str, Any], item: Item | None, now: datetime) -> dict[str, Any]:
+    """What the table keeps of a budget, as JSON: what was sent, and what it had of that id."""
+    before = None if item is None else _known(item)
+    if before is None:
+        return {"created_at": now.isoformat()} | sent
+    _check_same(budget, before)
+    kept: dict[str, Any] = {"created_at": before.created_at.isoformat()}
+    if past := before.past_with(budget.amount, now):
+        kept["past_amounts"] = [[until.isoformat(), plain(amount)] for until, amount in past]
+    return kept | sent
+
+
+def _known(item: Item) -> Budget | None:
+    """The budget of an item; None where somebody else wrote what is none, which is replaced."""
+    try:
+        return parse(json.loads(item["budget"]["S"]))
+    except InvalidInput:
+        return None
+
+
+def _check_same(budget: Budget, before: Budget) -> None:
+    """What has fired and what is left over are of what a budget counts: another has its own."""
+    for name, is_same in (
+        ("scope", budget.scope.kind == before.scope.kind),
+        ("value", budget.scope.value == before.scope.value),
+        ("period", budget.period == before.period),
+        ("time_zone", budget.time_zone == before.time_zone),
+    ):
+        if not is_same:
+            raise InvalidInput(
+                f"the budget {budget.id} is in the table with another {name}, which cannot be "
+                "changed: give this one an id of its own",
+                attr=name,
+            )
+
+
 def _standing_item(evaluation: Evaluation, now: datetime) -> Item:
     budget, period = evaluation.budget, evaluation.bounds
     return {
@@ -182,8 +187,13 @@ def _standing_item(evaluation: Evaluation, now: datetime) -> Item:
         "unpriced": {"N": str(evaluation.spent.unpriced)},
         "period_start": {"S": period.start.isoformat()},
         "period_end": {"S": period.end.isoformat()},
-        "evaluated_at": {"S": now.isoformat()},
+        "evaluated_at": {"S": _moment(now)},
     }
+
+
+def _moment(moment: datetime) -> str:
+    # Always UTC and microseconds, so that moments compare as texts.
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _standing(item: Item) -> Standing:
@@ -197,58 +207,3 @@ def _standing(item: Item) -> Standing:
         period_start=datetime.fromisoformat(item["period_start"]["S"]),
         period_end=datetime.fromisoformat(item["period_end"]["S"]),
     )
-
-
-def _named(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The members by their names of today."""
-    found = dict(given)
-    for earlier, name in _EARLIER.items():
-        if earlier not in found:
-            continue
-        if name in found:
-            raise InvalidInput(f"{earlier} and {name} are the same: give one", attr=name)
-        found[name] = found.pop(earlier)
-    return found
-
-
-def _text(given: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    value = given.get(name, default)
-    if not isinstance(value, str):
-        raise InvalidInput(f"{name} is a text", attr=name)
-    return value
-
-
-def _flag(given: Mapping[str, Any], name: str) -> bool:
-    value = given.get(name, False)
-    if not isinstance(value, bool):
-        raise InvalidInput(f"{name} is true or false", attr=name)
-    return value
-
-
-def _one_of(kinds: Any, given: Mapping[str, Any], name: str, default: str | None = None) -> Any:
-    value = _text(given, name, default)
-    if value not in set(kinds):
-        raise InvalidInput(f"{name} is one of {', '.join(kinds)}", attr=name)
-    return kinds(value)
-
-
-def _list(given: Any, kind: type, name: str) -> list[Any]:
-    values = list(cast("Iterable[Any]", given)) if isinstance(given, (list, tuple)) else [None]
-    if not all(type(each) is kind for each in values):
-        raise InvalidInput(f"{name} is a list", attr=name)
-    return values
-
-
-def _moment(given: Mapping[str, Any]) -> datetime:
-    """When a budget was made: what earlier periods left over is of those since then."""
-    if "created_at" not in given:
-        if given.get("rollover_cap_usd") is not None:
-            raise InvalidInput("with rollover_cap_usd a budget has created_at", attr="created_at")
-        return datetime(2000, 1, 1, tzinfo=UTC)
-    try:
-        found = datetime.fromisoformat(_text(given, "created_at"))
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise InvalidInput("created_at is a moment with its zone", attr="created_at")
-    return found

@@ -123,8 +123,9 @@ def _periods(budget: Budget, now: datetime) -> list[Bounds]:
     """The current period, and before it, oldest first, those of which something is asked."""
     time_zone = zone(budget.time_zone)
     periods = [bounds(budget.period, time_zone, now)]
-    late = now - periods[0].start < LATE
-    wanted = MAX_CARRIED if budget.rollover_cap is not None else int(late)
+    late = int(now - periods[0].start < LATE)
+    # The one before keeps the limit that it had, of what came over from as many before it.
+    wanted = late if budget.rollover_cap is None else MAX_CARRIED + late
     while len(periods) <= wanted and periods[0].start > budget.created_at:
         periods.insert(0, before(budget.period, time_zone, periods[0]))
     return periods
@@ -146,15 +147,23 @@ def _recent(budget: Budget, now: datetime) -> Span:
 def _assessed(
     budget: Budget, periods: Sequence[Bounds], found: dict[Span, Spent], now: datetime
 ) -> Assessment:
-    carried, evaluations = Decimal(0), list[Evaluation]()
-    for period in periods[:-1]:
-        evaluations.append(evaluate(budget, period, found[_span(budget, period)], carried=carried))
-        carried = left_over(evaluations[-1])
-    last = periods[-1]
-    spent = found[_span(budget, last)]
+    *earlier, last = periods
+    spent, carried = found[_span(budget, last)], _carried(budget, earlier, found)
     limit = _EXACT.add(budget.amount_of(last), carried)
     recent = found.get(_recent(budget, now))
     forecast = None if recent is None else trailing_week(spent, recent, last, limit, now)
     current = evaluate(budget, last, spent, carried=carried, forecast=forecast)
-    late = evaluations[-1] if evaluations and now - last.start < LATE else None
-    return Assessment(current, late)
+    if not earlier or now - last.start >= LATE:
+        return Assessment(current, None)
+    *earlier, late = earlier
+    carried = _carried(budget, earlier, found)
+    return Assessment(current, evaluate(budget, late, found[_span(budget, late)], carried=carried))
+
+
+def _carried(budget: Budget, earlier: Sequence[Bounds], found: dict[Span, Spent]) -> Decimal:
+    """What earlier periods leave to the next, followed through the last `MAX_CARRIED` of them."""
+    carried = Decimal(0)
+    for period in earlier[-MAX_CARRIED:]:
+        spent = found[_span(budget, period)]
+        carried = left_over(evaluate(budget, period, spent, carried=carried))
+    return carried

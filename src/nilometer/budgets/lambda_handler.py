@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from nilometer.budgets import dynamodb_items
+from nilometer.budgets import dynamodb_items, parsing
 from nilometer.budgets.budget import Budget, plain
-from nilometer.budgets.dynamodb_alerts import Alert, Alerts, identity
+from nilometer.budgets.dynamodb_alerts import Alert, Alerts, counted, identity
 from nilometer.budgets.dynamodb_spend import DynamoSpend
 from nilometer.budgets.environment_channels import channels_from
 from nilometer.budgets.evaluation import Assessment, Evaluation, assess
@@ -47,9 +47,9 @@ def handler(event: Event, context: object = None) -> dict[str, Any]:
     if not concerns_usage(event):
         return {"budgets": 0, "fired": [], "sent": 0, "waiting": 0}
     dynamodb, reader, table = _connected()
+    now = clock.now()  # before anything is read: of two looks the later one saw no less
     budgets = _budgets(dynamodb, table)
     alerts = Alerts(dynamodb, table, channels_from(os.environ))
-    now = clock.now()
     assessments = assess(DynamoSpend(reader), budgets, now)
     dynamodb_items.put_standings(dynamodb, table, [each.current for each in assessments], now)
     fired = _fire(alerts, assessments)
@@ -90,7 +90,8 @@ def _alert(alerts: Alerts, evaluation: Evaluation, threshold: int, now: datetime
     another, which a receiver must not take for the first."""
     name, amount = identity(evaluation, threshold), plain(evaluation.amount)
     told = notification(f"{name}#{amount}#{now.isoformat()}", evaluation, threshold)
-    return Alert(name, amount, told, alerts.chosen(evaluation.budget))
+    budget = evaluation.budget
+    return Alert(name, amount, counted(budget), told, alerts.chosen(budget))
 
 
 def notification(name: str, evaluation: Evaluation, threshold: int) -> Notification:
@@ -136,7 +137,7 @@ def _budgets(dynamodb: Any, table: str) -> list[Budget]:
     """Those of the environment, else those in the table."""
     text = os.environ.get(BUDGETS, "").strip()
     if text:
-        return dynamodb_items.parse_all(text)
+        return parsing.parse_all(text)
     return dynamodb_items.stored(dynamodb, table)
 
 

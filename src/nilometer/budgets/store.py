@@ -36,7 +36,6 @@ MAX_BUDGETS = 100
 """Of one project."""
 MAX_ALERTS = 500
 """So many are listed at once."""
-MAX_PAST_AMOUNTS = 50
 
 _CHANGED: Final = (
     "name",
@@ -315,9 +314,7 @@ def _changed(budget: Budget, changes: Changes) -> Budget:
             f"{min(unknown)} cannot be changed; make another budget.", attr=min(unknown)
         )
     values["name"] = values["name"].strip()
-    if values["amount"] != budget.amount:
-        past = (*budget.past_amounts, (clock.now(), budget.amount))
-        values["past_amounts"] = past[-MAX_PAST_AMOUNTS:]
+    values["past_amounts"] = budget.past_with(values["amount"], clock.now())
     return Budget(**values)
 
 

@@ -31,13 +31,13 @@ def set_budgets(
 ) -> None:
     """Make these the budgets of a table, which the Lambda of docs/budgets.md looks at. Those that
     are not in the file are deleted."""
-    from nilometer.budgets import dynamodb_items
+    from nilometer.budgets import dynamodb_items, parsing
     from nilometer.domain import clock
     from nilometer.dynamodb import client
 
     text = _read(file)
     if dry_run:
-        kept, gone = len(dynamodb_items.parse_all(text)), 0
+        kept, gone = len(parsing.parse_all(text)), 0
     else:
         try:
             connected = client.connect(region=region, endpoint_url=endpoint_url)
