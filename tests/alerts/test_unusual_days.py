@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -14,6 +15,7 @@ from sqlalchemy import func, select
 
 from nilometer.access.accounts import Accounts
 from nilometer.access.types import Scope
+from nilometer.alerts import unusual as unusual_days
 from nilometer.alerts.anomalies import Anomaly, Sensitivity
 from nilometer.alerts.condition import Reading
 from nilometer.alerts.days import tell
@@ -115,6 +117,32 @@ def test_of_many_values_those_that_cost_most_are_looked_at(spent: Spent) -> None
         spent.on(0, str(100 + n), user_id=name)
     found = unusual(spent, rule(dimension="user"), TODAY)
     assert [each.value for each in found] == [f"user {n:03}" for n in range(MAX_VALUES + 9, 9, -1)]
+
+
+@pytest.mark.parametrize("pages", [unusual_days.MOST_PAGES, 2])
+def test_the_costliest_value_is_found_on_whatever_page_it_is(
+    spent: Spent, monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    monkeypatch.setattr(unusual_days, "MAX_LIMIT", 3)
+    monkeypatch.setattr(unusual_days, "MOST_PAGES", pages)
+    for n in range(7):
+        for day in range(1, 15):
+            spent.on(day, "1", user_id=f"user {n}")
+        spent.on(0, "100", user_id=f"user {n}")
+    asked: list[UsageQuery] = []
+
+    def paged(query: UsageQuery) -> Groups:
+        """As the server answers: a page, and one more where there is another one."""
+        found = spent(query)
+        if query.group_by:
+            asked.append(query)
+        keys = sorted(key for key in found.combined if not query.after or key > query.after)
+        shown = keys[: query.limit + 1]
+        return replace(found, combined={key: found.combined[key] for key in shown})
+
+    found = unusual(paged, rule(dimension="user"), TODAY)
+    assert [each.value for each in found] == [f"user {n}" for n in range(min(7, pages * 3))]
+    assert len(asked) == min(3, pages)
 
 
 def nothing(stored: StoredRule, now: datetime) -> list[Reading]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -15,6 +16,9 @@ from nilometer.usage.query import MAX_LIMIT, UsageQuery
 HISTORY_DAYS = DAYS_OF_WEEK * MAX_CYCLES
 MAX_VALUES = 50
 """Of a dimension so many values are looked at, those that cost most on the day."""
+MOST_PAGES = 50
+"""Of `MAX_LIMIT` values each: of a dimension that has more, those of the later names are passed
+over."""
 
 Read = Callable[[UsageQuery], Groups]
 """A host of the aggregation contract, within one project."""
@@ -46,9 +50,22 @@ def _values(read: Read, rule: AlertRule, day: date) -> list[str]:
     if rule.each is None:
         return [rule.named.get(rule.dimension, "")]
     query = UsageQuery(day, day, rule.named, levels=(), group_by=(rule.dimension,), limit=MAX_LIMIT)
-    costs = {key: _cost(group) for (key,), group in read(query).combined.items()}
-    enough = [key for key, cost in costs.items() if cost >= rule.sensitivity.min_amount]
-    return sorted(enough, key=lambda key: (-costs[key], key))[:MAX_VALUES]
+    enough = (each for each in _spent(read, query) if each[1] >= rule.sensitivity.min_amount)
+    most = heapq.nsmallest(MAX_VALUES, enough, key=lambda each: (-each[1], each[0]))
+    return [value for value, _ in most]
+
+
+def _spent(read: Read, query: UsageQuery) -> Iterator[tuple[str, Decimal]]:
+    """Each value and what it cost, from page to page."""
+    for _ in range(MOST_PAGES):
+        combined = read(query).combined
+        # As in an answer: a host may leave out what is on other pages, or not.
+        keys = sorted(key for key in combined if query.after is None or key > query.after)
+        for key in keys[: query.limit]:
+            yield key[0], _cost(combined[key])
+        if len(keys) <= query.limit:
+            return
+        query = replace(query, after=keys[query.limit - 1])
 
 
 def _costs(read: Read, rule: AlertRule, value: str, day: date) -> dict[date, Decimal]:
