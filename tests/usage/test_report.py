@@ -326,6 +326,29 @@ def test_many_groups_come_in_pages(tmp_path, monkeypatch):
     assert refused.value.code == "too_many_groups"
 
 
+class Growing(sources.JsonlSource):
+    """A file that another call comes into before each question."""
+
+    def __init__(self, path) -> None:
+        self._sink = JsonlSink(path)
+        self._sink.store([call(cost_usd=Decimal(1), job_id="j", user_id="u")])
+        super().__init__(path, date(2020, 1, 1), None)
+
+    def ask(self, parameters):
+        self._sink.store([call(cost_usd=Decimal(1), job_id="j", user_id="u")])
+        return super().ask(parameters)
+
+
+def test_calls_that_arrive_while_a_report_is_made_are_missing_nowhere(tmp_path):
+    source = Growing(tmp_path / "usage.jsonl")
+    wanted = Wanted(PERIOD, (("job",), ("user", "status"), ("service", "model")))
+    _, tables = making.spend(source, wanted)
+    assert [each.rest.now.calls for each in tables] == [0, 0, 0]
+    [counts] = {tuple(each.now.calls for each in table.lines) for table in tables[:1]}
+    assert counts == (3,)  # the first question has two
+    assert [each.rest.now.cost for each in make(source, wanted).tables] == [0, 0, 0]
+
+
 def test_a_report_goes_without_savings_that_cannot_be_had(tmp_path, monkeypatch):
     source = of_file(tmp_path, [call()])
 

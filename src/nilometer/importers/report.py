@@ -16,7 +16,7 @@ from nilometer.importers.store.store import TraceStore
 from nilometer.usage import latency
 from nilometer.usage.groups import atto, usd
 from nilometer.usage.report import making
-from nilometer.usage.report.making import Levels, Wanted
+from nilometer.usage.report.making import Grouped, Levels, Wanted
 from nilometer.usage.report.report import Figures, Period, Report
 
 LEVELS: Mapping[str, str] = {
@@ -174,9 +174,9 @@ class _Read:
         """Everything."""
         return self._figures(()).get((), Figures())
 
-    def groups(self, levels: Levels) -> dict[Levels, Figures]:
+    def grouped(self, levels: Levels) -> Grouped:
         """By the values of levels."""
-        return self._figures(levels)
+        return Grouped(self.total(), self._figures(levels))
 
     def _figures(self, levels: Levels) -> dict[Levels, Figures]:
         latencies: dict[Levels, dict[int, int]] = {}

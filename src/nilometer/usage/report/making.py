@@ -59,6 +59,24 @@ def previous(wanted: Wanted) -> Period | None:
     return Period(start - timedelta(days=days), start - timedelta(days=1))
 
 
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Everything, and each combination of values of some levels, as they were at one moment: calls
+    that arrive between two questions are in neither, or in both. A call without one of the levels
+    is in no group."""
+
+    total: Figures
+    groups: dict[Levels, Figures]
+
+    @property
+    def rest(self) -> Figures:
+        """What is in no group."""
+        inside = NOTHING
+        for each in self.groups.values():
+            inside = inside.plus(each)
+        return self.total.minus(inside)
+
+
 class Reading(Protocol):
     """What is known of the calls of one period."""
 
@@ -71,8 +89,8 @@ class Reading(Protocol):
         """Everything."""
         ...
 
-    def groups(self, levels: Levels) -> dict[Levels, Figures]:
-        """Each combination of values of the levels; a call without one of them is in none."""
+    def grouped(self, levels: Levels) -> Grouped:
+        """By these levels."""
         ...
 
 
@@ -153,14 +171,16 @@ class _Read:
         """Everything."""
         return summed(self._answer["summary"])
 
-    def groups(self, levels: Levels) -> dict[Levels, Figures]:
-        """Each combination of values of the levels."""
+    def grouped(self, levels: Levels) -> Grouped:
+        """By these levels."""
         found = self._answer["aggregations"].get(f"by_{levels[0]}") if len(levels) == 1 else None
         if found is not None:
-            return {(key,): figures(group) for key, group in found.items()}
+            groups = {(key,): figures(group) for key, group in found.items()}
+            return Grouped(self.total(), groups)
         asked = {**self._parameters, "aggregation": "", "group_by": ",".join(levels)}
-        _, groups = pages(self._source, asked)
-        return {tuple(group[name] for name in levels): figures(group) for group in groups}
+        first, results = pages(self._source, asked)
+        groups = {tuple(each[name] for name in levels): figures(each) for each in results}
+        return Grouped(summed(first["summary"]), groups)
 
 
 def figures(group: Json) -> Figures:
@@ -195,23 +215,19 @@ def _amount(text: Any) -> Decimal | None:
 
 
 def _table(levels: Levels, now: Reading, before: Reading | None) -> Table:
-    found = now.groups(levels)
-    earlier = before.groups(levels) if before else {}
+    found = now.grouped(levels)
+    earlier = before.grouped(levels) if before else Grouped(NOTHING, {})
     lines = [
-        Line(key, found.get(key, NOTHING), earlier.get(key, NOTHING) if before else None)
-        for key in {**found, **earlier}
+        Line(
+            key,
+            found.groups.get(key, NOTHING),
+            earlier.groups.get(key, NOTHING) if before else None,
+        )
+        for key in {**found.groups, **earlier.groups}
     ]
     lines.sort(key=lambda line: (-(line.now.cost or 0), -line.now.calls, line.key))
-    rest = Line((), _without(now, found), _without(before, earlier) if before else None)
+    rest = Line((), found.rest, earlier.rest if before else None)
     return Table(levels, tuple(lines), rest)
-
-
-def _without(read: Reading, groups: Mapping[Levels, Figures]) -> Figures:
-    """What is in no group."""
-    inside = NOTHING
-    for each in groups.values():
-        inside = inside.plus(each)
-    return read.total().minus(inside)
 
 
 def _step(days: int) -> str:
@@ -233,10 +249,10 @@ def _trend(step: str, now: Reading, before: Reading | None) -> tuple[Line, ...]:
 def _steps(step: str, read: Reading) -> dict[Levels, Figures]:
     days = [read.period.start + timedelta(days=n) for n in range(read.period.days)]
     if step == "hour":
-        found = read.groups(("day", "hour"))
+        found = read.grouped(("day", "hour")).groups
         keys = [(day.isoformat(), f"{hour:02}") for day in days for hour in range(24)]
         return {key: found.get(key, NOTHING) for key in keys}
-    found = read.groups(("day",))
+    found = read.grouped(("day",)).groups
     if step == "day":
         return {(day.isoformat(),): found.get((day.isoformat(),), NOTHING) for day in days}
     weeks: dict[Levels, Figures] = {}
