@@ -13,6 +13,7 @@ from moto.server import ThreadedMotoServer
 from nilometer.blobs.backend import Limits
 from nilometer.blobs.store import BlobStore, open_store
 from tests.blobs.samples import BUCKET
+from tests.services import S3Service, running
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test-key",
@@ -83,6 +84,21 @@ def s3_store(s3: S3Server) -> Iterator[BlobStore]:
     store = open_store(
         f"s3://{s3.new_bucket()}", bucket="unused", s3_endpoint=s3.endpoint, limits=QUICK
     )
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def shared_s3_store(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[BlobStore]:
+    """On the S3 server that all tests share, for what moto cannot do: two puts of one key at once
+    take each other's files away there."""
+    shared = S3Service(running("s3").address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", shared.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", shared.secret_key)
+    client, bucket = shared.client(), f"bucket-{uuid.uuid4().hex}"
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    store = open_store(f"s3://{bucket}", bucket="unused", s3_endpoint=shared.endpoint)
     yield store
     store.close()
 

@@ -98,7 +98,12 @@ def test_a_storage_that_is_down_is_told(store: BlobStore):
     assert objects(store) == []
 
 
-def test_two_puts_of_one_pack_at_once_do_not_hinder_each_other(store: BlobStore):
+@pytest.mark.parametrize("where", ["local_store", "shared_s3_store"])
+def test_puts_of_one_pack_at_once_do_not_hinder_each_other(
+    where: str, request: pytest.FixtureRequest
+):
+    store: BlobStore = request.getfixturevalue(where)
+
     async def both():
         return await asyncio.gather(*(store.put_pack(7, EVENT, AT, 30, VALUES) for _ in range(8)))
 
