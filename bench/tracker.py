@@ -7,28 +7,39 @@ The first figures are of the tracker alone. `client_…` is OpenAI's own client 
 answers at once, wrapped, less the same client bare, in pairs of neighbours, of which either is the
 first as often: the median is of their differences, which what else the machine does falls on alike.
 Each scenario is a
-process of its own. Calls are paced, as calls to a provider are: between two of them their thread
-waits. Memory is the growth of the resident set over the calls of the tracker alone, after a warm-up
-that loads the prices.
+process of its own, and the store the client library's own for a server, over such a transport.
+Calls are paced, as calls to a provider are: between two of them their thread waits. Memory is the
+growth of the resident set over the calls of the tracker alone, after a warm-up that loads the
+prices.
+
+Of calls that took longer than a millisecond, `slow_calls`, those count as the tracker's own,
+`slow_of_its_own`, that worked so long or waited for anything, which the system counts; the others
+were kept from the processor by something else. `late_…` is how much later than asked for the thread
+goes on after its pauses, as it does after a provider's answer: the background's work is felt there.
+`late_untracked` is the same before anything is tracked.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import httpx2
 import openai
 
 from nilometer import ClientConfig, ClientManager, usage_context
 from nilometer.domain.usage_metric import AIUsageMetric
+from nilometer.sdk.sinks.http import HttpSink
 from nilometer.sdk.sinks.port import Failed
 
 SCENARIOS = ("healthy", "slow", "down")
@@ -40,9 +51,9 @@ PAUSE = 0.0005
 
 SLOW = 0.5
 SLOW_CALL = 0.001
-MOST_SLOWER = 5
-"""Calls that take longer than `SLOW_CALL` with a store that is slow or down, more than with a
-healthy one: those of the machine's own doing are in both."""
+MOST_LATER = 5
+"""Pauses of 10,000 that end more than `SLOW_CALL` late, more than without tracking: those of the
+machine's own doing are in both."""
 
 MOST_MEDIAN, MOST_P99, MOST_GROWTH = 30e-6, 200e-6, 10_000_000
 USAGE = {
@@ -54,28 +65,41 @@ USAGE = {
 }
 
 
-class BenchSink:
-    """A store that answers at once, late, or not at all."""
+class BenchSink(HttpSink):
+    """A server that answers at once, late, or not at all. Prices are worked out here as well."""
 
-    name = "bench://"
-    batch_size = 100
     wants_prices = True
-    local = False
 
     def __init__(self, scenario: str) -> None:
+        super().__init__("http://bench", "none", transport=httpx.MockTransport(self._answer))
         self.scenario = scenario
         self.stored = 0
 
     def store(self, metrics: Sequence[AIUsageMetric]) -> Sequence[Failed]:
+        failed = super().store(metrics)
+        self.stored += len(metrics) - len(failed)
+        return failed
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
         if self.scenario == "down":
-            raise ConnectionError
+            raise httpx.ConnectError("down", request=request)
         if self.scenario == "slow":
             time.sleep(SLOW)
-        self.stored += len(metrics)
-        return []
+        return httpx.Response(200, json={"status": "Ok"})
 
-    def close(self) -> None:
-        pass
+
+@dataclass(slots=True)
+class Times:
+    """Of calls, and of the pauses between them, in seconds."""
+
+    calls: list[float] = field(default_factory=list[float])
+    late: list[float] = field(default_factory=list[float])
+    slow_of_its_own: int = 0
+
+    def pause(self) -> None:
+        begun = time.perf_counter()
+        time.sleep(PAUSE)
+        self.late.append(time.perf_counter() - begun - PAUSE)
 
 
 def measure() -> dict[str, Any]:
@@ -98,6 +122,9 @@ def run(
     scenario: str, calls: int = CALLS, warm_up: int = WARM_UP, pairs: int = PAIRS
 ) -> dict[str, Any]:
     """One scenario, in this process."""
+    untracked = Times()
+    for _ in range(calls):
+        untracked.pause()
     with tempfile.TemporaryDirectory() as folder:
         sink = BenchSink(scenario)
         manager = ClientManager(ClientConfig(sink=sink, spool_dir=folder, exit_timeout=0))
@@ -113,13 +140,17 @@ def run(
         assert stats.balanced
         assert not stats.dropped, stats
         manager.close(0)
-    times.sort()
     return {
         "calls": calls,
-        "median_us": times[len(times) // 2] * 1e6,
-        "p99_us": times[int(len(times) * 0.99)] * 1e6,
-        "worst_us": times[-1] * 1e6,
-        "slow_calls": sum(each > SLOW_CALL for each in times),
+        "median_us": _at(times.calls, 0.5),
+        "p99_us": _at(times.calls, 0.99),
+        "worst_us": max(times.calls) * 1e6,
+        "slow_calls": _slow(times.calls),
+        "slow_of_its_own": times.slow_of_its_own,
+        "late_p99_us": _at(times.late, 0.99),
+        "late": _slow(times.late),
+        "late_untracked_p99_us": _at(untracked.late, 0.99),
+        "late_untracked": _slow(untracked.late),
         **client,
         "grown_bytes": grown,
         "submitted": stats.submitted,
@@ -128,13 +159,26 @@ def run(
     }
 
 
-def _record(manager: ClientManager, calls: int) -> list[float]:
+def _at(times: Sequence[float], part: float) -> float:
+    return sorted(times)[int(len(times) * part)] * 1e6
+
+
+def _slow(times: Sequence[float]) -> int:
+    return sum(each > SLOW_CALL for each in times)
+
+
+def _waits() -> int:
+    """How often this thread has waited for anything."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
+def _record(manager: ClientManager, calls: int) -> Times:
     record, clock = manager.tracker.record, time.perf_counter
-    times: list[float] = []
+    times = Times()
     with usage_context(job_id="bench", tags=["bench"]):
         for number in range(calls):
             usage = {**USAGE, "prompt_tokens": 1100 + number % 100}
-            begun = clock()
+            waits, worked, begun = _waits(), time.thread_time(), clock()
             record(
                 service="openai",
                 model="gpt-4o-mini",
@@ -145,8 +189,11 @@ def _record(manager: ClientManager, calls: int) -> list[float]:
                 response_id="chatcmpl-0123456789abcdef",
                 http_status=200,
             )
-            times.append(clock() - begun)
-            time.sleep(PAUSE)
+            times.calls.append(clock() - begun)
+            if times.calls[-1] > SLOW_CALL:
+                worked = time.thread_time() - worked
+                times.slow_of_its_own += worked > SLOW_CALL or _waits() > waits
+            times.pause()
     return times
 
 
@@ -215,7 +262,8 @@ def main() -> None:
             max(found["median_us"], found["client_median_us"]) > MOST_MEDIAN * 1e6
             or max(found["p99_us"], found["client_p99_us"]) > MOST_P99 * 1e6
             or found["grown_bytes"] > MOST_GROWTH
-            or found["slow_calls"] > measured["healthy"]["slow_calls"] + MOST_SLOWER
+            or found["slow_of_its_own"]
+            or found["late"] > found["late_untracked"] + MOST_LATER
         ):
             wrong.append(scenario)
     if wrong:

@@ -114,7 +114,7 @@ def _of_day(
             else:
                 found: Entry = entry(made, None)
                 rows.append(found.row)
-                yield found.item
+                yield from found.items
         yield from left(lane, day.isoformat(), rows, last=last)
 
 

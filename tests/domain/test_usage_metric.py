@@ -77,6 +77,7 @@ def metrics(draw: st.DrawFn) -> AIUsageMetric:
         model=draw(names),
         operation=draw(names),
         timestamp=draw(moments),
+        id_given=draw(st.booleans()),
         api_calls=draw(st.integers(1, 10**6)),
         usage=draw(st.none() | usages),
         estimated=draw(st.booleans()),
@@ -112,6 +113,7 @@ def test_its_json_says_everything_exactly(given: AIUsageMetric) -> None:
 def test_every_field_is_in_the_json() -> None:
     full: dict[str, Any] = {
         "request_id": "ours",
+        "id_given": True,
         "api_calls": 2,
         "usage": Usage(
             vector=TokenVector(uncached_input=7, text_output=2),
@@ -158,6 +160,13 @@ def test_no_tokens_are_zero_and_not_unknown() -> None:
 
 def test_a_total_alone_makes_no_vector() -> None:
     assert (metric(total_tokens=9).total_tokens, metric(total_tokens=9).vector) == (9, None)
+
+
+def test_but_of_an_embedding_it_is_the_input() -> None:
+    counted = metric(operation="embedding", total_tokens=9)
+    assert counted.vector == TokenVector(uncached_input=9)
+    assert (counted.input_tokens, counted.output_tokens, counted.total_tokens) == (9, 0, 9)
+    assert metric(operation="embedding", total_tokens=0).vector is None
 
 
 def test_day_month_and_hour_are_utc() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -21,6 +22,12 @@ def _metric(number: int) -> Any:
     return usage_query._metric(number, METRICS * usage_query.DAYS // len(DAYS))
 
 
+def _of_both_kinds(number: int) -> Any:
+    """Every third metric has an id that was given, with a marker; no other one has."""
+    made = _metric(number)
+    return made if number % 3 else replace(made, request_id=f"line {number}")
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Transactions of two, folded by two: of six metrics a day one fold and a rest."""
@@ -31,11 +38,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_table_that_is_filled_has_what_its_writers_leave(local_client: Any, small: None) -> None:
     with new_table(local_client) as bulk, new_table(local_client) as written:
         names = (bulk.name, written.name)
-        count, alone = usage_table.difference(local_client, names, DAYS, SHARES, _metric, 1)
+        count, alone = usage_table.difference(local_client, names, DAYS, SHARES, _of_both_kinds, 1)
         assert alone == []
         kinds = {item["TYPE"]["S"] for item in bulk.items()}
-        assert kinds == {"AIUsageMetric", "AIUsageRollup", "AIUsageAddition", "AIUsageVersion"}
+        assert kinds == {
+            *("AIUsageMetric", "AIUsageId", "AIUsageRollup", "AIUsageAddition", "AIUsageVersion")
+        }
         assert count == len(bulk.items()) > METRICS
+        assert sum(item["TYPE"]["S"] == "AIUsageId" for item in bulk.items()) == METRICS // 3
 
 
 def test_a_month_is_answered_without_the_metrics_own_items(local: Table, small: None) -> None:

@@ -143,6 +143,23 @@ def test_a_refused_call_is_not_billed(
     assert _units(metric) == {}
 
 
+@pytest.mark.parametrize(
+    "credentials",
+    [{"key": "AIza-hidden"}, {"client_id": "gme-hidden", "client_secret": "aGlkZGVu"}],
+)
+def test_what_cannot_be_reached_is_recorded_without_the_key(
+    manager: ClientManager, metrics: Metrics, credentials: dict[str, str]
+) -> None:
+    tracked = manager.wrap(googlemaps.Client(**credentials, base_url="http://127.0.0.1:1"))
+    with pytest.raises(googlemaps.exceptions.TransportError, match="hidden"):
+        tracked.place("p1")
+    (metric,) = metrics()
+    assert metric.error is not None
+    assert "placeid=p1" in metric.error
+    assert "hidden" not in metric.error
+    assert ("signature=[redacted" in metric.error) == ("client_id" in credentials)
+
+
 def test_no_results_are_billed_and_retries_are_of_one_call(
     manager: ClientManager, metrics: Metrics
 ) -> None:

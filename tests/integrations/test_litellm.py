@@ -395,8 +395,7 @@ def test_what_waits_in_memory_is_bounded_by_its_bytes():
     size = Payload.of(payload(1)).size
     lane = Lane(ledger, account, None, local=True, most_bytes=2 * size, form=PAYLOADS)
     for number in range(3):
-        ledger.queued += 1
-        ledger.submitted += 1
-        ledger.hand_over(1)
+        ledger.queue.append(number)
+        ledger.leave(1)
         lane.put([Payload.of(payload(number))])
     assert (account.waiting, account.dropped) == (2, {NO_ROOM: 1})

@@ -23,6 +23,7 @@ import pytest
 
 from nilometer import BudgetExceeded, ClientConfig, ClientManager, usage_context
 from nilometer.errors import ConfigurationError, InvalidInput, Unavailable
+from nilometer.sdk import budget_guard
 from nilometer.sdk.assembly import Assembler
 from nilometer.sdk.budget_guard import STALE_SECONDS, UNKNOWN, BudgetGuard
 from nilometer.sdk.budget_sources import ServerStandings
@@ -156,6 +157,71 @@ def test_what_the_process_spends_itself_counts_at_once_and_not_twice() -> None:
     assert not stopped(made)
     spend(made, "0.01")
     assert stopped(made)
+
+
+class Interrupting(Told):
+    """In the middle of what is done with its answer, a call ends on the same thread: a stream that
+    nobody holds any more is found by the collector."""
+
+    interrupt: Callable[[], None] | None = None
+
+    def ask(self) -> Any:
+        yield from self.standings
+        if interrupt := self.interrupt:
+            interrupt()
+
+
+def test_a_call_may_end_anywhere_on_the_guards_own_thread() -> None:
+    told = Interrupting(standing("9"))
+    made = guard(told)
+    told.interrupt = lambda: spend(made, "0.6")
+    thread = threading.Thread(target=made.refresh, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    told.interrupt = None
+    assert not stopped(made)
+    spend(made, "0.4")  # and nobody waits for anybody
+    assert stopped(made)
+
+
+def test_a_call_that_ends_while_another_is_added_counts_too(monkeypatch: Any) -> None:
+    made = guard(Told(standing("9")))
+    exact = budget_guard._EXACT
+
+    class Interrupted:
+        subtract = exact.subtract
+
+        def add(self, one: Decimal, other: Decimal) -> Decimal:
+            total = exact.add(one, other)
+            monkeypatch.setattr(budget_guard, "_EXACT", exact)
+            spend(made, "0.6")
+            return total
+
+    monkeypatch.setattr(budget_guard, "_EXACT", Interrupted())
+    spend(made, "0.4")
+    assert stopped(made)
+
+
+def test_nothing_that_is_told_or_priced_ends_the_guards_thread() -> None:
+    class Failing:
+        def metric(self, _: Any) -> Any:
+            raise ConfigurationError("the prices file cannot be read")
+
+    class Counting(Told):
+        asked = 0
+
+        def ask(self) -> Any:
+            self.asked += 1
+            return (None,) if self.asked == 1 else super().ask()
+
+    told = Counting(standing("10"))
+    failing: Any = Failing()
+    made = BudgetGuard(lambda: told, NOTHING, failing, interval=0.01, wall=lambda: NOW)
+    made.start(10)
+    wait_until(lambda: told.asked > 3)
+    assert stopped(made)
+    made.close()
 
 
 def test_a_cost_that_is_corrected_downwards_ends_the_stop() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import logging
+import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +64,53 @@ def test_without_the_book_nothing_is_priced_and_everything_counted(
     assert manager.flush(10)
     [kept] = manager.sinks[0].metrics
     assert (kept.cost_usd, kept.unpriced_reason, kept.input_tokens) == (None, "no_price_book", 5)
+
+
+def test_a_price_that_cannot_be_worked_out_loses_no_call(
+    make_manager: MakeManager, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+):
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("nilometer.pricing.price", fail)
+    manager = make_manager()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            manager.tracker.record(**(CALL | MINI), input_tokens=5)
+        manager.tracker.record(model="m", operation="o")  # of nobody: no call
+        assert manager.flush(10)
+    found = manager.sinks[0].metrics
+    assert [(each.unpriced_reason, each.input_tokens) for each in found] == [
+        ("price_failed", 5)
+    ] * 3
+    assert manager.stats().dropped == {"invalid": 1}
+    assert caplog.text.count("without a price: ZeroDivisionError") == 1
+
+
+def test_pricing_may_interrupt_itself(tmp_path: Path, monkeypatch: Any):
+    """A signal's handler, or a finalizer, prices where the file of prices is being read."""
+    file = tmp_path / "prices.toml"
+    file.write_text(
+        '[[override]]\nid = "ours"\nprovider = "openai"\nmodel = "gpt-4o-mini"\n'
+        'effective_from = 2026-01-01\nper_million_tokens = { uncached_input = "1" }\n'
+    )
+    calculator, found = CostCalculator(file), list[Any]()
+    read = calculators._read
+
+    def price() -> None:
+        found.append(calculator.of_tokens("openai", "gpt-4o-mini", input_tokens=3, at=AT).total)
+
+    def interrupted(path: Path) -> Any:
+        monkeypatch.setattr(calculators, "_read", read)
+        price()
+        return read(path)
+
+    monkeypatch.setattr(calculators, "_read", interrupted)
+    thread = threading.Thread(target=price, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert found == [Decimal("0.000003")] * 2
 
 
 @settings(max_examples=50, deadline=None)

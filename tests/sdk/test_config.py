@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,46 @@ def test_table_names_are_checked_when_asked_for():
         ClientManager(
             ClientConfig(sink="dynamodb://t", environment="staging", check_table_name=True)
         )
+
+
+PRICED = """
+[[override]]
+id = "ours"
+provider = "azure"
+model = "chat"
+effective_from = 2026-01-01
+alias = "openai/gpt-4o-mini"
+"""
+
+
+@pytest.mark.parametrize("text", [None, "[[overide]]", PRICED.replace("azure", ""), PRICED * 2])
+def test_a_wrong_file_of_prices_is_refused_before_any_call(
+    tmp_path: Path, make_manager: MakeManager, text: str | None
+):
+    file = tmp_path / "prices.toml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigurationError, match="NILOMETER_PRICES_FILE") as refused:
+        make_manager(prices_file=file)
+    assert refused.value.attr == "prices_file"
+    assert str(file) in refused.value.detail
+    guarded = {"hard_stop": True, "budget_check": "http://127.0.0.1:1", "api_key": "k"}
+    with pytest.raises(ConfigurationError, match="NILOMETER_PRICES_FILE"):
+        make_manager("http://127.0.0.1:1", prices_file=file, **guarded)
+    # A server prices what it gets: the file is nobody's here.
+    make_manager("http://127.0.0.1:1", api_key="k", prices_file=file)
+
+
+def test_a_file_of_prices_is_checked_without_loading_the_book(tmp_path: Path):
+    file = tmp_path / "prices.toml"
+    file.write_text(PRICED)
+    code = (
+        "import sys\nfrom nilometer import ClientConfig, ClientManager\n"
+        f"ClientManager(ClientConfig(sink='memory://', prices_file={str(file)!r}))\n"
+        "assert 'nilometer.pricing.files' in sys.modules\n"
+        "assert 'genai_prices' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_one_sink_twice_is_a_mistake():

@@ -4,6 +4,8 @@ import random
 import resource
 import threading
 import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from itertools import count
 from typing import Any
@@ -61,8 +63,9 @@ def test_a_store_that_is_down_all_along_gets_everything_once_when_it_is_up(
     manager = make_manager(sink)
     record(manager, 3000)
     assert not manager.flush(0.5)
+    wait_until(lambda: manager.stats().spooled == 3000)
     stats = manager.stats()
-    assert (stats.submitted, stats.spooled, stats.stored, stats.dropped) == (3000, 3000, 0, {})
+    assert (stats.submitted, stats.stored, stats.dropped) == (3000, 0, {})
     sink.down = None
     assert manager.flush(30)
     assert (len(sink.kept), sink.repeated) == (3000, 0)
@@ -385,6 +388,104 @@ def test_recording_inside_a_finalizer_or_a_handler_does_not_hang(make_manager: M
         manager.tracker.record(**CALL)  # as a finalizer would, in the middle of another record
     assert manager.flush(10)
     assert manager.stats().stored == 1
+
+
+def test_flush_takes_no_longer_than_it_may_though_the_writer_is_stuck(make_manager: MakeManager):
+    manager = make_manager()
+    record(manager, 1)
+    assert manager.flush(10)
+    stuck, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with manager._delivery._writer._lock:
+            stuck.set()
+            release.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert stuck.wait(10)
+    record(manager, 3)
+    flushed: list[bool] = []
+    flushing = threading.Thread(target=lambda: flushed.append(manager.flush(0.2)))
+    flushing.start()
+    flushing.join(20)
+    release.set()
+    thread.join(10)
+    assert flushed == [False]
+    assert manager.flush(10)
+    assert manager.stats().stored == 4
+
+
+@pytest.fixture
+def ledger_held() -> Iterator[Callable[[ClientManager], AbstractContextManager[None]]]:
+    """Another thread holds what the counts are changed under."""
+    release = threading.Event()
+
+    @contextmanager
+    def hold(manager: ClientManager) -> Generator[None]:
+        ledger, held = manager._delivery._ledger, threading.Event()
+
+        def run() -> None:
+            with ledger.lock:
+                held.set()
+                release.wait(30)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert held.wait(10)
+        yield
+        release.set()
+        thread.join(10)
+
+    yield hold
+    release.set()
+
+
+def test_recording_waits_for_no_thread_that_changes_the_counts(
+    make_manager: MakeManager, ledger_held: Any
+):
+    manager = make_manager()
+    with ledger_held(manager):
+        waits = threading.Thread(target=record, args=(manager, 3))
+        waits.start()
+        waits.join(10)
+        assert not waits.is_alive()
+    assert manager.stats().submitted == 3
+    assert manager.flush(10)
+    assert [each.metadata["n"] for each in manager.sinks[0].metrics] == [0, 1, 2]
+
+
+def test_what_there_is_no_room_for_is_counted_whoever_held_the_counts(
+    make_manager: MakeManager, ledger_held: Any
+):
+    manager = make_manager(queue_size=2)
+    with ledger_held(manager):
+        record(manager, 5)
+    stats = manager.stats()
+    assert (stats.submitted, stats.dropped, stats.balanced) == (5, {"queue_full": 3}, True)
+    assert manager.flush(10)
+    assert manager.stats().stored == 2
+
+
+def test_what_is_recorded_while_a_manager_closes_is_stored_or_counted(make_manager: MakeManager):
+    for _ in range(20):
+        manager = make_manager("memory://")
+        barrier = threading.Barrier(5)
+
+        def work(manager: ClientManager = manager, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait(10)
+            record(manager, 100)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        barrier.wait(10)
+        manager.close(30)
+        for thread in threads:
+            thread.join(10)
+        stats = manager.stats()
+        assert (stats.submitted, stats.balanced, stats.waiting) == (400, True, 0)
+        assert stats.stored + stats.dropped.get("closed", 0) == 400
 
 
 def test_nothing_is_tracked_when_tracking_is_off():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,13 +17,14 @@ from nilometer.domain.usage import TokenVector, Usage
 from nilometer.errors import ConfigurationError, Unavailable
 from nilometer.sdk import budget_sources, loose_values
 from nilometer.sdk.calculator import CostCalculator
-from nilometer.sdk.delivery.spool import Spool
+from nilometer.sdk.delivery.spool import Segment, Spool
 from nilometer.sdk.observation import Observation
 from nilometer.sdk.scopes import NOTHING
 from nilometer.sdk.sinks.port import Failed
 from nilometer.sdk.tracker import AIUsageTracker, Call
 from tests.running import wait_until
 from tests.sdk.conftest import CALL, FaultySink, MakeManager
+from tests.sdk.test_processes import Folder
 
 
 def refuse(*_: Any) -> Any:
@@ -40,19 +43,123 @@ def test_a_spool_that_cannot_be_searched_stops_nothing(
     assert "cannot be searched" in caplog.text
 
 
-def test_segments_that_cannot_be_read_are_counted_as_lost(
-    make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def spooled(make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch):
+    """Five metrics in a segment each, none of them at hand, and a store that takes them from now
+    on. `asked` are the segments that were to be read, `refused` are refused."""
+    monkeypatch.setattr("nilometer.sdk.delivery.lane.MAX_AT_HAND", 0)
+    monkeypatch.setattr("nilometer.sdk.delivery.spool.MAX_SEGMENT_METRICS", 1)
     sink = FaultySink()
     sink.down = ConnectionError()
-    manager = make_manager(sink)
-    for _ in range(5):
-        manager.tracker.record(**CALL)
-    wait_until(lambda: manager.stats().spooled == 5 and sink.asked > 1)
-    monkeypatch.setattr(Spool, "read", refuse)
+    manager = make_manager(sink, circuit_breaker_timeout=60)
+    for number in range(5):
+        manager.tracker.record(**CALL, metadata={"n": number})
+        wait_until(lambda number=number: manager.stats().spooled == number + 1)
+    wait_until(lambda: manager.stats().breakers == {sink.name: "open"})
+    files = sorted(manager.config.spool_dir.glob("*/*.jsonl"))
+    assert len(files) == 5
+    refused, asked, read = set[Path](), list[Path](), Spool.read
+
+    def reads(spool: Spool, segment: Segment) -> Any:
+        asked.append(segment.path)
+        if segment.path in refused:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read(spool, segment)
+
+    monkeypatch.setattr(Spool, "read", reads)
     sink.down = None
-    assert manager.flush(10)
-    assert manager.stats().dropped == {"spool_unreadable": 5}
+    return SimpleNamespace(manager=manager, sink=sink, files=files, refused=refused, asked=asked)
+
+
+def numbers(sink: FaultySink) -> list[int]:
+    return sorted(each.metadata["n"] for each in sink.kept.values())
+
+
+def test_segments_that_cannot_be_read_stay_and_are_looked_at_less_and_less(
+    spooled: Any, caplog: pytest.LogCaptureFixture
+):
+    spooled.refused.update(spooled.files)
+    asked = spooled.sink.asked
+    assert not spooled.manager.flush(0.7)
+    stats = spooled.manager.stats()
+    assert (stats.spooled, stats.stored, stats.dropped, stats.balanced) == (5, 0, {}, True)
+    assert sorted(set(spooled.asked)) == spooled.files
+    assert len(spooled.asked) <= 5 * 5  # at once; after at most 10, 20, 40 and 80 ms; then a minute
+    assert all(each.exists() for each in spooled.files)
+    assert caplog.text.count("cannot be read now: Too many open files") == 1
+    assert stats.breakers == {spooled.sink.name: "half_open"}  # it was not asked, and did not fail
+    assert spooled.sink.asked == asked
+    spooled.refused.clear()
+    assert spooled.manager.flush(10)
+    assert numbers(spooled.sink) == [0, 1, 2, 3, 4]
+
+
+def test_a_passing_error_of_the_disk_is_over_without_a_flush(
+    make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("nilometer.sdk.delivery.lane.MAX_AT_HAND", 0)
+    failures, read = iter([refuse] * 3), Spool.read
+
+    def reads(*asked: Any) -> Any:
+        return next(failures, read)(*asked)
+
+    monkeypatch.setattr(Spool, "read", reads)
+    sink = FaultySink()
+    manager = make_manager(sink)
+    manager.tracker.record(**CALL)
+    wait_until(lambda: manager.stats().stored == 1)
+    assert len(sink.kept) == 1
+
+
+def test_a_process_that_can_open_no_file_keeps_its_spool(tmp_path: Path):
+    folder = Folder(tmp_path)
+    folder.done(
+        """
+        import resource
+        manager = make(flush_interval=0.01, retry_base_delay=0.01, circuit_breaker_timeout=0.05)
+        record(manager, 2000)
+        while manager.stats().spooled < 2000:
+            time.sleep(0.01)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        held = []
+        try:
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            del os.environ["DOWN"]
+        assert not manager.flush(1)
+        stats = manager.stats()
+        assert (stats.spooled, stats.dropped) == (2000, {}), stats
+        for file in held:
+            os.close(file)
+        assert manager.flush(20), manager.stats()
+        """,
+        down=True,
+    )
+    assert folder.stored() == list(range(2000))
+
+
+def test_a_segment_that_can_never_be_read_stops_no_other(spooled: Any):
+    manager = spooled.manager
+    spooled.refused.add(spooled.files[2])
+    assert not manager.flush(0.1)
+    wait_until(lambda: manager.stats().stored == 4)
+    manager.tracker.record(**CALL, metadata={"n": 5})
+    wait_until(lambda: manager.stats().stored == 5)
+    assert numbers(spooled.sink) == [0, 1, 3, 4, 5]
+    stats = manager.stats()
+    assert (stats.spooled, stats.dropped) == (1, {})
+    assert not manager.close()
+    assert [each for each in spooled.files if each.exists()] == [spooled.files[2]]
+
+
+def test_segments_that_are_gone_are_counted_as_lost(spooled: Any, caplog: pytest.LogCaptureFixture):
+    for each in spooled.files[:2]:
+        each.unlink()
+    assert spooled.manager.flush(10)
+    assert numbers(spooled.sink) == [2, 3, 4]
+    assert spooled.manager.stats().dropped == {"spool_unreadable": 2}
+    assert "is gone" in caplog.text
 
 
 def test_segments_that_cannot_be_removed_are_sent_and_counted_once(

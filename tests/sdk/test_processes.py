@@ -134,6 +134,98 @@ def test_an_earlier_handler_of_sigterm_is_called_and_decides(folder: Folder):
     assert folder.stored() == list(range(30))
 
 
+SLOW = """
+def slow(manager):
+    writer = manager._delivery._writer
+    real = writer._assembler.metric
+    class Slow:
+        def metric(self, seen):
+            time.sleep(0.02)
+            return real(seen)
+    writer._assembler = Slow()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_a_flush_loses_nothing(folder: Folder, number: int):
+    process = folder.run(
+        SLOW
+        + textwrap.dedent(
+            """
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            manager = make()
+            slow(manager)
+            record(manager, 60)
+            try:
+                print("ready", flush=True)
+                manager.flush(30)
+            except KeyboardInterrupt:
+                print("interrupted", flush=True)
+            """
+        )
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    interrupted = number == signal.SIGINT
+    assert (out, process.returncode) == (("interrupted\n", 0) if interrupted else ("", -number)), (
+        errors
+    )
+    folder.done("assert make().flush(10)")
+    assert folder.stored() == list(range(60))
+
+
+def test_a_signal_that_comes_while_a_call_is_taken_in_waits_for_that(folder: Folder):
+    folder.done(
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        manager = make()
+        record(manager, 5)
+        with manager._delivery._ledger.lock:  # as `record` has it
+            record(manager, 5, 5)
+            time.sleep(0.5)  # the writer waits for it, with locks of its own
+            os.kill(os.getpid(), signal.SIGTERM)
+            record(manager, 5, 10)
+        time.sleep(60)
+        """,
+        returns=-signal.SIGTERM,
+    )
+    assert folder.stored() == list(range(15))
+
+
+def test_a_child_that_is_forked_while_prices_load_prices_its_calls(folder: Folder):
+    folder.done(
+        """
+        import threading, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        from nilometer.pricing import book
+        loading, bundled = threading.Event(), book.bundled
+
+        def slow():
+            loading.set()
+            time.sleep(0.5)
+            return bundled()
+
+        def priced(number):
+            manager.tracker.record(service="openai", model="gpt-4o-mini", operation="completion",
+                                   input_tokens=1000, output_tokens=1, metadata={"n": number})
+
+        book.bundled = slow
+        manager = make(sink="jsonl://" + os.environ["STORE"])
+        priced(0)
+        assert loading.wait(10)
+        child = os.fork()
+        if not child:
+            priced(1)
+            os._exit(0 if manager.flush(20) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert manager.flush(20)
+        """
+    )
+    assert folder.stored() == [0, 1]
+
+
 def test_an_ignored_sigterm_stays_ignored(folder: Folder):
     folder.done(
         """

@@ -39,14 +39,19 @@ def metrics(draw: st.DrawFn) -> AIUsageMetric:
     """A metric of some days around July 2025, of few models, users and jobs."""
     service, model = draw(st.sampled_from(_MODELS))
     failed = draw(st.booleans())
+    entered, left = (draw(st.none() | st.integers(0, 10**6)) for _ in range(2))
+    total = None
+    if entered is None and left is None:
+        total = draw(st.none() | st.integers(0, 10**6))
     cost = draw(st.none() | st.decimals(_FINEST, 5, places=18, allow_nan=False))
     return metric(
         service=service,
         model=model,
         operation=draw(st.sampled_from(["completion", "embedding"])),
         timestamp=JULY + timedelta(microseconds=draw(st.integers(-(10**11), 3 * 10**11))),
-        input_tokens=draw(st.none() | st.integers(0, 10**6)),
-        output_tokens=draw(st.none() | st.integers(0, 10**6)),
+        input_tokens=entered,
+        output_tokens=left,
+        total_tokens=total,
         cost_usd=cost,
         latency=draw(st.none() | st.integers(0, 10**8).map(lambda micros: micros / 1e6)),
         api_calls=draw(st.integers(1, 3)),

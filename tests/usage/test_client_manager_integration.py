@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
@@ -17,16 +18,21 @@ import openai
 import pytest
 
 from nilometer import carry_context, usage_context
+from nilometer.budgets.budget import BudgetScope, ScopeKind
+from nilometer.budgets.dynamodb_spend import DynamoSpend
+from nilometer.budgets.spend import Span
 from nilometer.domain import clock
 from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.dynamodb.reader import Reader
 from tests.integrations import upstream
+from tests.integrations.test_anthropic import BATCH
 from tests.usage.ai_usage_helpers import (
     assert_usage_metric_equal,
+    create_mock_anthropic_response,
     create_mock_openai_response,
     create_test_tracking_context,
 )
-from tests.usage.serverless import Shop, openai_client, prompt
+from tests.usage.serverless import Shop, anthropic_client, openai_client, prompt
 
 pytestmark = pytest.mark.integration
 
@@ -201,6 +207,56 @@ def test_the_results_of_a_batch_cost_half(shop_here: Shop):
     metrics = shop_here.metrics()
     assert [each.cost_usd for each in metrics] == [COMPLETION / 2] * 3
     assert {(each.batch_id, each.job_id) for each in metrics} == {("batch_1", "nightly")}
+
+
+def test_results_count_once_however_often_and_whenever_they_are_read(
+    shop_here: Shop, monkeypatch: pytest.MonkeyPatch
+):
+    """Of both providers, by one process a day ago and by another one twice."""
+    done = {"status_code": 200, "request_id": "r", "body": create_mock_openai_response(100, 50)}
+    lines = [{"id": f"batch_req_{n}", "custom_id": str(n), "response": done} for n in range(3)]
+    result = {"type": "succeeded", "message": create_mock_anthropic_response(100, 50)}
+    results = [{"custom_id": str(n), "result": result} for n in range(2)]
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        path = request.url.path
+        if path.endswith("/content"):
+            return httpx2.Response(200, text="\n".join(map(json.dumps, lines)))
+        if path.endswith("/results"):
+            return httpx2.Response(200, text="\n".join(map(json.dumps, results)))
+        return httpx2.Response(200, json=BATCH)
+
+    def read(times: int) -> None:
+        manager = shop_here.manager()
+        files = manager.wrap(openai_client(respond)).files
+        messages = manager.wrap(anthropic_client(respond)).messages
+        for _ in range(times):
+            assert files.content("file-out").text
+            assert len(list(messages.batches.results("msgbatch_1"))) == 2
+            assert manager.flush(30)
+
+    with monkeypatch.context() as patch:
+        yesterday = SimpleNamespace(
+            time=lambda: time.time() - 86_400, perf_counter=time.perf_counter
+        )
+        patch.setattr("nilometer.sdk.tracker.time", yesterday)
+        read(1)
+    read(2)
+    metrics = shop_here.metrics()
+    assert len({each.request_id for each in metrics}) == len(metrics) == 5
+    claude = Decimal(100 * 3 + 50 * 15) / 1_000_000
+    today = clock.now().date()
+    days = {"start_date": f"{today - timedelta(days=3)}", "end_date": f"{today}"}
+    for asked in ({"aggregation": "service"}, {"aggregation": "service", "group_by": "day,model"}):
+        body = shop_here.ask(**days, **asked)
+        assert body["summary"]["call_count"] == 5
+        cost = Decimal(body["summary"]["total_cost_usd_exact"])
+        assert cost == (3 * COMPLETION + 2 * claude) / 2
+    spent = DynamoSpend(reader := shop_here.table.reader()).of(
+        [Span(BudgetScope(ScopeKind.GLOBAL), clock.now() - timedelta(days=3), clock.now())]
+    )
+    reader.close()
+    assert [(each.calls, each.cost) for each in spent] == [(5, cost)]
 
 
 def test_a_context_that_is_set_holds_until_it_is_cleared(shop_here: Shop):

@@ -278,6 +278,29 @@ def test_one_rule_of_what_a_call_costs_on_the_server_in_a_file_and_in_a_table(
     assert _cost_of(hosts, both) == (None if cost is None else Decimal(cost))
 
 
+@pytest.mark.parametrize(
+    ("operation", "tokens", "cost"), [("completion", 0, None), ("embedding", 1000, "0.00002")]
+)
+def test_a_total_alone_counts_where_it_is_known_of_which_side_it_is(
+    hosts, tmp_path, operation, tokens, cost
+):
+    day = datetime(2026, 3, 1, 12, tzinfo=UTC) + timedelta(days=tokens > 0)
+    call = {"service": "openai", "model": "text-embedding-3-small", "operation": operation}
+    call |= {"started_at": day, "total_tokens": 1000}
+    priced = Assembler(NOTHING, CostCalculator()).metric(Observation(call, NOTHING, 0.0))
+    plain = Assembler(NOTHING, None).metric(Observation(call, NOTHING, 0.0))
+    assert priced.total_tokens == 1000
+    hosts.put([priced], sent=[plain])
+    asked = {"start_date": f"{day:%Y-%m-%d}", "end_date": f"{day:%Y-%m-%d}"}
+    body = hosts.same(**asked, aggregation=ALL)
+    hosts.same(**asked, aggregation="", group_by="operation,model")
+    summary = body["summary"]
+    assert (summary["input_tokens"], summary["output_tokens"]) == (tokens, 0)
+    assert (summary["total_tokens"], summary["total_cost_usd_exact"]) == (tokens, cost)
+    query = parse({name: [value] for name, value in asked.items()}, today=day.date())
+    assert of_file(tmp_path / "usage.jsonl", [priced], query)["summary"] == summary
+
+
 def test_a_stated_cost_counts_on_a_server_whose_book_lacks_the_librarys_price(hosts, tmp_path):
     own = tmp_path / "prices.toml"
     own.write_text(

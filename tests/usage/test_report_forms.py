@@ -307,7 +307,7 @@ class TestTables:
         self, shop: tuple[Table, sources.Source], monkeypatch: pytest.MonkeyPatch
     ):
         table, source = shop
-        monkeypatch.setattr(source._reader, "_table", f"{table.name}-gone")
+        monkeypatch.setattr(source._reader._pages, "_table", f"{table.name}-gone")
         with pytest.raises(Unavailable, match="DynamoDB: "):
             source.ask(self.asked)
 

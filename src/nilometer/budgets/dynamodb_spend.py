@@ -6,7 +6,7 @@ half an hour off, the metrics of that hour are read one by one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from nilometer.budgets.budget import BudgetScope, ScopeKind
@@ -14,7 +14,8 @@ from nilometer.budgets.spend import Span, Spent
 from nilometer.dynamodb import client
 from nilometer.dynamodb.reader import Reader
 from nilometer.errors import Unavailable
-from nilometer.usage.groups import FIELDS, Values, usd, values_of
+from nilometer.usage.fold import Row
+from nilometer.usage.groups import FIELDS, Values, usd
 from nilometer.usage.query import UsageQuery
 
 _HOUR = timedelta(hours=1)
@@ -69,18 +70,17 @@ class DynamoSpend:
                 _add(total, values)
             elif hour < span.end and span.start < hour + _HOUR:
                 for part in self._part(span, hour):
-                    _add(total, part)
+                    _add(total, part.values)
         return Spent(
             cost=usd(total[FIELDS.index("cost")]),
             calls=total[FIELDS.index("calls")],
             unpriced=total[FIELDS.index("unpriced")],
         )
 
-    def _part(self, span: Span, hour: datetime) -> list[Values]:
+    def _part(self, span: Span, hour: datetime) -> Iterable[Row]:
         """The metrics of an hour that are within the span."""
         first, last = max(span.start, hour), min(span.end, hour + _HOUR)
-        found = self._reader.metrics(hour.date(), hour.date(), _filters(span.scope))
-        return [values_of(each) for each in found if first <= each.timestamp < last]
+        return self._reader.rows(first, last, _filters(span.scope))
 
 
 def _filters(scope: BudgetScope) -> dict[str, str]:

@@ -35,7 +35,7 @@ _NAMES = (
 )
 _texts_of = attrgetter(*_REQUIRED, *_NAMES, "unpriced_reason")
 _COUNTS = ("input_tokens", "output_tokens", "total_tokens", "retries", "github_pr")
-_FLAGS = ("estimated", "stream")
+_FLAGS = ("id_given", "estimated", "stream")
 _DURATIONS = ("latency", "time_to_first_token")
 _numbers_of = attrgetter(*_COUNTS)
 _MAX_DEPTH = 64

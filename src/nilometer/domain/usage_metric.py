@@ -40,11 +40,13 @@ class AIUsageMetric:
     `resolved_model` and `resolved_service` what the price book knows them as. `operation` is
     `completion`, `embedding`, `place_details` … `timestamp` is when the call began.
 
-    *Identity*: `request_id` is ours, one a metric, and what makes a repeated write one.
+    *Identity*: `request_id` is ours, one a metric, and what makes a repeated write one. `id_given`
+    says that whoever told of the call named it, and may tell again, at another time.
     `provider_request_id` is the provider's, from a header; `response_id` is the id in its answer.
 
     *Usage*: `usage` has the token vector, units that are not tokens, and the provider's raw object.
-    `input_tokens`, `output_tokens` and `total_tokens` follow from it; given alone, they make it.
+    `input_tokens`, `output_tokens` and `total_tokens` follow from it; given alone, they make it,
+    but for a total without a side, of which only an embedding's says what it is.
     `api_calls` is how many requests the metric stands for. `estimated` says that no provider
     counted.
 
@@ -62,6 +64,7 @@ class AIUsageMetric:
     operation: str
     timestamp: datetime
     request_id: str = field(default_factory=_new_id)
+    id_given: bool = False
     provider_request_id: str | None = None
     response_id: str | None = None
     requested_model: str | None = None
@@ -185,11 +188,12 @@ class AIUsageMetric:
             self._set("total_tokens", (self.input_tokens or 0) + (self.output_tokens or 0))
 
     def _counted(self) -> Usage | None:
-        if self.input_tokens is None and self.output_tokens is None:
+        entered, left = self.input_tokens, self.output_tokens
+        if (entered, left) == (None, None) and self.operation.startswith("embed"):
+            entered = self.total_tokens or None  # there is no other side
+        if entered is None and left is None:
             return None
-        counts = TokenVector(
-            uncached_input=self.input_tokens or 0, text_output=self.output_tokens or 0
-        )
+        counts = TokenVector(uncached_input=entered or 0, text_output=left or 0)
         return Usage(vector=counts, convention=COUNTED)
 
     def _set_counts(self, vector: TokenVector) -> None:

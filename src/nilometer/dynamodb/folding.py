@@ -17,6 +17,7 @@ from typing import Any
 from nilometer.dynamodb import client, rollups
 from nilometer.dynamodb.rollups import Addition, Cells, Place
 from nilometer.dynamodb.schema import Item
+from nilometer.sdk.turns import in_turns
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Folder:
         """Fold what there is of a day; False where something was in the way: then what is left
         waits for the next time. Raises botocore's errors."""
         for _ in range(MAX_ATTEMPTS):
-            additions = list(map(rollups.addition, self._items({}, day)))
+            additions = list(map(rollups.addition, in_turns(self._items({}, day))))
             parts = range(0, len(additions), MAX_ADDITIONS)
             if all(self._fold(additions[at : at + MAX_ADDITIONS]) for at in parts):
                 return True
@@ -90,10 +91,10 @@ class Folder:
     def _changes(self, additions: Sequence[Addition]) -> Iterator[tuple[Place, _Document, bytes]]:
         """The documents that do not have these additions yet, with them."""
         found: dict[Place, dict[int, Cells]] = {}
-        for each in additions:
+        for each in in_turns(additions):
             for place, cells in rollups.added(each.rows).items():
                 found.setdefault(place, {})[each.number] = cells
-        for place, numbered in found.items():
+        for place, numbered in in_turns(found.items()):
             stored = self._document(place)
             missing = [cells for number, cells in numbered.items() if number > stored.through]
             if missing:

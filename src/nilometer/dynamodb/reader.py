@@ -8,13 +8,13 @@ up to a bound. Items of the original tracker are in no rollup and are always rea
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.dynamodb import client, kept, rollups, schema
 from nilometer.dynamodb.kept import KeptDay
+from nilometer.dynamodb.pages import Asked, Pages
 from nilometer.dynamodb.rollups import Addition, Cells
 from nilometer.dynamodb.schema import Item
 from nilometer.errors import InvalidInput
@@ -26,7 +26,6 @@ from nilometer.usage.query import UsageQuery
 
 MAX_READ = 200_000
 """Metrics that one question may read one by one."""
-_AT_ONCE = 8
 
 
 class Reader:
@@ -40,21 +39,34 @@ class Reader:
         self._table = table
         self._max_read = max_read
         self._keeps = keeps
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "nilometer-dynamodb-reader")
+        self._pages = Pages(dynamodb, table)
 
     def close(self) -> None:
         """End its threads."""
-        self._threads.shutdown()
+        self._pages.close()
 
     def metrics(
-        self, start: date, end: date, filters: Mapping[str, str] | None = None
+        self,
+        start: date,
+        end: date,
+        filters: Mapping[str, str] | None = None,
+        most: int | None = None,
     ) -> Iterator[AIUsageMetric]:
-        """The metrics of these days (both included, UTC) within the filters, of any scope, by
-        partition; the original tracker's items, which have less, are left out."""
+        """The metrics of these days (both included, UTC) within the filters, of any scope, in no
+        order; the original tracker's items, which have less, are left out. Raises InvalidInput
+        with the code `too_many_calls` where more than `most` are read for it."""
         query = UsageQuery(start, end, filters or {})
-        for item in self._items(query):
+        for item in _bounded(self._items(query), most):
             if fold.matches(query, schema.row(item).dimensions):
                 yield schema.metric(item)
+
+    def rows(self, first: datetime, end: datetime, filters: Mapping[str, str]) -> Iterator[Row]:
+        """What metrics say of usage, one by one: those from a moment to before another one, within
+        the filters. Of other moments nothing is read, and of these no details."""
+        last = end - timedelta(microseconds=1)
+        query = UsageQuery(first.astimezone(UTC).date(), last.astimezone(UTC).date(), filters)
+        rows = map(schema.row, self._items(query, (first, end), schema.ROW_ALONE))
+        return (row for row in rows if fold.matches(query, row.dimensions))
 
     def groups(self, query: UsageQuery) -> Groups:
         """What the query asks for. Raises InvalidInput with the code `too_many_calls` where no
@@ -82,7 +94,7 @@ class Reader:
             wanted.setdefault(scope, []).append(name)
         names = [rollups.VERSIONS, *map(kept.partition, wanted)]
         asked = [_between(name, query.start.isoformat(), query.end.isoformat()) for name in names]
-        versions, *found = self._threads.map(self._whole, asked)
+        versions, *found = self._pages.wholes(asked)
         marks = kept.marks(versions)
         for (scope, levels), items in zip(wanted.items(), found, strict=True):
             days = dict(each for item in items if (each := kept.kept_of(item, marks, scope)))
@@ -132,7 +144,7 @@ class Reader:
             for lane in range(rollups.LANES)
         ]
         through: dict[tuple[str, str], int] = {}
-        for item in self._each(asked):
+        for item in self._pages.each(asked):
             key, day = item["PK"]["S"], item["SK"]["S"][4:14]
             through[key, day] = max(through.get((key, day), 0), rollups.through(item))
             yield day, rollups.unpack(item["cells"]["B"])
@@ -145,20 +157,13 @@ class Reader:
     def _additions(self, first: str, last: str) -> list[Addition]:
         """What was added to these days and is not folded, of all lanes."""
         lanes = map(rollups.additions_key, range(rollups.LANES))
-        return list(map(rollups.addition, self._each([_between(n, first, last) for n in lanes])))
+        asked = [_between(name, first, last) for name in lanes]
+        return list(map(rollups.addition, self._pages.each(asked)))
 
     def single(self, query: UsageQuery) -> list[Row]:
         """The metrics of the query, one by one."""
-        found: list[Row] = []
-        for item in self._items(query):
-            found.append(schema.row(item))
-            if len(found) > self._max_read:
-                raise InvalidInput(
-                    "This question is not answered by rollups, and it is of more than "
-                    f"{self._max_read} calls; ask for fewer days, levels or filters at once.",
-                    code="too_many_calls",
-                )
-        return found
+        items = self._items(query, options=schema.ROW_ALONE)
+        return list(map(schema.row, _bounded(items, self._max_read)))
 
     def original(self, query: UsageQuery) -> list[Row]:
         """The original tracker's metrics of the query's days."""
@@ -173,42 +178,54 @@ class Reader:
             },
         }
         days = frozenset(query.days)
-        rows = map(schema.row, self._pages(asked))
+        rows = map(schema.row, self._pages.items(asked))
         return [row for row in rows if row.dimensions["day"] in days]
 
-    def _items(self, query: UsageQuery) -> Iterator[Item]:
+    def _items(
+        self,
+        query: UsageQuery,
+        span: tuple[datetime, datetime] | None = None,
+        options: Asked | None = None,
+    ) -> Iterator[Item]:
+        """The items of the partitions that have those of the query, from a moment to before another
+        one, or of its days."""
         index, partitions = schema.partitions(query.filters, query.days)
-        name = f"{index}PK" if index else "PK"
-        options = {"IndexName": index} if index else {"ConsistentRead": True}
-        return self._each(
+        whole = _midnight(query.start), _midnight(query.end + timedelta(days=1))
+        first, last = schema.moments(index, *(span or whole))
+        name = index or ""
+        condition = f"{name}PK = :key AND {name}SK BETWEEN :first AND :last"
+        where = {"IndexName": index} if index else {"ConsistentRead": True}
+        return self._pages.each(
             [
                 {
-                    **options,
-                    "KeyConditionExpression": f"{name} = :key",
-                    "ExpressionAttributeValues": {":key": {"S": partition}},
+                    **where,
+                    **(options or {}),
+                    "KeyConditionExpression": condition,
+                    "ExpressionAttributeValues": {
+                        ":key": {"S": partition},
+                        ":first": {"S": first},
+                        ":last": {"S": last},
+                    },
                 }
                 for partition in partitions
             ]
         )
 
-    def _each(self, asked: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
-        """The items of several queries, several at once, in their order."""
-        for start in range(0, len(asked), _AT_ONCE * 4):
-            for items in self._threads.map(self._whole, asked[start : start + _AT_ONCE * 4]):
-                yield from items
 
-    def _whole(self, asked: Mapping[str, Any]) -> list[Item]:
-        return list(self._pages(asked))
+def _bounded(items: Iterable[Item], most: int | None) -> Iterator[Item]:
+    """At most so many."""
+    for count, item in enumerate(items):
+        if count == most:
+            raise InvalidInput(
+                "This question is not answered by rollups, and it is of more than "
+                f"{most} calls; ask for fewer days, levels or filters at once.",
+                code="too_many_calls",
+            )
+        yield item
 
-    def _pages(self, asked: Mapping[str, Any]) -> Iterator[Item]:
-        """The items of a query, to its last page."""
-        start: dict[str, Any] = {}
-        while True:
-            answer = self._dynamodb.query(TableName=self._table, **asked, **start)
-            yield from answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _between(partition: str, first: str, last: str) -> dict[str, Any]:

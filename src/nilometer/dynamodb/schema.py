@@ -11,6 +11,10 @@ of a job, user, batch and environment. Sort keys begin with the time.
 | GSI2 | `AI_USAGE_COST#day#shard` | `COST#time#request_id` |
 | GSI3 to 6 | `JOB#value#day#shard`; `USER#`, `BATCH#`, `ENV#` | `AI_USAGE#time#request_id` |
 
+Keys have the time, so they cannot keep an id to one metric: a metric whose id was given, and may
+come again with another time, goes with a *marker*, an item of the id alone (`AI_USAGE_ID#…`), which
+only one metric can put.
+
 Items of the original tracker lie in the same indexes without day and shard, and spell their
 attributes in camel case or, later, in snake case; `row` reads all three.
 """
@@ -18,6 +22,7 @@ attributes in camel case or, later, in snake case; `row` reads all three.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -39,6 +44,7 @@ SHARDS = 4
 """Partitions of a day of anything. A constant of the schema: readers ask all of them."""
 
 TYPE = "AIUsageMetric"
+MARKER_TYPE = "AIUsageId"
 TTL = "TimeToLive"
 LEGACY_COST = "AI_USAGE_COST"
 
@@ -70,6 +76,20 @@ _NUMBERS = (
     *("reported_cost_usd", "http_status", "github_pr"),
 )
 _AMOUNTS = ("cost_usd", "reported_cost_usd")
+_ROW = (
+    *("schema_version", "timestamp", "service", "model", "operation", "environment", "status"),
+    *("user_id", "job_id", "batch_id", "developer", "repository", "error_type", "api_calls"),
+    *("input_tokens", "output_tokens", "cost_usd", "reported_cost_usd"),
+    *("latency_us", "latency_ms"),
+)
+ROW_ALONE: Mapping[str, Any] = {
+    "ProjectionExpression": ", ".join(f"#{name}" for name in _ROW),
+    "ExpressionAttributeNames": {f"#{name}": name for name in _ROW},
+}
+"""Options of a query: of an item of version 2 what `row` reads, without the details, which may be
+most of it."""
+_BEGINS = {None: "USAGE", "GSI1": "DATE", "GSI2": "COST"}
+_OWN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _LONGEST_PART = 200
 MAX_DETAILS = 300_000
 """Characters of what has no attribute of its own; an item has at most 400 KB."""
@@ -132,6 +152,23 @@ def item(metric: AIUsageMetric, *, expires_at: int | None = None) -> Item:
     return found
 
 
+def marker(metric: AIUsageMetric, *, expires_at: int | None = None) -> Item | None:
+    """The item by which an id is of one metric, put on the condition that it is not there. None for
+    an id that nobody gave: the library drew it for this metric (a UUID of version 7), and wherever
+    the metric is sent from again, in its JSON, it has the same time with it, so the same keys."""
+    if not metric.id_given and _OWN_ID.fullmatch(metric.request_id):
+        return None
+    found: Item = {
+        "PK": {"S": f"AI_USAGE_ID#{key_part.__wrapped__(metric.request_id)}"},
+        "SK": {"S": "ID"},
+        "TYPE": {"S": MARKER_TYPE},
+        "schema_version": {"N": str(SCHEMA_VERSION)},
+    }
+    if expires_at is not None:
+        found[TTL] = {"N": str(expires_at)}
+    return found
+
+
 def _keys(metric: AIUsageMetric, time: str) -> Item:
     """The keys of its item, of the table and of every index."""
     service, request_id = key_part(metric.service), metric.request_id
@@ -172,6 +209,13 @@ def partitions(filters: Mapping[str, str], days: list[str]) -> tuple[str | None,
     return "GSI2", [f"{LEGACY_COST}#{place}" for place in places]
 
 
+def moments(index: str | None, first: datetime, end: datetime) -> tuple[str, str]:
+    """The sort keys of an index between which are the metrics from a moment to before another one:
+    a metric's key goes on after its time."""
+    begin = _BEGINS.get(index, "AI_USAGE")
+    return f"{begin}#{iso(first)}", f"{begin}#{iso(end)}"
+
+
 def metric(stored: Item) -> AIUsageMetric:
     """The metric of an item of version 2. Raises InvalidInput for one of another version."""
     if stored.get("schema_version", {}).get("N") != str(SCHEMA_VERSION):
@@ -191,7 +235,8 @@ def row(stored: Item) -> Row:
     error = bool(text("error_type") or text("error")) or text("status") == "error"
     cost = known_cost(number("cost_usd"), number("reported_cost_usd"))
     entered, left = int(number("input_tokens") or 0), int(number("output_tokens") or 0)
-    total = number("total_tokens")
+    # Of the original tracker, whose total is what it summed. `groups.values_of` has none.
+    total = None if "schema_version" in stored else number("total_tokens")
     moment = text("timestamp")
     return Row(
         {

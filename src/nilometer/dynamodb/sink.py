@@ -15,6 +15,7 @@ from nilometer.dynamodb.rollups import LANES
 from nilometer.dynamodb.writer import Entry, Refused, Writer, entry, refused_at_once
 from nilometer.errors import InvalidInput
 from nilometer.sdk.sinks.port import Failed
+from nilometer.sdk.turns import in_turns
 
 TTL_DAYS = 400
 """How long an item is kept, from the later of its time and its writing. Rollups stay."""
@@ -57,10 +58,9 @@ class DynamoSink:
 
     def store(self, metrics: Sequence[AIUsageMetric]) -> Sequence[Failed]:
         """As the port says."""
-        each_once: dict[tuple[Any, ...], AIUsageMetric] = {}
-        for metric in metrics:  # two of one key cannot be put by one transaction
-            key = metric.service, metric.model, metric.timestamp, metric.request_id
-            each_once.setdefault(key, metric)
+        each_once: dict[str, AIUsageMetric] = {}
+        for metric in metrics:  # one transaction cannot put two of one id
+            each_once.setdefault(metric.request_id, metric)
         refused = self._write(sorted(each_once.values(), key=_neighbours))
         return [
             Failed(each.metric, each.reason, each.permanent, 0 if each.permanent else _RETRY_AFTER)
@@ -97,7 +97,7 @@ class DynamoSink:
         refused: list[Refused] = []
 
         def entries() -> Iterator[Entry]:
-            for metric in metrics:
+            for metric in in_turns(metrics):
                 try:
                     yield entry(metric, self._expires_at(metric, now))
                 except InvalidInput as error:

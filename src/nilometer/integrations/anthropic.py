@@ -10,8 +10,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from nilometer.integrations.call import UNKNOWN_MODEL, Call, Endpoint, member
+from nilometer.integrations.call import UNKNOWN_MODEL, Call, Endpoint, Lines, member, unread
 from nilometer.integrations.stainless import Seam, attach
+from nilometer.sdk.observation import Seen
 from nilometer.sdk.tracker import Tracker
 
 C = TypeVar("C")
@@ -72,36 +73,36 @@ def _read_text(call: Call, data: Mapping[str, Any]) -> None:
     call.model = data.get("model")
 
 
-def _read_result(call: Call, line: Mapping[str, Any]) -> None:
+def _read_result(call: Call, line: Mapping[str, Any]) -> Seen:
     """One line of the results of a batch: it is the evidence of the batch price."""
     result = member(line, "result")
     kind = result.get("type")
     message = member(result, "message")
     answer = member(result, "error")
     error = member(answer, "error")
-    scopes: dict[str, Any] = {} if call.scopes.batch_id else {"batch_id": call.subject}
     succeeded = kind == "succeeded"
-    call.tracker.record(
-        service=call.service,
-        model=message.get("model") or UNKNOWN_MODEL,
-        operation=_MESSAGE.operation,
-        usage=message.get("usage"),
-        convention=_MESSAGE.convention,
-        error=None if succeeded else str(error.get("message") or kind),
-        error_type=None if succeeded else str(error.get("type") or kind),
-        provider_request_id=answer.get("request_id"),
-        response_id=message.get("id"),
-        service_tier="batch",
-        request_id=str(uuid.uuid5(_NAMESPACE, f"{call.subject}/{line.get('custom_id')}")),
-        metadata={"custom_id": line.get("custom_id")},
-        context=call.scopes,
-        **scopes,
-    )
+    seen: Seen = {
+        "service": call.service,
+        "model": message.get("model") or UNKNOWN_MODEL,
+        "operation": _MESSAGE.operation,
+        "usage": message.get("usage"),
+        "convention": _MESSAGE.convention,
+        "error": None if succeeded else str(error.get("message") or kind),
+        "error_type": None if succeeded else str(error.get("type") or kind),
+        "provider_request_id": answer.get("request_id"),
+        "response_id": message.get("id"),
+        "service_tier": "batch",
+        "request_id": str(uuid.uuid5(_NAMESPACE, f"{call.subject}/{line.get('custom_id')}")),
+        "metadata": {"custom_id": line.get("custom_id")},
+    }
+    if not call.scopes.batch_id:
+        seen["batch_id"] = call.subject
+    return seen
 
 
 _MESSAGE = Endpoint("completion", "anthropic", _read_message)
 _TEXT = Endpoint("completion", "anthropic", _read_text)
-_RESULTS = Endpoint("batch", None, _read_result, billed=False, lines=True)
+_RESULTS = Endpoint("batch", None, unread, billed=False, lines=Lines(lambda _: True, _read_result))
 _POSTED: Mapping[str, tuple[Endpoint, str]] = {
     "/v1/messages": (_MESSAGE, ""),
     "/v1/complete": (_TEXT, ""),

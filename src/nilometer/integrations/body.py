@@ -2,7 +2,7 @@
 
 A caller may read it as events or as a document, which the library parses and the adapter hears of,
 or as bytes, of which nobody else makes sense: then they are kept, up to a bound, and read at the
-end. Lines of a file of results are read as they pass.
+end. Lines of a file of results are handed on as they pass.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import cache
-from typing import Any, cast
+from typing import Any
+
+import anyio
 
 from nilometer.integrations.call import Call
+from nilometer.integrations.results import Results
 
 _LOG = logging.getLogger(__name__)
 _MAX_KEPT = 2 * 1024 * 1024
@@ -32,13 +36,13 @@ def listen(response: Any, call: Call) -> None:
         response.stream = _kind(_Heard, bases["SyncByteStream"])(stream, listener)
 
 
-def read_body(call: Call, response: Any) -> None:
-    """Hear a body that was read whole, and that the library has not parsed (yet)."""
-    if call.endpoint.lines:
-        for line in response.content.splitlines():
-            _hear_json(call, line)
-    else:
-        _hear_whole(call, response.content, events=_is_events(response))
+def read_body(call: Call, response: Any) -> Iterable[float]:
+    """Hear a body that was read whole, and that the library has not parsed (yet). Gives seconds to
+    wait, as `Results.take` does; of what is no file of results none."""
+    if call.endpoint.lines is not None:
+        return _hear_lines(Results(call, call.endpoint.lines), response.content)
+    _hear_whole(call, response.content, events=_is_events(response))
+    return ()
 
 
 class _Listener:
@@ -50,24 +54,28 @@ class _Listener:
         self._decoder = _decoder(response)
         self._events = _is_events(response)
         self._kept: bytearray | None = bytearray()
+        lines = call.endpoint.lines
+        self._results = None if lines is None else Results(call, lines)
 
-    def chunk(self, chunk: bytes) -> None:
-        """Some bytes, as they came."""
+    def chunk(self, chunk: bytes) -> Iterable[float]:
+        """Some bytes, as they came. Gives seconds to wait, as `Results.take` does."""
         if self._kept is None or self._call.ended:
-            return
-        if self._call.heard and not self._call.endpoint.lines:
+            return ()
+        if self._call.heard and self._results is None:
             self._kept = None  # the library reads it
-            return
+            return ()
         try:
-            self._kept += self._decoder(chunk)
+            told = self._decoder(chunk)
         except Exception:  # noqa: BLE001  (a coding that only the caller's library knows)
             _LOG.debug("a body could not be decoded", exc_info=True)
             self._kept = None
-            return
-        if self._call.endpoint.lines:
-            self._pass_lines()
-        elif len(self._kept) > _MAX_KEPT:
+            return ()
+        if self._results is not None:
+            return self._results.take(told)
+        self._kept += told
+        if len(self._kept) > _MAX_KEPT:
             self._kept = None
+        return ()
 
     def fail(self, error: BaseException) -> None:
         """The body broke off."""
@@ -80,20 +88,14 @@ class _Listener:
             return
         self._kept = None
         self._hear_error()
-        if kept and call.endpoint.lines:
-            _hear_json(call, bytes(kept))
+        if self._results is not None:
+            self._results.end()
         elif kept and not call.heard:
             _hear_whole(call, bytes(kept), events=self._events)
         if call.heard or call.stream or call.error is not None or not call.endpoint.billed:
             call.end()
         else:  # a document that the library parses after its end
             call.late = True
-
-    def _pass_lines(self) -> None:
-        *lines, rest = cast("bytearray", self._kept).split(b"\n")
-        self._kept = rest
-        for line in lines:
-            _hear_json(self._call, line)
 
     def _hear_error(self) -> None:
         """Whether the library itself closes the body because of an error in an event of it. Errors
@@ -104,6 +106,11 @@ class _Listener:
         raised_in = error.__traceback__.tb_frame.f_globals.get("__name__", "")
         if raised_in.partition(".")[0] == type(error).__module__.partition(".")[0]:
             self._call.fail(error)
+
+
+def _hear_lines(results: Results, body: bytes) -> Iterator[float]:
+    yield from results.take(body)
+    results.end()
 
 
 def _hear_whole(call: Call, body: bytes, *, events: bool) -> None:
@@ -136,7 +143,8 @@ class _Heard:
     def __iter__(self) -> Iterator[bytes]:
         try:
             for chunk in self._stream:
-                self._listener.chunk(chunk)
+                for pause in self._listener.chunk(chunk):
+                    time.sleep(pause)
                 yield chunk
         except GeneratorExit:
             raise
@@ -165,7 +173,8 @@ class _AsyncHeard:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._stream:
-                self._listener.chunk(chunk)
+                for pause in self._listener.chunk(chunk):
+                    await anyio.sleep(pause)
                 yield chunk
         except GeneratorExit:
             raise
@@ -201,4 +210,10 @@ def _decoder(response: Any) -> Callable[[bytes], bytes]:
         return bytes
     coding = {"content-encoding": response.headers["content-encoding"]}
     own: Any = type(response)(200, headers=coding)
-    return own._get_content_decoder().decode  # noqa: SLF001
+    decode = own._get_content_decoder().decode  # noqa: SLF001
+
+    def decoded(data: bytes) -> bytes:
+        found = decode(data)
+        return found if isinstance(found, bytes) else b"".join(found)  # httpx2 gives pieces
+
+    return decoded

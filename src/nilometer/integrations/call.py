@@ -21,16 +21,29 @@ _NONE: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
+class Lines:
+    """A file of results: `has` tells a result from other lines that begin like an object, in little
+    time, and `read` what one says, as another call. It may raise anything."""
+
+    has: Callable[[bytes], bool]
+    read: Callable[[Call, Mapping[str, Any]], Seen]
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """What a library's request asks for. `read` takes note of an answer, or of one event of a
-    streamed one; `lines` says that the answer is a file of such, one a line. Of a call that costs
-    nothing in itself nothing is recorded (`billed`)."""
+    streamed one; with `lines` the answer is a file of results. Of a call that costs nothing in
+    itself nothing is recorded (`billed`)."""
 
     operation: str
     convention: str | None
     read: Callable[[Call, Mapping[str, Any]], None]
     billed: bool = True
-    lines: bool = False
+    lines: Lines | None = None
+
+
+def unread(call: Call, data: Mapping[str, Any]) -> None:
+    """Of a file of results only its lines are read."""
 
 
 class Call:

@@ -9,14 +9,17 @@ asks in the caller's place; an extra chunk without choices comes at the end of t
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from nilometer.integrations.call import UNKNOWN_MODEL, Call, Endpoint, member
+from nilometer.integrations.call import UNKNOWN_MODEL, Call, Endpoint, Lines, member, unread
 from nilometer.integrations.stainless import Seam, attach
+from nilometer.sdk.observation import Seen
 from nilometer.sdk.tracker import Tracker
 
 C = TypeVar("C")
@@ -40,6 +43,8 @@ is taken for a way to OpenAI."""
 
 _NAMESPACE = uuid.UUID("2f6e1f2c-58d5-5c0e-9d0a-6c7f0a1f8e55")
 _MAX_FILES = 1000
+_RESULT = re.compile(rb'\{\s*"id"\s*:\s*"batch_req_')
+"""How OpenAI begins a line of a batch's file of results."""
 
 
 def wrap(client: C, tracker: Tracker, *, include_usage: bool = False) -> C:
@@ -145,45 +150,52 @@ def _read_batch(call: Call, data: Mapping[str, Any]) -> None:
                 call.memory[file_id] = batch["id"]
 
 
-def _read_result(call: Call, line: Mapping[str, Any]) -> None:
-    """One line of a batch's file of results. It is the evidence of the batch price; any other file
-    has none of the kind."""
-    line_id = str(line.get("id"))
-    if not line_id.startswith("batch_req_"):
-        return
+def _is_result(line: bytes) -> bool:
+    """Whether a line is one of a batch's file of results; any other file has none of the kind."""
+    if _RESULT.match(line):
+        return True
+    if b'"batch_req_' not in line:
+        return False
+    try:
+        return str(json.loads(line).get("id")).startswith("batch_req_")
+    except (ValueError, RecursionError):
+        return False
+
+
+def _read_result(call: Call, line: Mapping[str, Any]) -> Seen:
+    """One line of a batch's file of results. It is the evidence of the batch price."""
+    line_id = str(line["id"])
     response = member(line, "response")
     body = member(response, "body")
     status = response.get("status_code")
     error = member(line, "error") or member(body, "error")
     failed = bool(error) or status != 200
     kind = _BY_OBJECT.get(str(body.get("object")), _CHAT)
-    scopes: dict[str, Any] = {}
+    seen: Seen = {
+        "service": call.service,
+        "model": body.get("model") or UNKNOWN_MODEL,
+        "operation": kind.operation,
+        "usage": body.get("usage"),
+        "convention": kind.convention,
+        "error": str(error.get("message") or error.get("code") or status) if failed else None,
+        "error_type": error.get("code") or error.get("type"),
+        "http_status": status,
+        "provider_request_id": response.get("request_id"),
+        "response_id": body.get("id"),
+        "service_tier": "batch",
+        "request_id": str(uuid.uuid5(_NAMESPACE, line_id)),
+        "metadata": {"custom_id": line.get("custom_id"), "batch_request_id": line_id},
+    }
     if (batch_id := call.memory.get(call.subject)) and call.scopes.batch_id is None:
-        scopes["batch_id"] = batch_id
-    call.tracker.record(
-        service=call.service,
-        model=body.get("model") or UNKNOWN_MODEL,
-        operation=kind.operation,
-        usage=body.get("usage"),
-        convention=kind.convention,
-        error=str(error.get("message") or error.get("code") or status) if failed else None,
-        error_type=error.get("code") or error.get("type"),
-        http_status=status,
-        provider_request_id=response.get("request_id"),
-        response_id=body.get("id"),
-        service_tier="batch",
-        request_id=str(uuid.uuid5(_NAMESPACE, line_id)),
-        metadata={"custom_id": line.get("custom_id"), "batch_request_id": line_id},
-        context=call.scopes,
-        **scopes,
-    )
+        seen["batch_id"] = batch_id
+    return seen
 
 
 _CHAT = Endpoint("completion", "openai_chat", _read_chat)
 _RESPONSE = Endpoint("response", "openai_responses", _read_response)
 _EMBEDDING = Endpoint("embedding", "openai_embeddings", _read_embeddings)
 _BATCHES = Endpoint("batch", None, _read_batch, billed=False)
-_RESULTS = Endpoint("batch", None, _read_result, billed=False, lines=True)
+_RESULTS = Endpoint("batch", None, unread, billed=False, lines=Lines(_is_result, _read_result))
 _NATIVE: Mapping[str, Endpoint] = {
     "/chat/completions": _CHAT,
     "/completions": _CHAT,

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
+
+import anyio
 
 from nilometer.integrations.body import listen, read_body
 from nilometer.integrations.call import Call, Endpoint
@@ -156,7 +159,8 @@ def _process(original: Callable[..., Any]) -> Callable[..., Any]:
         call = _answer(given)
         result = original(**given)
         if call is not None:
-            _finish(call, given["response"])
+            for pause in _finish(call, given["response"]):
+                time.sleep(pause)
         return result
 
     return process
@@ -167,7 +171,8 @@ def _async_process(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awa
         call = _answer(given)
         result = await original(**given)
         if call is not None:
-            _finish(call, given["response"])
+            for pause in _finish(call, given["response"]):
+                await anyio.sleep(pause)
         return result
 
     return process
@@ -218,14 +223,15 @@ def _answer(given: Mapping[str, Any]) -> Call | None:
     return call
 
 
-def _finish(call: Call, response: Any) -> None:
+def _finish(call: Call, response: Any) -> Iterable[float]:
     """End a call whose whole answer is there (a mock transport's stream is, too); one that is still
-    coming ends with it."""
+    coming ends with it. Gives seconds to wait, where the answer is a file of results."""
     if not response.is_closed or call.ended:
-        return
-    if not call.heard:
-        read_body(call, response)
+        return ()
+    heard = call.heard and call.endpoint.lines is None
+    pauses = () if heard else read_body(call, response)
     call.end()
+    return pauses
 
 
 def _model(options: Any) -> str | None:

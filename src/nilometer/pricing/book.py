@@ -7,6 +7,7 @@ because it takes about a second and what never prices need not have it.
 from __future__ import annotations
 
 import difflib
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -135,8 +136,14 @@ class _Current:
     """The book in use, replaced whole by a refresh."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may price, on a thread that loads
         self._book: Book | None = None
+        # A child that is forked while a thread of its parent imports could never import again.
+        os.register_at_fork(
+            before=self._lock.acquire,
+            after_in_parent=self._lock.release,
+            after_in_child=self._lock.release,
+        )
 
     def get(self) -> Book:
         if self._book is None:

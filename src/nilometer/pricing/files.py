@@ -37,6 +37,13 @@ def load(path: Path) -> list[Override]:
     to what neither the book nor the file prices is told in the log and no error: a project's own
     override may price it, and a newer book must not keep a server from starting.
     """
+    found = read(path)
+    tell_of_unknown_targets(found)
+    return found
+
+
+def read(path: Path) -> list[Override]:
+    """The same, without the book, which takes a second to load: nothing is told of aliases."""
     try:
         found = [_entry(number, each) for number, each in enumerate(_read(path), 1)]
         _check_ids(found)
@@ -45,7 +52,6 @@ def load(path: Path) -> list[Override]:
         raise ConfigurationError(f"the prices file cannot be read: {error.strerror}") from None
     except (InvalidInput, ValueError) as error:
         raise ConfigurationError(f"the prices file {path.name} is wrong: {error}") from None
-    _tell_of_unknown_targets(found)
     return found
 
 
@@ -129,7 +135,8 @@ def _wanted(attr: str) -> type | None:
     return None if attr.startswith("effective_") else str
 
 
-def _tell_of_unknown_targets(entries: list[Override]) -> None:
+def tell_of_unknown_targets(entries: list[Override]) -> None:
+    """Say in the log which aliases nothing prices."""
     own = {(entry.provider, entry.model) for entry in entries if entry.alias is None}
     for entry in entries:
         if entry.alias is None or entry.alias in own:

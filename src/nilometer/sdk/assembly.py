@@ -3,6 +3,7 @@ by the background writer, so that no call waits for it."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,14 +11,20 @@ from typing import Any
 from nilometer.domain.metric_rules import MAX_TAGS
 from nilometer.domain.usage import TokenVector, Usage
 from nilometer.domain.usage_metric import COUNTED, AIUsageMetric
-from nilometer.errors import InvalidInput
+from nilometer.errors import InvalidInput, NilometerError
 from nilometer.sdk import loose_values
-from nilometer.sdk.calculator import CostCalculator
+from nilometer.sdk.calculator import Cost, CostCalculator
 from nilometer.sdk.observation import Observed, Seen
 from nilometer.sdk.scopes import Scopes
+from nilometer.sdk.seldom import Seldom
+
+_LOG = logging.getLogger(__name__)
 
 FAILED = "failed_call"
 """Why a call that failed without a usage has no cost."""
+
+PRICE_FAILED = "price_failed"
+"""Why a call has none whose price could not be worked out: the log says what was in the way."""
 
 GIVEN = "caller"
 """The price's source where the caller said what a call cost, and not by which price."""
@@ -44,6 +51,7 @@ class Assembler:
     def __init__(self, process: Scopes, calculator: CostCalculator | None) -> None:
         self._process = process
         self._calculator = calculator
+        self._seldom = Seldom(_LOG)
 
     def metric(self, observed: Observed) -> AIUsageMetric:
         """The metric of an observation. Raises InvalidInput for what is none."""
@@ -56,6 +64,7 @@ class Assembler:
         fields: dict[str, Any] = {
             name: seen[name] for name in _AS_SEEN if seen.get(name) is not None
         }
+        fields["id_given"] = "request_id" in fields
         fields |= {name: loose_values.name(seen.get(name)) for name in _NAMES}
         fields |= self._cost(seen, usage, started_at)
         fields |= self._scopes(observed)
@@ -87,14 +96,7 @@ class Assembler:
             return {"unpriced_reason": FAILED}
         if self._calculator is None:
             return {}
-        cost = self._calculator.of(
-            usage or Usage(vector=None, convention="", reason="not_reported"),
-            service=seen["service"],
-            model=seen["model"],
-            at=at,
-            tier=seen.get("service_tier") or "",
-            region=seen.get("region") or "",
-        )
+        cost = self._price(self._calculator, seen, usage, at)
         return {
             "cost_usd": cost.total,
             "cost_components": cost.components,
@@ -105,6 +107,26 @@ class Assembler:
             "resolved_service": cost.service,
             "resolved_model": cost.model,
         }
+
+    def _price(
+        self, calculator: CostCalculator, seen: Seen, usage: Usage | None, at: datetime
+    ) -> Cost:
+        """What the call costs. Without a price it is still a call: nothing that pricing raises is
+        let through."""
+        service, model = seen["service"], seen["model"]
+        try:
+            return calculator.of(
+                usage or Usage(vector=None, convention="", reason="not_reported"),
+                service=service,
+                model=model,
+                at=at,
+                tier=seen.get("service_tier") or "",
+                region=seen.get("region") or "",
+            )
+        except Exception as error:  # noqa: BLE001  (an odd price must not lose the call)
+            detail = str(error) if isinstance(error, NilometerError) else type(error).__name__
+            self._seldom.warning("calls are left without a price: %s", detail)
+            return Cost(None, reason=PRICE_FAILED)
 
     def _scopes(self, observed: Observed) -> dict[str, Any]:
         seen = observed.seen
@@ -129,6 +151,8 @@ def _usage(seen: Seen) -> Usage | None:
     given = seen.get("usage")
     read = given if isinstance(given, Usage) else _read(seen, given)
     entered, left = seen.get("input_tokens"), seen.get("output_tokens")
+    if (entered, left) == (None, None) and str(seen.get("operation")).startswith("embed"):
+        entered = seen.get("total_tokens") or None  # there is no other side
     if (read is None or read.vector is None) and (entered, left) != (None, None):
         vector = TokenVector(uncached_input=entered or 0, text_output=left or 0)
         counted = read or Usage(vector=vector, convention=COUNTED)

@@ -57,7 +57,12 @@ class _Spending:
         self._base = max(base for _, base in self._answers)
 
     def add(self, cost: Decimal) -> None:
-        self._own = _EXACT.add(self._own, cost)
+        while True:
+            before = self._own
+            after = _EXACT.add(before, cost)
+            if self._own is before:  # and nobody who interrupted this thread has added to it
+                self._own = after
+                return
 
     @property
     def spent(self) -> Decimal:
@@ -99,7 +104,8 @@ class BudgetGuard:
         self._monotonic = monotonic
         self._wall = wall
         self._known = _Known()
-        self._counting = threading.Lock()
+        # A stream that the collector finds is counted on whichever thread it runs on.
+        self._counting = threading.RLock()
         self._asking = threading.Lock()
         self._stopping = threading.Event()
         self._asked = threading.Event()
@@ -126,12 +132,11 @@ class BudgetGuard:
             if self._stopping.is_set():
                 return False
             try:
-                found = self._standings.ask()
+                self._learn(self._standings.ask())
             except Exception as error:  # noqa: BLE001  (whatever it is, it is no answer)
                 reason = error.code if isinstance(error, NilometerError) else type(error).__name__
                 _LOG.warning("budgets could not be asked for: %s", reason)
                 return False
-            self._learn(found)
             return True
 
     def admit(self, service: str, models: Sequence[str | None], scopes: Scopes) -> None:
@@ -225,7 +230,7 @@ class BudgetGuard:
     def _after_fork(self) -> None:
         """Locks may be held by threads that a child does not have, and connections are shared."""
         self._pid = os.getpid()
-        self._counting, self._asking = threading.Lock(), threading.Lock()
+        self._counting, self._asking = threading.RLock(), threading.Lock()
         if not self._stopping.is_set():
             self._standings = self._opened()
             self.start()
@@ -243,7 +248,10 @@ class BudgetGuard:
         assembler = self._assembler
         if assembler is not None and not self._priced and self._known.spendings:
             self._priced = True
-            assembler.metric(Observation(_ANY_CALL, self._process, 0.0))
+            try:
+                assembler.metric(Observation(_ANY_CALL, self._process, 0.0))
+            except Exception:  # noqa: BLE001  (how budgets stand is asked all the same)
+                _LOG.debug("no price could be made", exc_info=True)
 
 
 _ANY_CALL: Seen = {

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from nilometer.domain import clock
 from nilometer.domain.metric_rules import FINEST_EXPONENT
 from nilometer.domain.usage import TokenVector, Usage
+from nilometer.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from nilometer.pricing import Overrides
+    from nilometer.pricing import Override, Overrides
 
 NO_BOOK = "no_price_book"
 """The reason where the package of prices is not installed: `pip install 'nilometer[prices]'`."""
@@ -47,8 +48,15 @@ class CostCalculator:
 
     def __init__(self, prices_file: str | Path | None = None) -> None:
         self._file = prices_file
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer or a signal's handler may price, too
+        self._read: list[Override] | None = None
         self._overrides: Overrides | None = None
+
+    def check(self) -> None:
+        """Read the file of one's own prices now, without the book. Raises ConfigurationError for
+        one that cannot be read."""
+        if _has_book():
+            self._entries()
 
     def of_tokens(
         self,
@@ -109,18 +117,35 @@ class CostCalculator:
     def _own(self) -> Overrides:
         with self._lock:
             if self._overrides is None:
-                self._overrides = _overrides(self._file)
+                self._overrides = self._loaded()
             return self._overrides
 
+    def _loaded(self) -> Overrides:
+        from nilometer.pricing import NO_OVERRIDES, Overrides
+        from nilometer.pricing.files import tell_of_unknown_targets
 
-def _overrides(file: str | Path | None) -> Overrides:
-    from nilometer.pricing import NO_OVERRIDES, Overrides
+        entries = self._entries()
+        tell_of_unknown_targets(entries)
+        return Overrides(entries) if entries else NO_OVERRIDES
 
-    if file is None:
-        return NO_OVERRIDES
-    from nilometer.pricing.files import load
+    def _entries(self) -> list[Override]:
+        with self._lock:
+            if self._read is None:
+                self._read = [] if self._file is None else _read(self._file)
+            return self._read
 
-    return Overrides(load(Path(file)))
+
+def _read(file: str | Path) -> list[Override]:
+    from nilometer.pricing.files import read
+
+    try:
+        return read(Path(file))
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error.detail.rstrip('.')}. Mend {file}, or name another file as prices_file "
+            "(NILOMETER_PRICES_FILE).",
+            attr="prices_file",
+        ) from None
 
 
 def _fits(amount: Decimal) -> bool:

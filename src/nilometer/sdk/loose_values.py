@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from nilometer.domain.metric_rules import MAX_ERROR_CHARS
+from nilometer.sdk.credentials import without_credentials
 from nilometer.sdk.scopes import bounded, clean
 
 MAX_METADATA_BYTES = 16_384
@@ -24,14 +25,15 @@ def name(value: Any) -> str | None:
 
 
 def error_text(error: BaseException | str) -> str:
-    """What an error says, of bounded length; its class' name where it says nothing."""
+    """What an error says, of bounded length and without credentials; its class' name where it says
+    nothing."""
     if isinstance(error, str):
-        return clean(error[:MAX_ERROR_CHARS])
+        return clean(without_credentials(error, MAX_ERROR_CHARS))
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  (an exception of the caller's, which cannot say what it is)
         text = ""
-    return clean(text[:MAX_ERROR_CHARS]) or type(error).__name__
+    return clean(without_credentials(text, MAX_ERROR_CHARS)) or type(error).__name__
 
 
 def metadata(given: Mapping[str, Any]) -> dict[str, Any]:

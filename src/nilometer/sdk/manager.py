@@ -135,7 +135,7 @@ class ClientManager:
 
     def flush(self, timeout: float = _FLUSH_SECONDS) -> bool:
         """Send what there is, within so many seconds. True when nothing is left behind; else the
-        rest is on disk, and will be sent by this process or the next."""
+        rest is on disk or on its way there, and will be sent by this process or the next."""
         return True if self._delivery is None else self._delivery.flush(timeout)
 
     def flushed(
@@ -166,8 +166,9 @@ class ClientManager:
             self._guard.close()
         if self._delivery is None:
             return True
-        ending.unwatch(self._delivery)
-        return self._delivery.close(self.config.exit_timeout if timeout is None else timeout)
+        done = self._delivery.close(self.config.exit_timeout if timeout is None else timeout)
+        ending.unwatch(self._delivery)  # not before: a signal may end the process on the way
+        return done
 
     def __enter__(self) -> ClientManager:
         return self
@@ -184,6 +185,8 @@ class ClientManager:
         config = self.config
         destinations = self._destinations()  # a wrong one shows here
         wants_prices = any(each.sink.wants_prices for each in destinations)
+        if wants_prices or config.hard_stop:
+            self.calculator.check()  # and so does a wrong file of prices
         assembler = Assembler(self._scopes(), self.calculator if wants_prices else None)
         opened = [destinations]
         delivery = Delivery(

@@ -19,7 +19,7 @@ class Seen(TypedDict, total=False):
     `usage` is the provider's own object: a mapping, or what its library made of it. It is read
     later, by its `convention` (a name of `conventions.usage.ADAPTERS`) where that is known. It may
     be a `domain.usage.Usage` too. `input_tokens`, `output_tokens` and `total_tokens` are for calls
-    without one.
+    without one; a total alone is the input of an embedding, and of any other call in no sum.
 
     `started_at` is aware; without it the call ended now and took `latency` seconds. `error` says
     that the call failed: the exception, or its text. `cost_usd` is what the caller states that the
@@ -27,7 +27,7 @@ class Seen(TypedDict, total=False):
     stands beside it as the metric's `stated_cost_usd` where one is. `reported_cost_usd` is what the
     provider says. `context` is an earlier `snapshot`, for a stream that ends elsewhere than where
     it began; the scopes (from `job_id` on) come before it. All others are fields of
-    `AIUsageMetric`.
+    `AIUsageMetric`. A call that is told of again by the same `request_id` counts once.
     """
 
     service: Required[str]

@@ -27,6 +27,11 @@ _LOG = logging.getLogger(__name__)
 class Tracker(Protocol):
     """What an adapter of a provider's library needs of a tracker."""
 
+    @property
+    def room(self) -> int:
+        """How many calls can be on their way to the writer, at most."""
+        ...
+
     def snapshot(self) -> Scopes:
         """The context of here and now, for `record(context=…)` when a stream ends elsewhere."""
         ...
@@ -58,6 +63,8 @@ class AIUsageTracker:
         self._guard = guard
         self.guarded = guard is not None
         """Whether a hard stop is on."""
+        self.room = 0 if delivery is None else delivery.limits.queue_size
+        """How many calls can be on their way to the writer, at most."""
 
     snapshot = staticmethod(context.current)
     """The context of here and now."""

@@ -104,7 +104,7 @@ def values_of(metric: AIUsageMetric) -> Values:
         int(cost is not None),
         metric.input_tokens or 0,
         metric.output_tokens or 0,
-        metric.total_tokens or 0,
+        (metric.input_tokens or 0) + (metric.output_tokens or 0),
         0 if cost is None else atto(cost),
     ]
 

@@ -51,6 +51,10 @@ class Ledger:
         cell.group.add(values_of(metric), latencies_of(metric))
         cell.savings.add(of_metric(metric))
 
+    def skip(self, request_id: str) -> None:
+        """Count no metric of this id, which was told before what is counted."""
+        self._seen.add(request_id)
+
     def groups(self, query: UsageQuery) -> Groups:
         """What the query asks for."""
         return fold.fold(
@@ -129,6 +133,8 @@ class JsonlUsage:
             members = _members(line)
             if str(members.get("timestamp", ""))[:10] >= self._since:
                 self.ledger.add(AIUsageMetric.from_dict(members))
+            elif members.get("id_given"):  # it may be there again, of a later day
+                self.ledger.skip(str(members.get("request_id")))
         except (ValueError, RecursionError, InvalidInput):
             self.unreadable += bool(line.strip())
 

@@ -192,7 +192,7 @@ def test_a_busy_table_is_503_with_retry_after(empty: Shop, monkeypatch: pytest.M
 
     empty.ask(**WEEK)
     reader = lambda_handler._readers[empty.table.name]
-    monkeypatch.setattr(reader, "_dynamodb", Busy())
+    monkeypatch.setattr(reader._pages, "_dynamodb", Busy())
     event = {"httpMethod": "GET", "queryStringParameters": WEEK}
     found = lambda_handler.handler(event | {"headers": {"Authorization": "Bearer a-readers-key"}})
     assert (found["statusCode"], found["headers"]["Retry-After"]) == (503, "1")

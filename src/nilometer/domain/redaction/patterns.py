@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 import re2  # pyright: ignore[reportMissingTypeStubs]
 
-from nilometer.domain.redaction import confirming
+from nilometer.domain.redaction import confirming, credentials
 from nilometer.domain.redaction.confirming import Span
 
 MAX_PROGRAM = 4000
@@ -59,25 +59,6 @@ class Builtin:
     confirm: Confirm | None = None
 
 
-_KEY_SHAPES = (
-    r"sk-[A-Za-z0-9_-]{16,}",  # OpenAI, Anthropic, Langfuse, LiteLLM, OpenRouter …
-    r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}",  # Stripe
-    r"(?:AKIA|ASIA)[0-9A-Z]{16}",  # AWS
-    r"gh[pousr]_[A-Za-z0-9]{20,}",  # GitHub
-    r"github_pat_[A-Za-z0-9_]{20,}",
-    r"glpat-[A-Za-z0-9_-]{20,}",  # GitLab
-    r"xox[abeoprs]-[A-Za-z0-9-]{10,}",  # Slack
-    r"AIza[0-9A-Za-z_-]{35}",  # Google
-    r"ya29\.[0-9A-Za-z_-]{20,}",
-    r"hf_[A-Za-z0-9]{20,}",  # Hugging Face
-    r"npm_[A-Za-z0-9]{30,}",
-    r"pypi-[A-Za-z0-9_-]{32,}",
-    r"gsk_[A-Za-z0-9]{20,}",  # Groq
-    r"xai-[A-Za-z0-9]{20,}",
-    r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",  # SendGrid
-    r"ph[cx]_[A-Za-z0-9]{20,}",  # PostHog
-    r"nlm_(?:proj|user)_[A-Za-z0-9_-]{16,}",  # our own
-)
 _PRIVATE_KEY = r"PRIVATE KEY(?: BLOCK)?-----"
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
@@ -118,12 +99,10 @@ BUILTINS: Mapping[str, Builtin] = {
         "Social security numbers of the United States, with their hyphens.",
     ),
     "api_key": Builtin(
-        rf"\b(?:{'|'.join(_KEY_SHAPES)})",
+        credentials.API_KEY,
         "Keys of well-known shapes: sk-…, AKIA…, ghp_…, xoxb-…, AIza…, hf_…, nlm_… and others.",
     ),
-    "jwt": Builtin(
-        r"\beyJ[A-Za-z0-9_-]{5,}\.eyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)?", "JSON Web Tokens."
-    ),
+    "jwt": Builtin(credentials.JWT, "JSON Web Tokens."),
     "bearer_token": Builtin(
         r"(?i)\b(?:bearer|basic)[ :]+[A-Za-z0-9._~+/=-]{16,}",
         "What stands in an Authorization header: Bearer …, Basic ….",

@@ -93,5 +93,15 @@ class CircuitBreaker:
         with self._lock:
             self._not_before = 0.0
 
+    def alike(self) -> CircuitBreaker:
+        """Another one of the same limits, closed."""
+        return CircuitBreaker(
+            threshold=self._threshold,
+            timeout=self._timeout,
+            base=self._base,
+            clock=self._clock,
+            jitter=self._jitter,
+        )
+
     def _due(self) -> bool:
         return self._clock() >= self._not_before

@@ -23,6 +23,10 @@ _LOG = logging.getLogger(__name__)
 FAULT = "fault"
 _POLL = 0.1
 _JOIN = 0.5
+_TO_DISK = 10.0
+"""Seconds in which what is in memory is to be on disk, at the end; more is a disk that hangs."""
+_FORK = 3.0
+"""Seconds that a fork waits for the writer: its first price takes one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +73,7 @@ class Delivery:
         limits = self.limits
         destinations = self._destinations()
         self._start_lock = threading.RLock()
-        self._started = self._closed = False
+        self._started = self._closed = self._ended = self._sent = False
         self.sinks = [each.sink for each in destinations]
         self._ledger = Ledger(sink.name for sink in self.sinks)
         bell = Bell()
@@ -116,19 +120,19 @@ class Delivery:
     def flush(self, timeout: float) -> bool:
         """Send everything, within so many seconds: True when nothing is left, in memory or on disk.
         What a process before this one left is part of it."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + max(timeout, 0)
         self._start()
         for sender in self._senders:
             sender.lane.adopt()
         probe = True
         while True:
-            self._writer.drain()
+            self._writer.empty(min(_POLL, max(deadline - time.monotonic(), 0)))
             for sender in self._senders:
                 sender.hurry(probe=probe)
             probe = False
             with self._ledger.changed:
                 rest = deadline - time.monotonic()
-                if self._ledger.changed.wait_for(self._ledger.at_rest, min(_POLL, max(rest, 0))):
+                if self._ledger.changed.wait_for(self._at_rest, min(_POLL, max(rest, 0))):
                     return True
             if rest <= 0:
                 return False
@@ -136,19 +140,37 @@ class Delivery:
     def persist(self) -> None:
         """Bring to disk everything that is only in memory, as far as there is a spool. Asks no
         store."""
-        self._writer.drain()
+        self._writer.empty(_TO_DISK)
         for sender in self._senders:
             sender.lane.persist()
 
     def close(self, timeout: float) -> bool:
         """Flush, then leave the rest on disk and let go of everything. True when nothing is left.
-        Calls recorded later are dropped, and counted."""
-        with self._start_lock:
-            if self._closed:
-                return self._at_rest()
-            done = self.flush(timeout) if self._started or self._waiting() else True
-            self._closed = True
+        Calls recorded later are dropped, and counted.
+
+        Another thread that closes too waits for the first. A signal's handler that closes in the
+        middle of it does all of it over: it may be the last thing that this process does.
+        """
+        if not self._start_lock.acquire(timeout=timeout + _TO_DISK):
+            return False
+        try:
+            if not self._ended:
+                self._sent = self._end(time.monotonic() + timeout)
+                self._ended = True
+            return self._sent
+        finally:
+            self._start_lock.release()
+
+    def _end(self, deadline: float) -> bool:
+        """What `close` does; whether the stores have everything."""
+        if self._started or not self._at_rest():
+            self.flush(deadline - time.monotonic())
+        self._closed = True
         self._queue.close()
+        if not self._at_rest():  # what came while that was done
+            self.flush(deadline - time.monotonic())
+            self._writer.empty(_TO_DISK)
+        sent = self._at_rest()
         self._writer.stop()
         for sender in self._senders:
             sender.stop()
@@ -159,7 +181,7 @@ class Delivery:
         for sender in self._senders:
             sender.lane.close()
             sender.sink.close()
-        return done
+        return sent
 
     @property
     def closed(self) -> bool:
@@ -168,7 +190,27 @@ class Delivery:
 
     def stats(self) -> Stats:
         """The counts of this moment."""
-        return self._ledger.stats({each.sink.name: each.breaker.state for each in self._senders})
+        breakers = {each.sink.name: each.breaker.state for each in self._senders}
+        with self._ledger.lock:
+            self._queue.settle()
+            return self._ledger.stats(breakers)
+
+    def held_here(self) -> bool:
+        """Whether this thread is in the middle of something that another one may wait for."""
+        return (
+            self._ledger.held_here()
+            or self._writer.held_here()
+            or any(sender.lane.held_here() for sender in self._senders)
+        )
+
+    def before_fork(self) -> bool:
+        """Let the writer come to the end of what it is at: a child could never get the locks of
+        what it loads. Whether `after_fork_in_parent` is to be called."""
+        return self._writer.hold(_FORK)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._writer.let_go()
 
     def after_fork(self) -> None:
         """Start over, in a child: what was waiting is the parent's, threads and locks are gone."""
@@ -177,22 +219,25 @@ class Delivery:
         self._set_up()
 
     def _start(self) -> None:
-        with self._start_lock:
+        """Start the threads, once. Who finds another at it waits for nothing: that one starts them,
+        or ends."""
+        if not self._start_lock.acquire(blocking=False):
+            return
+        try:
             if self._started or self._closed:
                 return
             self._started = True
-            try:
-                for thread in self._threads():
-                    thread.start()
-            except RuntimeError:  # the interpreter is ending: `close` does what they would have
-                _LOG.debug("no thread can be started any more")
+            for thread in self._threads():
+                thread.start()
+        except RuntimeError:  # the interpreter is ending: `close` does what they would have
+            _LOG.debug("no thread can be started any more")
+        finally:
+            self._start_lock.release()
 
     def _threads(self) -> list[threading.Thread]:
         return [self._writer.thread, *(sender.thread for sender in self._senders)]
 
-    def _waiting(self) -> bool:
-        return not self._at_rest()
-
     def _at_rest(self) -> bool:
         with self._ledger.lock:
+            self._queue.settle()
             return self._ledger.at_rest()

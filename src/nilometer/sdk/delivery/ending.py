@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import threading
+import time
 from multiprocessing import util
 from types import FrameType
 from typing import Any
@@ -20,6 +21,9 @@ class _Live(set[Delivery]):
 
 _LIVE = _Live()
 _HANDLED: dict[str, Any] = {}
+_FORKING = threading.local()
+_SOON = 0.01
+"""Seconds until a signal that came at a bad moment comes again."""
 
 
 def watch(delivery: Delivery, *, sigterm: bool) -> None:
@@ -31,7 +35,9 @@ def watch(delivery: Delivery, *, sigterm: bool) -> None:
     if not _HANDLED:
         _HANDLED["exit"] = True
         atexit.register(_at_exit)
-        os.register_at_fork(after_in_child=_after_fork)
+        os.register_at_fork(
+            before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork
+        )
         # The children of multiprocessing know no atexit, and forget finalizers from before.
         util.register_after_fork(_LIVE, lambda _: util.Finalize(None, _at_exit, exitpriority=1))
     _LIVE.add(delivery)
@@ -55,6 +61,8 @@ def _handle_sigterm() -> None:
 
 
 def _at_sigterm(number: int, frame: FrameType | None) -> None:
+    if any(delivery.held_here() for delivery in list(_LIVE)) and _again(number):
+        return
     earlier = _HANDLED["sigterm"]
     if callable(earlier):
         # A server that ends in its own time has more calls to make: what there is is made safe,
@@ -68,9 +76,33 @@ def _at_sigterm(number: int, frame: FrameType | None) -> None:
     signal.raise_signal(number)
 
 
+def _again(number: int) -> bool:
+    """Send the signal again a little later: what this thread holds, those that there is to wait for
+    may wait for. False where that cannot be."""
+
+    def send() -> None:
+        time.sleep(_SOON)
+        os.kill(os.getpid(), number)
+
+    try:
+        threading.Thread(target=send, daemon=True).start()
+    except RuntimeError:  # the interpreter is ending
+        return False
+    return True
+
+
 def _at_exit() -> None:
     for delivery in list(_LIVE):
         delivery.close(delivery.limits.exit_timeout)
+
+
+def _before_fork() -> None:
+    _FORKING.held = [delivery for delivery in list(_LIVE) if delivery.before_fork()]
+
+
+def _after_fork_in_parent() -> None:
+    for delivery in _FORKING.held:
+        delivery.after_fork_in_parent()
 
 
 def _after_fork() -> None:

@@ -9,9 +9,10 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from nilometer.sdk.delivery.ledger import Account, Ledger
+from nilometer.sdk.delivery.ledger import Account, Ledger, owned_here
 from nilometer.sdk.delivery.records import METRICS, Form
 from nilometer.sdk.delivery.spool import Segment, Spool, SpoolFull
+from nilometer.sdk.seldom import Seldom
 from nilometer.sdk.sinks.port import Failed, Record
 
 _LOG = logging.getLogger(__name__)
@@ -95,8 +96,10 @@ class Lane:
         self._lock = threading.RLock()
         self._batches: deque[Batch] = deque()
         self._claimed: tuple[Batch, ...] = ()
+        self._unread: deque[Batch] = deque()
         self._at_hand = _Held()
         self._unspooled = _Held()
+        self._gone, self._unreadable = Seldom(_LOG), Seldom(_LOG)
 
     def put(self, metrics: Sequence[Record]) -> None:
         """Take metrics that were waiting."""
@@ -124,21 +127,40 @@ class Lane:
                     self._batches.append(Batch(segment.count, None, segment=segment))
 
     def count(self) -> int:
-        """How many metrics could be claimed."""
+        """How many metrics could be claimed; not those that could not be read."""
         with self._lock:
             return sum(batch.count for batch in self._batches)
 
     def claim(self, most: int) -> Claim | None:
-        """The oldest batches: one, and more up to so many metrics; None when there is nothing."""
+        """The oldest batches: one, and more up to so many metrics; None when there is nothing. One
+        that cannot be read is set aside until `look_again`, and ends the claim: the disk may take
+        its time to say so."""
         with self._lock:
             taken: list[Batch] = []
-            while self._batches and sum(b.count for b in taken) + self._batches[0].count <= most:
-                taken.append(self._batches.popleft())
-            if not taken and self._batches:
-                taken.append(self._batches.popleft())
-            metrics = tuple(metric for batch in taken for metric in self._metrics(batch))
+            metrics: list[Record] = []
+            held = 0
+            while self._batches and (not taken or held + self._batches[0].count <= most):
+                batch = self._batches.popleft()
+                found = self._metrics(batch)
+                if found is None:
+                    self._unread.append(batch)
+                    break
+                taken.append(batch)
+                metrics += found
+                held += batch.count
             self._claimed = tuple(taken)
-            return Claim(self._claimed, metrics) if taken else None
+            return Claim(self._claimed, tuple(metrics)) if taken else None
+
+    @property
+    def unread(self) -> int:
+        """How many batches could not be read, and are set aside."""
+        return len(self._unread)
+
+    def look_again(self) -> None:
+        """Let what was set aside be claimed, before all others."""
+        with self._lock:
+            self._batches.extendleft(reversed(self._unread))
+            self._unread.clear()
 
     def settle(self, claim: Claim, failed: Sequence[Failed]) -> None:
         """What of a claim was not stored comes again, or is a dead letter; the rest is done."""
@@ -180,6 +202,10 @@ class Lane:
                         account.dropped[AT_EXIT] += batch.count
                 if lost:
                     self._batches.remove(batch)
+
+    def held_here(self) -> bool:
+        """Whether this thread is in the middle of a change."""
+        return owned_here(self._lock)
 
     def close(self) -> None:
         """Leave the spool to the next process."""
@@ -277,7 +303,9 @@ class Lane:
         last.count += len(metrics) if added else 0
         return added
 
-    def _metrics(self, batch: Batch) -> Sequence[Record]:
+    def _metrics(self, batch: Batch) -> Sequence[Record] | None:
+        """The metrics of a batch, none of a segment that is gone; None where the disk does not give
+        them now, which may pass."""
         if batch.metrics is not None:
             if batch.segment is not None:
                 self._at_hand.let_go(batch)
@@ -286,9 +314,13 @@ class Lane:
         assert batch.segment is not None
         try:
             return self._spool.read(batch.segment)
-        except OSError as error:
-            _LOG.warning("a segment of the spool cannot be read: %s", error.strerror)
+        except FileNotFoundError:
+            self._gone.warning("a segment of the spool is gone")
             return ()
+        except OSError as error:
+            reason = error.strerror
+            self._unreadable.warning("a segment of the spool cannot be read now: %s", reason)
+            return None
 
     def _put_back(self, claim: Claim) -> None:
         """A claim of which nothing was stored: to the front, and after some attempts to the end, so

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +85,47 @@ class Ledger:
     def __init__(self, names: Iterable[str]) -> None:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
-        self.submitted = 0
-        self.queued = 0  # of those, not yet in any account
+        self.queue: deque[Any] = deque()
+        """The calls that are in no account yet, one each."""
+        self.left = 0
+        """How many have been in the queue and are no more."""
+        self.refused = 0
         self.accounts = {name: Account() for name in names}
 
-    def hand_over(self, count: int) -> None:
-        """So many calls leave the queue, and wait for every store."""
-        with self.lock:
-            self.queued -= count
+    @property
+    def submitted(self) -> int:
+        """How many calls there were. With the lock held."""
+        return self.left + self.refused + len(self.queue)
+
+    def leave(self, count: int, *, dropped: int = 0, reason: str = "") -> None:
+        """So many calls leave the queue: some are dropped for every store, and the others wait for
+        each."""
+        with self.changed:
+            for _ in range(count):
+                self.queue.popleft()
+            self.left += count
             for account in self.accounts.values():
-                account.waiting += count
+                account.waiting += count - dropped
+                if dropped:
+                    _count(account, reason, dropped)
+            self.changed.notify_all()
 
     def refuse(self, reason: str) -> None:
         """A call more, dropped at the door."""
         with self.lock:
-            self.submitted += 1
+            self.refused += 1
             for account in self.accounts.values():
-                account.dropped[reason] += 1
-
-    def drop_queued(self, reason: str) -> None:
-        """A call of the queue is dropped for every store."""
-        with self.changed:
-            self.queued -= 1
-            for account in self.accounts.values():
-                account.dropped[reason] += 1
-            self.changed.notify_all()
+                _count(account, reason, 1)
 
     def at_rest(self) -> bool:
         """Whether nothing waits, in memory or on disk. With the lock held."""
-        return not self.queued and not any(
+        return not self.queue and not any(
             each.waiting or each.spooled for each in self.accounts.values()
         )
+
+    def held_here(self) -> bool:
+        """Whether this thread is in the middle of a change."""
+        return owned_here(self.lock)
 
     def stats(self, breakers: Mapping[str, str]) -> Stats:
         """All counts of one moment."""
@@ -123,7 +134,7 @@ class Ledger:
                 name: SinkStats(
                     submitted=self.submitted,
                     adopted=each.adopted,
-                    waiting=each.waiting + self.queued,
+                    waiting=each.waiting + len(self.queue),
                     spooled=each.spooled,
                     stored=each.stored,
                     dropped=dict(each.dropped),
@@ -131,3 +142,14 @@ class Ledger:
                 for name, each in self.accounts.items()
             }
             return Stats(self.submitted, sinks, breakers)
+
+
+def owned_here(lock: threading.RLock) -> bool:
+    """Whether this thread has the lock; the standard library's own conditions ask like this."""
+    return cast("Any", lock)._is_owned()  # noqa: SLF001
+
+
+def _count(account: Account, reason: str, count: int) -> None:
+    # Not `+=` on a Counter, whose first look at a reason is Python: what interrupts it there (a
+    # finalizer that records) would be overwritten.
+    account.dropped[reason] = account.dropped.get(reason, 0) + count

@@ -30,6 +30,7 @@ class Sender:
         self.sink = sink
         self.lane = lane
         self.breaker = breaker
+        self._reads = breaker.alike()
         self._most = max(1, min(batch_size, sink.batch_size))
         self._interval = interval
         self._bell = Bell()
@@ -46,10 +47,12 @@ class Sender:
         self._bell.ring()
 
     def hurry(self, *, probe: bool) -> None:
-        """Send what there is, now. With `probe` a store that is down is asked at once too."""
+        """Send what there is, now. With `probe` a store that is down is asked at once too, and what
+        could not be read is looked at."""
         self._hurried = True
         if probe:
             self.breaker.hurry()
+            self._reads.hurry()
         self._bell.ring()
 
     def stop(self) -> None:
@@ -74,10 +77,11 @@ class Sender:
 
     def _pause(self) -> float | None:
         """How long to wait before sending: 0 for not at all, None for until there is something."""
+        rest = self._until_next_look()
         count = self.lane.count()
         if not count:
             self._since, self._hurried = None, False
-            return None
+            return rest
         now = time.monotonic()
         if self._since is None:
             self._since = now
@@ -87,15 +91,36 @@ class Sender:
                 return rest
         return self.breaker.delay()
 
+    def _until_next_look(self) -> float | None:
+        """How long to wait for the next look at what could not be read; None where all could.
+        When it is time, that may be claimed again, and has waited long enough."""
+        if not self.lane.unread:
+            return None
+        if rest := self._reads.delay():
+            return rest
+        self.lane.look_again()
+        self._hurried = True
+        return None
+
     def _send(self) -> None:
         if not self.breaker.allow():
             return
-        claim = self.lane.claim(self._most)
+        claim = self._claim()
         if claim is None:
             self.breaker.passed_over()
             return
         self.lane.settle(claim, self._sent(claim))
         self._since = time.monotonic()
+
+    def _claim(self) -> Claim | None:
+        """A claim. What of it cannot be read says nothing of the store, and is looked at later."""
+        unread = self.lane.unread
+        claim = self.lane.claim(self._most)
+        if not self.lane.unread:
+            self._reads.succeeded()
+        elif self.lane.unread > unread and not self._reads.delay():
+            self._reads.failed()  # once for all that fail in one look
+        return claim
 
     def _sent(self, claim: Claim) -> list[Failed]:
         """Send a claim: what of it failed."""

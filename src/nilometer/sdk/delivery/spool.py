@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -23,11 +24,18 @@ from pathlib import Path
 
 from nilometer.errors import InvalidInput
 from nilometer.sdk.delivery.records import METRICS, Form
+from nilometer.sdk.file_locks import opened
+from nilometer.sdk.seldom import Seldom
 from nilometer.sdk.sinks.port import Record
+from nilometer.sdk.turns import in_turns
+
+_LOG = logging.getLogger(__name__)
 
 MAX_SEGMENT_METRICS = 200
 MAX_SEGMENT_BYTES = 512 * 1024
 MAX_DEAD_BYTES = 16 * 1024 * 1024
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
 
 class SpoolFull(Exception):
@@ -36,7 +44,7 @@ class SpoolFull(Exception):
 
 @dataclass(slots=True)
 class Segment:
-    """One file: how many metrics and bytes it holds."""
+    """One file: how many metrics it holds, and bytes of whole lines, which are what is read."""
 
     path: Path
     count: int
@@ -55,6 +63,7 @@ class Spool:
         self._lock: int | None = None
         self._number = 0
         self._bytes = 0
+        self._seldom = Seldom(_LOG)
 
     def write(self, metrics: Sequence[Record]) -> Segment:
         """A new segment of these metrics, on disk when this returns."""
@@ -87,10 +96,11 @@ class Spool:
         return True
 
     def read(self, segment: Segment) -> list[Record]:
-        """The metrics of a segment; lines that are none are left out."""
+        """The metrics of a segment; lines that are none are left out. Raises FileNotFoundError for
+        one that is gone; after any other OSError it may be tried again."""
         found: list[Record] = []
-        *lines, _cut_short = segment.path.read_bytes().split(b"\n")
-        for line in lines:
+        *lines, _ = segment.path.read_bytes()[: segment.size].split(b"\n")
+        for line in in_turns(lines):
             with suppress(InvalidInput):
                 found.append(self._form.read(line))
         return found
@@ -101,13 +111,17 @@ class Spool:
         self._bytes -= segment.size
 
     def adopt(self) -> list[Segment]:
-        """Take over what processes that are gone have left."""
+        """Take over what processes that are gone have left. What cannot be read or renamed stays as
+        it is, for another time or another process."""
         if not self._directory.is_dir():
             return []
         adopted: list[Segment] = []
         owners = {path.name.partition(".")[0] for path in self._directory.glob("*-*.*")}
         for owner in sorted(owners - {self._owner}):
-            adopted += self._adopt_from(owner)
+            try:
+                adopted += self._adopt_from(owner)
+            except OSError as error:
+                self._tell(error)
         return adopted
 
     def bury(self, metrics: Sequence[tuple[Record, str]]) -> None:
@@ -124,8 +138,12 @@ class Spool:
         """Leave what there is to the next process."""
         if self._lock is None:
             return
-        if not any(self._directory.glob(f"{self._owner}.*.jsonl")):
-            self._lock_path(self._owner).unlink(missing_ok=True)
+        with suppress(OSError):
+            if not any(self._directory.glob(f"{self._owner}.*.jsonl")):
+                self._lock_path(self._owner).unlink(missing_ok=True)
+        # A child that was forked while it was opened may not know of it, and have a share in it.
+        with suppress(OSError):
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
         self.abandon()
 
     def abandon(self) -> None:
@@ -140,11 +158,14 @@ class Spool:
         while self._lock is None:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._lock_path(self._owner)
-            lock = _opened(path)
-            if _locked(lock) and _is(lock, path):
-                self._lock = lock
-            else:
-                os.close(lock)
+            self._lock = lock = _opened(path)  # at once: a child that is forked now closes it
+            try:
+                owned = _locked(lock) and _is(lock, path)
+            except OSError:
+                self.abandon()
+                raise
+            if not owned:
+                self.abandon()
                 self._owner = _new_owner()
 
     def _check_room(self, size: int) -> None:
@@ -160,38 +181,44 @@ class Spool:
 
     def _adopt_from(self, owner: str) -> list[Segment]:
         path = self._lock_path(owner)
-        lock = _opened(path)
-        try:
-            if not _locked(lock):
-                return []  # it is alive
-            found = [
-                segment
-                for old in sorted(self._directory.glob(f"{owner}.*.jsonl"))
-                if (segment := self._adopted(old))
-            ]
-            path.unlink(missing_ok=True)
+        with opened(path, _FLAGS) as lock:
+            if not (_locked(lock) and _is(lock, path)):
+                return []  # it is alive, or another was faster
+            segments = sorted(self._directory.glob(f"{owner}.*.jsonl"))
+            found = [segment for old in segments if (segment := self._adopted(old))]
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             return found
-        finally:
-            os.close(lock)
 
     def _adopted(self, old: Path) -> Segment | None:
-        self._open()
-        path = self._next_path()
         try:
-            old.rename(path)
-            text = path.read_bytes()
+            return self._taken(old)
         except FileNotFoundError:
             return None  # another was faster
-        self._bytes += len(text)
-        segment = Segment(path, text.count(b"\n"), len(text))
-        if not segment.count:
-            self.remove(segment)
+        except OSError as error:
+            self._tell(error)
             return None
-        return segment
+
+    def _taken(self, old: Path) -> Segment | None:
+        """A segment of another owner. Renamed last: with this one's name nobody else looks at it.
+        A line that a crash cut short is no part of it, and what is added begins there."""
+        self._open()
+        text = old.read_bytes()
+        size = text.rfind(b"\n") + 1
+        if not size:
+            old.unlink()
+            return None
+        path = self._next_path()
+        old.rename(path)
+        self._bytes += size
+        return Segment(path, text.count(b"\n"), size)
+
+    def _tell(self, error: OSError) -> None:
+        self._seldom.warning("what a process has left cannot be taken over: %s", error.strerror)
 
 
 def _lines(metrics: Sequence[Record]) -> bytes:
-    return "".join(f"{metric.to_json()}\n" for metric in metrics).encode()
+    return "".join(f"{metric.to_json()}\n" for metric in in_turns(metrics)).encode()
 
 
 def _new_owner() -> str:
@@ -201,7 +228,7 @@ def _new_owner() -> str:
 def _locked(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True
 
@@ -214,13 +241,17 @@ def _is(file: int, path: Path) -> bool:
 
 
 def _opened(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    return os.open(path, _FLAGS | os.O_CLOEXEC, 0o600)
 
 
 def _append(path: Path, text: bytes, size: int) -> None:
-    """Add text to a file of that size, durably or not at all."""
+    """Add text to a file of so many bytes of whole lines, durably or not at all. What is behind
+    them, of a write that was cut short, is cut off: it would be one line with the first of the
+    text."""
     file = _opened(path)
     try:
+        if os.fstat(file).st_size > size:
+            os.ftruncate(file, size)
         view = memoryview(text)
         while view:
             view = view[os.write(file, view) :]

@@ -9,6 +9,8 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from nilometer.sdk.file_locks import opened
+
 
 @contextmanager
 def locked(path: Path, *, follow: bool = True) -> Generator[int]:
@@ -16,19 +18,16 @@ def locked(path: Path, *, follow: bool = True) -> Generator[int]:
     process may have renamed it between opening and locking: then it is opened again. Raises OSError
     for what is no regular file (a pipe would be waited for) and, unless links are to be followed,
     for a link."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
+    flags |= 0 if follow else os.O_NOFOLLOW
     while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-        flags |= 0 if follow else os.O_NOFOLLOW
-        file = os.open(path, flags, 0o600)
-        try:
+        with opened(path, flags) as file:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise OSError(f"{path.name} is no regular file")
             fcntl.flock(file, fcntl.LOCK_EX)
             if _is_current(file, path):
                 yield file
                 return
-        finally:
-            os.close(file)
 
 
 def append(file: int, text: bytes) -> int:

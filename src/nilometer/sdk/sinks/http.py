@@ -16,6 +16,7 @@ from nilometer.domain.usage_metric import AIUsageMetric
 from nilometer.errors import Unavailable
 from nilometer.sdk.sinks.events import event
 from nilometer.sdk.sinks.port import Failed
+from nilometer.sdk.turns import in_turns
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 KEY_REFUSED_SECONDS = 60
@@ -64,13 +65,11 @@ class HttpSink:
         self._client.close()
 
     def _post(self, metrics: Sequence[AIUsageMetric]) -> httpx.Response:
-        body = {
-            "api_key": self._key,
-            "batch": [self.event_of(metric) for metric in metrics],
-        }
+        events = ",".join(json.dumps(self.event_of(metric)) for metric in in_turns(metrics))
+        body = f'{{"api_key":{json.dumps(self._key)},"batch":[{events}]}}'
         return self._client.post(
             self._url,
-            content=gzip.compress(json.dumps(body).encode(), compresslevel=1),
+            content=gzip.compress(body.encode(), compresslevel=1),
             headers={
                 "Content-Type": "application/json",
                 "Content-Encoding": "gzip",
