@@ -235,7 +235,7 @@ def row(stored: Item) -> Row:
     error = bool(text("error_type") or text("error")) or text("status") == "error"
     cost = known_cost(number("cost_usd"), number("reported_cost_usd"))
     entered, left = int(number("input_tokens") or 0), int(number("output_tokens") or 0)
-    # Of the original tracker, whose total is what it summed. `groups.values_of` has none.
+    # The original tracker summed its totals; ours are of both sides, as in `groups.values_of`.
     total = None if "schema_version" in stored else number("total_tokens")
     moment = text("timestamp")
     return Row(
