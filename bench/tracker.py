@@ -12,18 +12,20 @@ Calls are paced, as calls to a provider are: between two of them their thread wa
 growth of the resident set over the calls of the tracker alone, after a warm-up that loads the
 prices.
 
-Of calls that took longer than a millisecond, `slow_calls`, those count as the tracker's own,
-`slow_of_its_own`, that worked so long or waited for anything, which the system counts; the others
-were kept from the processor by something else. `late_…` is how much later than asked for the thread
-goes on after its pauses, as it does after a provider's answer: the background's work is felt there.
-`late_untracked` is the same before anything is tracked.
+Of calls that took longer than a millisecond, `slow_calls`, those are the tracker's own,
+`slow_of_its_own`, in which the thread itself worked so long. That a call waits for no other thread
+is what `tests/sdk/test_delivery.py` shows; the others were kept from the processor by something
+else. `late…` is how much later than asked for the thread goes on after its pauses, as it does after
+a provider's answer: the background's work is felt there. `late_untracked…` is the same before
+anything is tracked. `stolen` is the part of the processors' time that the machine's host gave to
+others meanwhile: with more than a hundredth of it lateness says nothing of the tracker, and is not
+judged.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -54,6 +56,7 @@ SLOW_CALL = 0.001
 MOST_LATER = 5
 """Pauses of 10,000 that end more than `SLOW_CALL` late, more than without tracking: those of the
 machine's own doing are in both."""
+MOST_STOLEN = 0.01
 
 MOST_MEDIAN, MOST_P99, MOST_GROWTH = 30e-6, 200e-6, 10_000_000
 USAGE = {
@@ -122,6 +125,7 @@ def run(
     scenario: str, calls: int = CALLS, warm_up: int = WARM_UP, pairs: int = PAIRS
 ) -> dict[str, Any]:
     """One scenario, in this process."""
+    stolen_before, all_before = _processors()
     untracked = Times()
     for _ in range(calls):
         untracked.pause()
@@ -140,7 +144,9 @@ def run(
         assert stats.balanced
         assert not stats.dropped, stats
         manager.close(0)
+    stolen, everything = _processors()
     return {
+        "stolen": (stolen - stolen_before) / max(everything - all_before, 1),
         "calls": calls,
         "median_us": _at(times.calls, 0.5),
         "p99_us": _at(times.calls, 0.99),
@@ -167,9 +173,10 @@ def _slow(times: Sequence[float]) -> int:
     return sum(each > SLOW_CALL for each in times)
 
 
-def _waits() -> int:
-    """How often this thread has waited for anything."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+def _processors() -> tuple[int, int]:
+    """What the host gave to others of the processors' time, and all of it, since the start."""
+    ticks = list(map(int, Path("/proc/stat").read_text().split(None, 9)[1:9]))
+    return ticks[7], sum(ticks)
 
 
 def _record(manager: ClientManager, calls: int) -> Times:
@@ -178,7 +185,7 @@ def _record(manager: ClientManager, calls: int) -> Times:
     with usage_context(job_id="bench", tags=["bench"]):
         for number in range(calls):
             usage = {**USAGE, "prompt_tokens": 1100 + number % 100}
-            waits, worked, begun = _waits(), time.thread_time(), clock()
+            worked, begun = time.thread_time(), clock()
             record(
                 service="openai",
                 model="gpt-4o-mini",
@@ -190,9 +197,7 @@ def _record(manager: ClientManager, calls: int) -> Times:
                 http_status=200,
             )
             times.calls.append(clock() - begun)
-            if times.calls[-1] > SLOW_CALL:
-                worked = time.thread_time() - worked
-                times.slow_of_its_own += worked > SLOW_CALL or _waits() > waits
+            times.slow_of_its_own += time.thread_time() - worked > SLOW_CALL
             times.pause()
     return times
 
@@ -257,13 +262,16 @@ def main() -> None:
         return
     wrong, measured = [], measure()
     for scenario, found in measured.items():
-        print(f"{scenario:8} {json.dumps({k: round(v, 1) for k, v in found.items()})}")
+        print(f"{scenario:8} {json.dumps({k: round(v, 3) for k, v in found.items()})}")
         if (
             max(found["median_us"], found["client_median_us"]) > MOST_MEDIAN * 1e6
             or max(found["p99_us"], found["client_p99_us"]) > MOST_P99 * 1e6
             or found["grown_bytes"] > MOST_GROWTH
             or found["slow_of_its_own"]
-            or found["late"] > found["late_untracked"] + MOST_LATER
+            or (
+                found["stolen"] < MOST_STOLEN
+                and found["late"] > found["late_untracked"] + MOST_LATER
+            )
         ):
             wrong.append(scenario)
     if wrong:
