@@ -488,6 +488,26 @@ def test_what_is_recorded_while_a_manager_closes_is_stored_or_counted(make_manag
         assert stats.stored + stats.dropped.get("closed", 0) == 400
 
 
+def test_what_comes_after_the_flush_of_a_close_is_stored_too(
+    make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch
+):
+    manager = make_manager("memory://")
+    record(manager, 1)
+    delivery = manager._delivery
+    flush = delivery.flush
+
+    def flush_and_record(timeout: float) -> bool:
+        done = flush(timeout)
+        if not delivery.closed:
+            record(manager, 1)
+        return done
+
+    monkeypatch.setattr(delivery, "flush", flush_and_record)
+    assert manager.close(30)
+    stats = manager.stats()
+    assert (stats.submitted, stats.stored, stats.dropped) == (2, 2, {})
+
+
 def test_nothing_is_tracked_when_tracking_is_off():
     manager = ClientManager(ClientConfig(track_usage=False))
     record(manager, 3)
