@@ -340,6 +340,7 @@ def test_a_living_process_keeps_its_spool_to_itself(make_manager: MakeManager):
     first = make_manager(sink)
     record(first, 7)
     assert not first.flush(0.1)
+    wait_until(lambda: first.stats().spooled == 7)
     other = FaultySink()
     assert make_manager(other).flush(10)
     assert other.kept == {}
@@ -366,7 +367,7 @@ def test_the_spool_is_nobody_elses(make_manager: MakeManager, tmp_path):
     sink.down = ConnectionError()
     manager = make_manager(sink)
     record(manager, 1)
-    manager.flush(0.05)
+    wait_until(lambda: manager.stats().spooled == 1)
     [folder] = (tmp_path / "spool").iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {each.stat().st_mode & 0o777 for each in folder.iterdir()} == {0o600}
