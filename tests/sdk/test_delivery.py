@@ -275,8 +275,8 @@ def test_a_batch_that_the_store_cannot_swallow_does_not_stop_the_others(
 def test_after_closing_calls_are_dropped_and_counted(make_manager: MakeManager):
     manager = make_manager()
     record(manager, 1)
-    assert manager.close()
-    assert manager.close()
+    assert manager.close(30)
+    assert manager.close(30)
     record(manager, 2)
     assert manager.stats().dropped == {"closed": 2}
 
@@ -514,7 +514,7 @@ def test_nothing_is_tracked_when_tracking_is_off():
     record(manager, 3)
     assert manager.usage_tracker is None
     assert (manager.flush(), manager.stats().submitted, list(manager.sinks)) == (True, 0, [])
-    assert manager.close()
+    assert manager.close(30)
 
 
 def test_a_handler_that_flushes_leaves_nothing_behind_however_it_ends(make_manager: MakeManager):
