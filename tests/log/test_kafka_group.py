@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from nilometer.log.kafka import KafkaLog, Membership
 from nilometer.log.kafka.consumer import KafkaConsumer
@@ -312,6 +313,62 @@ def test_a_message_that_is_none_of_ours_is_handed_out_without_headers(
     producer.flush(20)
     found = read_all(log.consumer("a"), 2)
     assert {(each.headers, each.payload) for each in found} == {(b"", b"what is this"), (b"", b"")}
+
+
+@pytest.mark.parametrize("instance_id", [None, "worker-1"])
+@pytest.mark.parametrize("polls", [True, False])
+def test_partitions_are_given_back_before_the_library_closes(
+    kafka: KafkaService,
+    topic: str,
+    monkeypatch: pytest.MonkeyPatch,
+    instance_id: str | None,
+    polls: bool,
+) -> None:
+    """A rebalance within its close may freeze the process: see `nilometer.log.kafka.membership`."""
+    calls: list[str] = []
+    clients: list[weakref.ref[Consumer]] = []
+
+    class Watched(Consumer):
+        def __init__(self, options: dict[str, Any], **more: Any) -> None:
+            super().__init__(options, **more)
+            clients.append(weakref.ref(self))
+
+        def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+            calls.append("assign")
+            super().incremental_assign(partitions)
+
+        def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+            calls.append("unassign")
+            super().incremental_unassign(partitions)
+
+        def close(self) -> None:
+            calls.append("close")
+            super().close()
+
+    monkeypatch.setattr("nilometer.log.kafka.membership.Consumer", Watched)
+    membership = Membership(session_timeout=6, idle_after=60, instance_id=instance_id)
+    with contextlib.closing(
+        open_kafka_log(kafka.bootstrap, topic, partitions=PARTITIONS, membership=membership)
+    ) as log:
+        for number in range(300):
+            log.append_blocking(envelope(number))
+        consumer = log.consumer("a")
+        if polls:
+            read(consumer, 200)
+        else:  # the library joins by itself, and has an assignment that nobody was told of
+            eventually(lambda: _members_with_partitions(log, f"{topic}.a") == 1)
+        consumer.close()
+        members = _members_with_partitions(log, f"{topic}.a")
+        assert clients[0]() is None or instance_id is None  # its threads and connections end
+    if instance_id is None:
+        assert (calls, members) == (["assign", "unassign", "close"], 0)
+    else:
+        assert (calls, members) == (["assign"], 1)
+
+
+def _members_with_partitions(log: KafkaLog, group: str) -> int:
+    described = log._monitor._cluster._admin.describe_consumer_groups([group])[group].result(20)
+    return sum(bool(member.assignment.topic_partitions) for member in described.members)
 
 
 def test_a_reader_with_the_name_of_another_is_told_so(kafka: KafkaService, topic: str) -> None:

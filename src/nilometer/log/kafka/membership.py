@@ -4,11 +4,17 @@ Its rules, found by trying: a client serves one call at a time, and a call from 
 waits without end behind one that polls; a rebalance is carried out only inside a poll; a commit is
 answered only after a rebalance has ended; and a synchronous one repeats for as long as the broker
 is away. So everything here is called under one lock, and commits are asynchronous, with a deadline.
+
+And its `close`, which takes what is assigned back by callbacks: the answer to the second of two is
+dropped when the group's thread ends just then (`rd_kafka_cgrp_op_serve`, 2.12 to 2.16; the like in
+its issues 4041 and 4884), and who waits for it holds the interpreter's lock, so that the whole
+process stands still for good. So everything is given back before it, as in ordinary work.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 _PREFETCH_KIB = 32 * 1024
 _COMMITTED_SECONDS = 10.0
+_GIVE_BACK_SECONDS = 10.0
+_SLICE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,7 @@ class GroupClient:
     partitions that come, with the group's committed offsets (None where there is none);
     `on_revoke` those that go, and returns the offsets to commit of them; `on_lost` those that are
     another's already; `on_commit` the offsets that the broker has now. All are called within
-    `serve`, `consume` and `close`.
+    `serve`, `consume` and `close`, and none within librdkafka's own close.
     """
 
     def __init__(
@@ -105,6 +113,7 @@ class GroupClient:
         self._topic = topic
         self._paused = False
         self._leaving = False
+        self._stays_known = "group.instance.id" in options
         self._on_assign = on_assign
         self._on_revoke = on_revoke
         self._on_lost = on_lost
@@ -172,9 +181,33 @@ class GroupClient:
             self._client.pause(places)
 
     def close(self) -> None:
-        """Leave the group."""
+        """Give the partitions back and leave the group. With an instance id only what is finished is
+        committed: the group keeps the partitions for a session timeout."""
         self._leaving = True
-        self._client.close()
+        try:
+            self._give_back(time.monotonic() + _GIVE_BACK_SECONDS)
+        except KafkaException as exception:
+            logger.warning("leaving a group: %s", sentence(error_of(exception)))
+        if self._stays_known:
+            del self._client  # ends it without those callbacks, and without a word to the group
+        else:
+            self._client.close()
+
+    def _give_back(self, deadline: float) -> None:
+        self.pause()
+        self._serve_waiting(deadline)
+        if not self._stays_known:
+            self._client.unsubscribe()
+        else:  # to unsubscribe would have the group give its partitions to others
+            self._commit_finished(self._client.assignment())
+        self._serve_waiting(deadline)
+        while self.commit_pending and time.monotonic() < deadline:
+            self._client.poll(_SLICE)
+
+    def _serve_waiting(self, deadline: float) -> None:
+        """Every rebalance that librdkafka has told of so far."""
+        while self._client.poll(0) is not None and time.monotonic() < deadline:
+            pass
 
     def _places(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, number, at) for number, at in offsets.items()]
@@ -210,10 +243,13 @@ class GroupClient:
         client.incremental_assign(self._places(beginnings))
 
     def _revoked(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        self._commit_finished(partitions)
+        client.incremental_unassign(partitions)
+
+    def _commit_finished(self, partitions: list[TopicPartition]) -> None:
         offsets = self._on_revoke([each.partition for each in partitions])
         if offsets:
             self.commit(offsets)
-        client.incremental_unassign(partitions)
 
     def _lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         self._on_lost([each.partition for each in partitions])
