@@ -181,8 +181,8 @@ class GroupClient:
             self._client.pause(places)
 
     def close(self) -> None:
-        """Give the partitions back and leave the group. With an instance id only what is finished is
-        committed: the group keeps the partitions for a session timeout."""
+        """Give the partitions back and leave the group. With an instance id only commit what is
+        finished: the group keeps the partitions for a session timeout."""
         self._leaving = True
         try:
             self._give_back(time.monotonic() + _GIVE_BACK_SECONDS)
