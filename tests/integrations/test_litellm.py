@@ -30,6 +30,7 @@ from nilometer.sdk.delivery.lane import NO_ROOM, Lane
 from nilometer.sdk.delivery.ledger import Ledger
 from nilometer.sdk.sinks.appending import locked
 from tests.clients.upstream import Upstream, serving
+from tests.running import wait_until
 from tests.serve.test_litellm_door import payload
 
 
@@ -360,8 +361,8 @@ def test_what_a_server_did_not_take_the_next_process_sends():
     with serving(Handler) as url:
         first = Traces(url, "key")
         first.take(told())
+        wait_until(lambda: first.stats().delivered.spooled == 1)
         assert not first.close(0.2)
-        assert first.stats().delivered.spooled == 1
         up[0] = True
         second = Traces(url, "key")
         assert second.flush(10)
@@ -381,6 +382,7 @@ def test_what_comes_after_the_end_and_cannot_be_sent_is_left_on_disk(tmp_path: P
     with serving(Upstream) as url:
         down = Traces(url, "key")
     down.take(told(1))
+    wait_until(lambda: down.stats().delivered.spooled == 1)
     assert not down.close(0.1)
     for number in (2, 3):
         down.take(told(number))
