@@ -14,11 +14,11 @@ prices.
 
 Of calls that took longer than a millisecond, `slow_calls`, those are the tracker's own,
 `slow_of_its_own`, in which the thread itself worked so long, or gave its processor up, as it does
-to wait for a lock, a disk or another thread; from the others the machine took it. `late…` is how much later than asked for the thread goes on after its pauses, as it does after
-a provider's answer: the background's work is felt there. `late_untracked…` is the same before
-anything is tracked. `stolen` is the part of the processors' time that the machine's host gave to
-others meanwhile: with more than a hundredth of it lateness says nothing of the tracker, and is not
-judged.
+to wait for a lock, a disk or another thread; from the others the machine took it. `late…` is how
+much later than asked for the thread goes on after its pauses, as it does after a provider's answer:
+the background's work is felt there. `late_untracked…` is the same before anything is tracked.
+`stolen` is the part of the processors' time that the machine's host gave to others meanwhile: with
+more than a hundredth of it lateness says nothing of the tracker, and is not judged.
 """
 
 from __future__ import annotations
