@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from nilometer.clickhouse.store import Store
 from tests import forking
 from tests.clickhouse_server import stores
+from tests.patience import PATIENCE
 from tests.projects import new_project_id
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
+_LIMIT = 120
+
 # Where tests wait for other processes: brokers, databases, servers, clients.
 _OF_SEVERAL_PROCESSES = frozenset(
     {"acceptance", "budgets", "clients", "clickhouse_server", "database", "deploy", "doctor"}
@@ -41,6 +44,7 @@ _OF_SEVERAL_PROCESSES = frozenset(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     _begin_with_the_longest(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
     _allow_second_chances(config, items)
+    _lengthen_limits(items)
 
 
 def _begin_with_the_longest(items: list[pytest.Item], parts: int) -> None:
@@ -77,6 +81,14 @@ def _allow_second_chances(config: pytest.Config, items: list[pytest.Item]) -> No
             continue
         if item.path.relative_to(tests).parts[0] in _OF_SEVERAL_PROCESSES:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def _lengthen_limits(items: list[pytest.Item]) -> None:
+    """By the patience with which tests wait, those of 120 s among them, which is every other's."""
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        limit = mark.args[0] if mark else _LIMIT
+        item.add_marker(pytest.mark.timeout(limit * PATIENCE), append=False)
 
 
 @pytest.fixture(scope="session")

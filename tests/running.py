@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import httpx
 
 from tests import forking
+from tests.patience import within
 
 T = TypeVar("T")
 KEY = "nlm_user_for-automation-0123456789"
@@ -28,15 +28,11 @@ _ADDRESS = re.compile(r"listens on (http://\S+):(\d+)")
 
 
 def wait_until(condition: Callable[[], T], *, seconds: float = 30, what: str = "") -> T:
-    """The first true value of the condition; AssertionError when the time is over."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what or condition}")
-        time.sleep(0.02)
+    """The first true value of the condition; AssertionError when the time, with the tests'
+    patience, is over."""
+    value = within(seconds, condition)
+    assert value, f"not within {seconds} s: {what or condition}"
+    return value
 
 
 class Server:
@@ -117,7 +113,9 @@ class Server:
     def ready(self, role: str) -> bool:
         url = f"{self.url}/_readiness"
         try:
-            return httpx.get(url, params={"role": role}, verify=NO_TLS).status_code == 200
+            return (
+                httpx.get(url, params={"role": role}, verify=NO_TLS, timeout=30).status_code == 200
+            )
         except httpx.HTTPError:
             return False
 

@@ -297,11 +297,11 @@ def test_writers_that_are_killed_lose_no_row_and_leave_no_torn_file(tmp_path):
             next_kill = now + 0.4
             place = chance.randrange(8)
             writers[place].kill()
-            writers[place].join(30)
+            writers[place].join(90)
             start(place)
     for each in writers.values():
         each.kill()
-        each.join(30)
+        each.join(90)
     promised = {
         line.strip()
         for told in tmp_path.glob("promised-*")

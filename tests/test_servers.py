@@ -258,7 +258,7 @@ def test_a_kafka_cluster_refuses_a_record_that_too_few_copies_would_have() -> No
         servers = {"bootstrap.servers": kafka.address, "log_level": 0}
         admin = AdminClient(servers)
         wanted = NewTopic("records", 1, 2, config={"min.insync.replicas": "2"})
-        admin.create_topics([wanted])["records"].result(30)
+        admin.create_topics([wanted])["records"].result(90)
         producer = Producer(servers | {"acks": "all", "retries": 0})
         errors: list[int | None] = []
 
@@ -380,7 +380,7 @@ def test_a_command_ends_with_what_runs_it() -> None:
         (sleeping,) = descendants(runner.pid)[1:2]
         runner.terminate()
         try:
-            assert runner.wait(30) == 128 + signal.SIGTERM
+            assert runner.wait(90) == 128 + signal.SIGTERM
         finally:
             runner.kill()
         wait_until(lambda: started_at(sleeping) is None, what="the command's end")

@@ -205,7 +205,7 @@ def test_the_thread_is_woken_and_ends_when_told(accounts, project, parts, make_w
     try:
         accounts.projects.delete(project[0].project_id)
         worker.wake()
-        assert deleted.wait(30)
+        assert deleted.wait(90)
     finally:
         worker.stop()
     assert not worker._thread.is_alive()

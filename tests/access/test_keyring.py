@@ -50,7 +50,7 @@ class WatchedDatabase(Database):
     @contextmanager
     def read(self, rows):
         self.reads += 1
-        assert self.open.wait(30)
+        assert self.open.wait(90)
         with super().read(rows) as session:
             yield session
 
@@ -261,7 +261,7 @@ def test_threads_share_one_look_up_too(keyring, token, watched):
         waiting = [threads.submit(keyring.authenticate_blocking, token) for _ in range(20)]
         wait_until(lambda: watched.reads == 1, seconds=10)
         watched.open.set()
-        assert len({future.result(10).key_id for future in waiting}) == 1
+        assert len({future.result(90).key_id for future in waiting}) == 1
     assert watched.reads == 1
 
 

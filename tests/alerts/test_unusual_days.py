@@ -228,7 +228,7 @@ def test_the_thread_looks_when_it_is_its_turn_and_outlives_what_fails(
         now=lambda: NOON,
     )
     looks.start()
-    assert told.wait(30)
+    assert told.wait(90)
     looks.stop()
     assert len(turns) > 3
     assert looks.run_once() == 0  # it has been stopped

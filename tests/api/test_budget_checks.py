@@ -35,7 +35,7 @@ class Asked:
 
     def __call__(self, project_id):
         self.count += 1
-        assert self.open.wait(30)
+        assert self.open.wait(90)
         if self.down:
             raise Unavailable("away")
         return replace(self.standing)

@@ -34,7 +34,7 @@ class Accepting:
     def __call__(self, _, requests, now):
         self.commits.append(list(requests))
         self.begun.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(90)
         return [
             self._outcome(each) or [Accepted(each.actor.id) for _ in each.exceptions]
             for each in requests

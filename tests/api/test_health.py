@@ -32,7 +32,7 @@ class Part:
     def block(self) -> None:
         self.checks += 1
         self.under_way += 1
-        assert self.works.wait(30)
+        assert self.works.wait(90)
         self.under_way -= 1
         if self.error is not None:
             raise self.error

@@ -414,6 +414,6 @@ def test_projects_made_at_once_are_all_made(world, ask, home):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(90)
     ids = [project["id"] for project in ask("GET", "/api/projects/")["results"]]
     assert len(set(ids)) == 11

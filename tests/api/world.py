@@ -429,7 +429,7 @@ def served(app: FastAPI) -> Iterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(90)
 
 
 def _run(server: uvicorn.Server, listeners: Sequence[socket.socket]) -> None:

@@ -21,7 +21,7 @@ class Hung:
     def __call__(self) -> str:
         self.calls += 1
         self.begun.release()
-        assert self.let_go.wait(30)
+        assert self.let_go.wait(90)
         return "done"
 
     async def has_begun(self) -> None:

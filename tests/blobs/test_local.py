@@ -67,7 +67,7 @@ class Gate:
 
         def held(descriptor: int) -> None:
             self.waiting.release()
-            assert self.opened.wait(30)
+            assert self.opened.wait(90)
             fsync(descriptor)
 
         monkeypatch.setattr(os, "fsync", held)

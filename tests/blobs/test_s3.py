@@ -158,7 +158,7 @@ def test_a_server_that_hangs_is_unavailable_within_the_limits() -> None:
         with pytest.raises(BlobsUnavailable):
             asyncio.run(store.probe())
 
-        assert monotonic() - started < 5
+        assert monotonic() - started < 20
         assert server.requests >= 2
 
 

@@ -381,7 +381,7 @@ def test_a_stop_does_not_wait_for_ever_for_what_does_not_answer(
     monkeypatch.setattr(events, "caught_up_to", waits)
     sweeper = make(local_store)
     sweeper.start()
-    assert asked.wait(20)
+    assert asked.wait(90)
     sweeper.stop()
     assert not answer.is_set()
     assert "did not end" in caplog.text
@@ -415,7 +415,7 @@ def test_the_thread_survives_a_sweep_that_fails_and_tells(
     monkeypatch.setattr(local_store, "list_days", list_days_the_second_time)
     make(local_store).start()
 
-    assert failed.wait(20)
+    assert failed.wait(90)
     eventually(lambda: not all_keys(local_store))
     assert sweeps("failed") == before + 1
     told = (

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
@@ -29,6 +28,7 @@ from nilometer.domain.ai_record import AiRecord
 from nilometer.log.envelope import Envelope
 from nilometer.log.port import LogFull, LogState, Position
 from nilometer.settings import Settings
+from tests.patience import within
 
 T = TypeVar("T")
 BUCKET = "test-bucket"
@@ -36,10 +36,8 @@ BUCKET = "test-bucket"
 
 def wait_until(condition: Callable[[], T], what: str, seconds: float = 10) -> T:
     """The first true value of the condition; AssertionError when the time is over."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.005)
+    value = within(seconds, condition, interval=0.005)
+    assert value, f"not within {seconds} s: {what}"
     return value
 
 
@@ -208,7 +206,7 @@ def _served(app: Any, protocol: Any) -> Iterator[tuple[int, uvicorn.Server]]:
             yield listener.getsockname()[1], server
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(90)
             assert not thread.is_alive()
 
 

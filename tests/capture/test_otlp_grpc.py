@@ -69,13 +69,13 @@ def served(access: Access, directory: Any, **settings: Any) -> Iterator[Port]:
         server = OtlpGrpcServer(app.gate, "127.0.0.1:0")
         return server, await server.start()
 
-    server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
+    server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(90)
     try:
         yield Port(port, log, key)
     finally:
-        asyncio.run_coroutine_threadsafe(server.stop(5), loop).result(30)
+        asyncio.run_coroutine_threadsafe(server.stop(5), loop).result(90)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
+        thread.join(90)
         loop.close()
 
 

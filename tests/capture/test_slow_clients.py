@@ -175,7 +175,7 @@ def test_a_body_that_stops_is_answered_with_408(impatient_door):
 def test_a_body_that_drips_has_only_so_long(impatient_door):
     answer, seconds = body_seconds(impatient_door, valid_body(), 1, 0.1)
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert 0.9 < seconds < 4
+    assert 0.9 < seconds < 15
 
 
 def test_a_body_in_small_pieces_is_accepted_in_time(door):

@@ -147,7 +147,7 @@ class Terminal:
     def end(self):
         self.process.send_signal(signal.SIGINT)
         code = self.process.wait(30)
-        self._reader.join(30)
+        self._reader.join(90)
         os.close(self._ours)
         return code
 

@@ -89,6 +89,7 @@ def through_ai(project: Project, call: Call) -> httpx.Response:
         files=ai_parts(event, properties(call), {}),
         headers={"Authorization": f"Bearer {project.key}"},
         verify=NO_TLS,
+        timeout=60,
     )
 
 
@@ -99,6 +100,7 @@ def through_batch(project: Project, call: Call) -> httpx.Response:
         f"{project.server.url}/batch/",
         json={"api_key": project.key, "batch": [event]},
         verify=NO_TLS,
+        timeout=60,
     )
 
 
@@ -170,6 +172,7 @@ def through_litellm(project: Project, call: Call) -> httpx.Response:
         json=[payload],
         headers={"Authorization": f"Bearer {project.key}"},
         verify=NO_TLS,
+        timeout=60,
     )
 
 
@@ -188,7 +191,9 @@ def _export(
         ],
     }
     body = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
-    return httpx.post(f"{project.server.url}{path}", json=body, headers=headers, verify=NO_TLS)
+    return httpx.post(
+        f"{project.server.url}{path}", json=body, headers=headers, verify=NO_TLS, timeout=60
+    )
 
 
 def _text(value: str) -> dict[str, str]:

@@ -188,7 +188,7 @@ def test_a_writer_waits_for_another(database):
         thread.start()
         waiting.wait(10)
         session.add(organization("1"))
-    thread.join(10)
+    thread.join(90)
     assert slugs(database) == ["1", "2"]
 
 

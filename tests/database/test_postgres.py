@@ -302,9 +302,9 @@ def test_writers_wait_for_each_other_and_not_for_ever(database, monkeypatch):
         monkeypatch.setattr("nilometer.database.postgres.BUSY_SECONDS", 30)
         waiting = threading.Thread(target=second)
         waiting.start()
-        assert entered.wait(10)
+        assert entered.wait(90)
         order.append("first")
-    waiting.join(30)
+    waiting.join(90)
     assert order == ["first", "second"]
 
 
@@ -376,7 +376,7 @@ def test_no_client_waits_long_behind_a_migration_of_a_table_in_use(database, tmp
         with database.read(EVERY_ROW) as looking:
             wait_until(lambda: looking.scalar(text(waiting)), what="the migration waits")
         assert seen(database, "projects", EVERY_ROW) == 0
-    migrating.join(30)
+    migrating.join(90)
     assert current(database) == "9000"
 
 
@@ -395,7 +395,7 @@ def test_a_server_that_stops_answering_or_restarts(monkeypatch):
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable):
             seen(database, "projects", EVERY_ROW)
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 60
         server.resume()
 
         def answers() -> bool:

@@ -131,4 +131,4 @@ def test_a_process_ends_though_no_server_answers(deployment: dict[str, Any]):
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["outcomes"]["failed"] >= 4
     assert done.stderr == ""
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 50

@@ -197,7 +197,7 @@ def test_too_few_connections_are_told(deployment: Deployment, postgres: Postgres
 def made_topic(kafka: KafkaService, partitions: int = 1, **config: str) -> str:
     name = kafka.new_topic()
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(30)
+    admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(90)
     return name
 
 

@@ -30,7 +30,7 @@ def test_one_that_hangs_is_given_up_and_the_others_are_told():
         ],
         seconds=0.2,
     )
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     let_go.set()
     assert (hung.outcome, hung.found, hung.remedy) == (
         Outcome.FAILED,

@@ -61,7 +61,7 @@ class Proxy:
         self._listener.close()
         self._set(Fault.REFUSE)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(90)
 
     def _set(self, fault: Fault) -> None:
         self._fault = fault

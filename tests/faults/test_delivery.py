@@ -97,7 +97,12 @@ def test_a_bad_release_stops_at_its_share_and_a_mended_one_loses_nothing(
     with deployment.process("worker", **bad) as worker:
 
         def stopped() -> bool:
-            told = httpx.get(f"{worker.url}/_readiness", params={"role": "worker"}, verify=NO_TLS)
+            told = httpx.get(
+                f"{worker.url}/_readiness",
+                params={"role": "worker"},
+                verify=NO_TLS,
+                timeout=60,
+            )
             return told.status_code == 503 and "bad release" in told.text
 
         wait_until(stopped, what="the worker stops and says why")

@@ -43,7 +43,7 @@ def followed(path, *arguments, meanwhile):
         command = ["traces", "ingest", str(path), "--follow", "--json", *map(str, arguments)]
         done = CliRunner().invoke(app, command)
     finally:
-        thread.join(30)
+        thread.join(90)
         signal.signal(signal.SIGINT, before)
     assert not failures
     assert done.exit_code == 0, done.output

@@ -108,7 +108,7 @@ def test_a_decision_and_a_stage_that_come_together_do_not_wait_for_each_other(ha
             stage = thread.submit(handling.stages[0].look)
             wait_until(lambda: stage.done() or somebody_waits(database))
             cancel(session, [place])
-        stage.result(30)  # and raises nothing
+        stage.result(90)  # and raises nothing
     assert handling.incident(given).status is Status.RECEIVED
 
 

@@ -230,7 +230,7 @@ def test_a_collector_that_hangs_holds_up_neither_the_chain_nor_its_end(
         statuses = {handling.incident(each.exception_id).status for each in given}
         assert statuses == {Status.RESOLVED}
         stopped = time.monotonic()
-    assert time.monotonic() - stopped < 3  # the exporter itself would wait ten seconds
+    assert time.monotonic() - stopped < 8  # the exporter itself would wait ten seconds
     assert not tracing.on()
     collector.always = None
     collector.gate.set()

@@ -34,7 +34,7 @@ class Listener:
         """What was sent before has been counted when this returns."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(20)
+        self._thread.join(90)
 
 
 @contextmanager

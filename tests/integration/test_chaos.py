@@ -123,7 +123,7 @@ def test_workers_that_join_and_are_killed_do_everything_once_and_in_order(
 def _claimed(worker: Server) -> float:
     """How many tasks a worker has claimed."""
     try:
-        page = httpx.get(f"{worker.url}/metrics", timeout=5, verify=NO_TLS).text
+        page = httpx.get(f"{worker.url}/metrics", timeout=60, verify=NO_TLS).text
     except httpx.HTTPError:
         return 0
     return sum(float(each) for each in _CLAIMED.findall(page))

@@ -129,7 +129,7 @@ def redirecting(to, status):
             yield f"http://127.0.0.1:{server.server_port}", asked
         finally:
             server.shutdown()
-            thread.join(10)
+            thread.join(90)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -269,7 +269,7 @@ def test_who_holds_the_file_is_waited_for(folder: Path):
         thread.join(0.2)
         assert thread.is_alive()
         os.write(file, b'"0"}\n')
-    thread.join(10)
+    thread.join(90)
     assert lines(folder) == [{"litellm_call_id": "0"}, payload(1)]
 
 

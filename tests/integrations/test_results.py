@@ -241,7 +241,7 @@ def test_a_writer_that_does_not_move_is_waited_for_once(monkeypatch: pytest.Monk
         waited.append(pause)
         time.sleep(pause)
     assert len(taken) == 5000
-    assert 0.1 <= time.monotonic() - begun < 5
+    assert 0.1 <= time.monotonic() - begun < 30
     assert len([each for each in waited if each]) < 100
 
 

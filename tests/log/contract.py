@@ -50,7 +50,7 @@ class LogContract:
 
     def test_who_does_not_wait_for_each_appends_many_at_once(self, log: Log) -> None:
         futures = [log.append_soon(envelope(number)) for number in range(50)]
-        positions = [future.result(30) for future in futures]
+        positions = [future.result(90) for future in futures]
         records = read_all(log.consumer("a"), 50)
         assert self.same(records, range(50))
         sent = dict(zip(positions, range(50), strict=True))
@@ -176,7 +176,7 @@ class LogContract:
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(poll, consumer, timeout=30)
             log.append_blocking(envelope(1))
-            assert numbers(waiting.result(20)) == [1]
+            assert numbers(waiting.result(90)) == [1]
 
     def test_a_poll_with_nothing_to_read_ends_after_its_timeout(self, log: Log) -> None:
         consumer = log.consumer("a")
@@ -298,7 +298,7 @@ class LogContract:
             waiting = pool.submit(poll, consumer, timeout=60)
             log.close()
             with contextlib.suppress(LogUnavailable):
-                assert waiting.result(10) == []
+                assert waiting.result(90) == []
 
 
 def _position(record: Record) -> Position:

@@ -11,6 +11,7 @@ from typing import Any
 from nilometer.log.envelope import Envelope, decode
 from nilometer.log.port import Consumer, Record
 from nilometer.log.sqlite import SqliteLog
+from tests import patience
 
 MIB = 1024 * 1024
 
@@ -82,7 +83,4 @@ def read_all(consumer: Consumer, count: int, *, commit: bool = True) -> list[Rec
 
 def eventually(condition: Callable[[], bool], *, within: float = 20) -> None:
     """Wait until the condition holds; fails after `within` seconds."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never became true"
-        time.sleep(0.01)
+    assert patience.within(within, condition, interval=0.01), "the condition never became true"

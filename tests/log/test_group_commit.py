@@ -33,7 +33,7 @@ class Gate:
 
         def held(target: SegmentWriter, rows: Sequence[Row], at: int) -> int:
             self._entered.set()
-            assert self._open.wait(30)
+            assert self._open.wait(90)
             self.sizes.append(len(rows))
             if self.error is not None:
                 raise self.error
@@ -187,7 +187,7 @@ def test_a_stuck_disk_shows_in_the_state_without_blocking_it(
         eventually(lambda: "a commit of the log has been running" in log.state().reason)
         assert not log.state().ready
         gate.open()
-        sender.join(10)
+        sender.join(90)
         eventually(lambda: log.state().ready)
 
 

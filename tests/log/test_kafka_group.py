@@ -55,7 +55,7 @@ class Worker:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(30)
+        self._thread.join(90)
         self.consumer.close()
 
     def _run(self) -> None:
@@ -79,7 +79,7 @@ class Load:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(30)
+        self._thread.join(90)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -133,7 +133,7 @@ def test_a_partition_waits_for_the_batch_in_hand_of_it_before_it_goes(
         monkeypatch.setattr(first._progress, "wait_finished", noted)
         newcomer = Worker(log, seconds=0)
         try:
-            assert asked.wait(30)
+            assert asked.wait(90)
             first.commit(hand)
             log.append_blocking(envelope(300))
             eventually(lambda: len(newcomer.consumer._progress.assigned) == PARTITIONS // 2)
@@ -301,7 +301,7 @@ def test_records_that_the_retention_deleted_unread_are_counted_and_told(
 
 def _delete_before(log: KafkaLog, partition: int, offset: int) -> None:
     place = TopicPartition(log.facts.name, partition, offset)
-    log._monitor._cluster._admin.delete_records([place])[place].result(20)
+    log._monitor._cluster._admin.delete_records([place])[place].result(90)
 
 
 def test_a_message_that_is_none_of_ours_is_handed_out_without_headers(
@@ -367,7 +367,7 @@ def test_partitions_are_given_back_before_the_library_closes(
 
 
 def _members_with_partitions(log: KafkaLog, group: str) -> int:
-    described = log._monitor._cluster._admin.describe_consumer_groups([group])[group].result(20)
+    described = log._monitor._cluster._admin.describe_consumer_groups([group])[group].result(90)
     return sum(bool(member.assignment.topic_partitions) for member in described.members)
 
 

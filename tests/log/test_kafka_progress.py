@@ -104,7 +104,7 @@ def test_a_revocation_waits_until_what_is_in_hand_is_finished() -> None:
     waiting = threading.Thread(target=progress.wait_finished, args=([0], 30))
     waiting.start()
     progress.finish(records)
-    waiting.join(5)
+    waiting.join(90)
     assert not waiting.is_alive()
 
 

@@ -182,7 +182,7 @@ def test_a_receiver_that_writes_a_byte_at_a_time_is_given_up(monkeypatch):
     ):
         webhook(url).send(told())
     assert failed.value.code == "timeout"
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 40
 
 
 def test_no_more_of_an_answer_is_read_than_says_what_became_of_it():
@@ -190,7 +190,7 @@ def test_no_more_of_an_answer_is_read_than_says_what_became_of_it():
     started = time.monotonic()
     with speaking(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, every=0) as url:
         webhook(url).send(told())
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_lookup_takes_no_longer_than_it_may(monkeypatch):
         with pytest.raises(TemporaryFailure, match="in time") as failed:
             PUBLIC.places("receiver.example", 443, 0.05)
         assert failed.value.code == "name_unknown"
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
     silent.set()
 
 

@@ -303,7 +303,7 @@ def test_a_page_under_way_is_waited_for(store, project, rewrites, worker, send, 
     one = worker()
     thread = threading.Thread(target=one.run_once)
     thread.start()
-    assert within.wait(30)
+    assert within.wait(90)
     with pytest.raises(Unavailable):
         one.settle(0.01)
     go_on.set()

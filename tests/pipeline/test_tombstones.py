@@ -75,21 +75,21 @@ def test_settling_waits_for_the_batch_that_has_read_the_tombstones(
 
     def tombstoned(ids):
         asked.set()
-        assert go_on.wait(30)
+        assert go_on.wait(90)
         return ()
 
     log = MemoryLog([envelope(project_id, uuid(1))])
     pipeline = make_pipeline(log, tombstoned=tombstoned)
     pipeline.settle(0)  # nothing is under way
     pipeline.start()
-    assert asked.wait(30)
+    assert asked.wait(90)
     with pytest.raises(Unavailable):
         pipeline.settle(0)
     settled = threading.Thread(target=pipeline.settle, args=(30,))
     settled.start()
     assert settled.is_alive()
     go_on.set()
-    settled.join(30)
+    settled.join(90)
     assert len(rows.final(store, "events", project_id)) == 1, "the batch had ended before"
 
 
@@ -108,5 +108,5 @@ def test_who_waits_is_not_kept_by_the_turns_that_follow():
             turns.wait(30)
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(90)
     wait_until(lambda: not thread.is_alive())

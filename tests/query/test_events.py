@@ -245,5 +245,5 @@ def test_reads_from_many_threads_at_once_are_right(store, project_id):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(90)
     assert answers == [expected] * 8

@@ -94,7 +94,7 @@ def silent() -> Iterator[tuple[str, list[socket.socket]]]:
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", taken
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(90)
     for connection in taken:
         connection.close()
 

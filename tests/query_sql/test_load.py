@@ -49,7 +49,7 @@ def test_an_export_that_nobody_reads_keeps_no_other_project_waiting(projects):
     stalling, other, _ = projects
     connection, _ = stalled(stalling)
     with closing(connection):
-        assert export(other, timeout=10).text == '{"n":1}\n'
+        assert export(other, timeout=60).text == '{"n":1}\n'
         with pytest.raises(httpx.ReadTimeout):
             export(stalling, timeout=1)
 
@@ -88,7 +88,7 @@ def held(monkeypatch):
     def slow(self, project_id, sql, values=None):
         begun.append(sql)
         if "slow" in sql:
-            assert release.wait(30)
+            assert release.wait(90)
         return run(self, project_id, sql, values)
 
     monkeypatch.setattr(SqlQueries, "run", slow)

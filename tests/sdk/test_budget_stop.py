@@ -177,7 +177,7 @@ def test_a_call_may_end_anywhere_on_the_guards_own_thread() -> None:
     told.interrupt = lambda: spend(made, "0.6")
     thread = threading.Thread(target=made.refresh, daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(90)
     assert not thread.is_alive()
     told.interrupt = None
     assert not stopped(made)
@@ -526,7 +526,7 @@ def test_a_call_waits_for_no_server_that_hangs_or_fails(desk: Desk) -> None:
         begun = time.perf_counter()
         for _ in range(1000):
             manager.tracker.admit("openai", "gpt-4o-mini")
-        assert time.perf_counter() - begun < 1  # a thousand
+        assert time.perf_counter() - begun < 10  # a thousand
         assert not manager.refresh_budgets()
     with managed(desk, budget_fail_closed=True) as manager, pytest.raises(BudgetExceeded) as told:
         manager.tracker.admit("openai", "gpt-4o-mini")

@@ -104,7 +104,7 @@ def test_a_store_that_is_slow_holds_up_no_caller(make_manager: MakeManager):
     sink.before = lambda: (slow.set(), release.wait(20))
     manager = make_manager(sink)
     record(manager, 1)
-    assert slow.wait(10)
+    assert slow.wait(90)
     record(manager, 5000)
     wait_until(lambda: manager.stats().spooled == 5001)
     assert manager.stats().dropped == {}
@@ -404,14 +404,14 @@ def test_flush_takes_no_longer_than_it_may_though_the_writer_is_stuck(make_manag
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert stuck.wait(10)
+    assert stuck.wait(90)
     record(manager, 3)
     flushed: list[bool] = []
     flushing = threading.Thread(target=lambda: flushed.append(manager.flush(0.2)))
     flushing.start()
-    flushing.join(20)
+    flushing.join(90)
     release.set()
-    thread.join(10)
+    thread.join(90)
     assert flushed == [False]
     assert manager.flush(10)
     assert manager.stats().stored == 4
@@ -433,10 +433,10 @@ def ledger_held() -> Iterator[Callable[[ClientManager], AbstractContextManager[N
 
         thread = threading.Thread(target=run)
         thread.start()
-        assert held.wait(10)
+        assert held.wait(90)
         yield
         release.set()
-        thread.join(10)
+        thread.join(90)
 
     yield hold
     release.set()
@@ -449,7 +449,7 @@ def test_recording_waits_for_no_thread_that_changes_the_counts(
     with ledger_held(manager):
         waits = threading.Thread(target=record, args=(manager, 3))
         waits.start()
-        waits.join(10)
+        waits.join(90)
         assert not waits.is_alive()
     assert manager.stats().submitted == 3
     assert manager.flush(10)
@@ -483,7 +483,7 @@ def test_what_is_recorded_while_a_manager_closes_is_stored_or_counted(make_manag
         barrier.wait(10)
         manager.close(30)
         for thread in threads:
-            thread.join(10)
+            thread.join(90)
         stats = manager.stats()
         assert (stats.submitted, stats.balanced, stats.waiting) == (400, True, 0)
         assert stats.stored + stats.dropped.get("closed", 0) == 400

@@ -32,7 +32,7 @@ def open_here():
 
 os.fsync = slow
 record(manager, 1)
-assert reached.wait(20)
+assert reached.wait(90)
 os.fsync = fsync
 child = os.fork()
 if not child:
@@ -115,7 +115,7 @@ def test_a_child_whose_parent_ends_in_the_middle_of_adopting_adopts_the_rest(fol
 
     Path.rename = slow
     threading.Thread(target=spool.adopt, daemon=True).start()
-    assert reached.wait(20)
+    assert reached.wait(90)
     Path.rename = rename
     if os.fork():
         os._exit(0)
@@ -141,7 +141,7 @@ def test_a_child_that_was_forked_while_a_spool_was_opened_has_no_share_in_it(fol
     spools._locked = slow
     thread = threading.Thread(target=spool.write, args=([metric],))
     thread.start()
-    assert reached.wait(20)
+    assert reached.wait(90)
     spools._locked = locked
     if os.fork():
         go.set()

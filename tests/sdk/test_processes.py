@@ -214,7 +214,7 @@ def test_a_child_that_is_forked_while_prices_load_prices_its_calls(folder: Folde
         book.bundled = slow
         manager = make(sink="jsonl://" + os.environ["STORE"])
         priced(0)
-        assert loading.wait(10)
+        assert loading.wait(90)
         child = os.fork()
         if not child:
             priced(1)

@@ -60,7 +60,7 @@ def test_an_event_of_either_port_is_the_same_event(server):
 @pytest.mark.parametrize("probe", ["/_liveness", "/_readiness", "/_readiness?role=capture"])
 def test_the_probes_answer_on_both(server, probe):
     for url in (server.url, capture_url(server)):
-        assert requests.get(url + probe, timeout=10).status_code == 200
+        assert requests.get(url + probe, timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path"), ELSEWHERE)
@@ -107,7 +107,7 @@ def address_of(url):
 
 
 def in_flight(server):
-    metrics = requests.get(f"{server.url}/metrics", timeout=10).text
+    metrics = requests.get(f"{server.url}/metrics", timeout=60).text
     held = re.search(r"^nilometer_capture_inflight_bytes (\S+)", metrics, re.MULTILINE)
     return float(held[1]) > 0
 

@@ -20,7 +20,7 @@ def deletion(server, project):
 
 def dropped(server):
     """The events that this process has dropped."""
-    metrics = requests.get(f"{server.url}/metrics", timeout=10).text
+    metrics = requests.get(f"{server.url}/metrics", timeout=60).text
     found = re.search(
         r'^nilometer_pipeline_events_total\{outcome="dropped"\} (\S+)', metrics, re.MULTILINE
     )

@@ -43,7 +43,7 @@ def wait_for_exactly(server, acknowledged):
 
 
 def lag(server):
-    metrics = requests.get(f"{server.url}/metrics", timeout=10).text
+    metrics = requests.get(f"{server.url}/metrics", timeout=60).text
     return float(re.search(r'nilometer_log_lag_records\{group="store"\} (\S+)', metrics)[1])
 
 
@@ -61,7 +61,7 @@ def test_with_the_store_down_capture_goes_on_and_everything_arrives_once(tmp_pat
         assert server.ready("capture")
         wait_until(lambda: not server.ready("api"), what="readiness sees it")
         assert not server.ready("worker")
-        whole = requests.get(f"{server.url}/_readiness", timeout=10)
+        whole = requests.get(f"{server.url}/_readiness", timeout=60)
         assert (whole.status_code, whole.json()["status"]) == (200, "degraded")
         second = [str(uuid.uuid4()) for _ in range(20)]
         for identifier in second:

@@ -147,7 +147,7 @@ def test_metrics_count_what_happened(server):
     identifier = str(uuid.uuid4())
     assert send(server.url, generation(identifier, {"$b": ("text/plain", b"x")})).status_code == 200
     read_event(server, identifier)
-    text = requests.get(f"{server.url}/metrics", timeout=10).text
+    text = requests.get(f"{server.url}/metrics", timeout=60).text
     for name in (
         'nilometer_capture_requests_total{door="ai",reason="ok",status="200"}',
         'nilometer_blob_uploads_total{outcome="stored"}',

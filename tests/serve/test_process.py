@@ -35,7 +35,7 @@ def test_a_request_in_flight_is_finished_before_the_stop(tmp_path):
 
 
 def _in_flight(server):
-    metrics = requests.get(f"{server.url}/metrics", timeout=10).text
+    metrics = requests.get(f"{server.url}/metrics", timeout=60).text
     held = re.search(r"^nilometer_capture_inflight_bytes (\S+)", metrics, re.MULTILINE)
     return float(held[1]) > 0
 

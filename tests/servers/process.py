@@ -8,9 +8,10 @@ import os
 import pwd
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from tests.patience import within
 
 # A server may outlive the object that launched it, and what `subprocess` keeps of a running process
 # must not be thrown away.
@@ -27,12 +28,7 @@ class ServerError(Exception):
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether the condition became true within the time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+    return within(seconds, condition)
 
 
 def started_at(pid: int) -> int | None:

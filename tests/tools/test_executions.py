@@ -344,7 +344,7 @@ def test_what_is_put_off_while_the_probe_succeeds_begins_with_the_others(each_be
             closing = thread.submit(bench.record, probe.call, Succeeded({}))
             wait_until(lambda: closing.done() or somebody_waits(bench.database))
             session.add(postponed(bench, found))
-        assert isinstance(closing.result(30), Succeeded)
+        assert isinstance(closing.result(90), Succeeded)
     with bench.database.read(EVERY_ROW) as session:
         assert session.scalars(select(TaskRow.due_at)).all() == [bench.now]
 

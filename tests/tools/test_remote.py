@@ -112,7 +112,7 @@ def test_an_answer_that_is_lost_leaves_the_outcome_unknown(bench, receiver, lost
     getattr(receiver, lost)()
     started = time.monotonic()
     outcome = bench.run(bench.call())
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 15
     assert isinstance(outcome, Unknown)
     assert outcome.code == ("timeout" if lost in ("hangs", "drips") else "connection_lost")
     assert not outcome.reconcilable

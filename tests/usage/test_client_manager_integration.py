@@ -272,7 +272,7 @@ def test_a_context_that_is_set_holds_until_it_is_cleared(shop_here: Shop):
 
     thread = threading.Thread(target=carry_context(work))
     thread.start()
-    thread.join(30)
+    thread.join(90)
     client.chat.completions.create(**prompt(5))
     found = {each.input_tokens: (each.job_id, each.batch_id) for each in shop_here.metrics()}
     assert found == {

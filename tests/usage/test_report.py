@@ -67,7 +67,7 @@ def test_the_same_calls_give_the_same_report_from_every_source(
     url = f"dynamodb://{name}?region={dynamodb_local.region}&endpoint_url={dynamodb_local.endpoint}"
     of_table = sources.open_local(url, since=date(2026, 1, 1))
     headers = {"Authorization": f"Bearer {project.reader}"}
-    with httpx.Client(base_url=world.url, headers=headers) as http:
+    with httpx.Client(base_url=world.url, headers=headers, timeout=60) as http:
         of_server = ServerSource(world.url, Client(http), str(project.id))
         for filters in ({}, {"service": "openai", "status": "success"}):
             wanted = Wanted(PERIOD, TABLES, filters)

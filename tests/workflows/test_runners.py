@@ -462,7 +462,7 @@ def test_a_runner_that_is_stopped_keeps_what_it_performs_until_it_is_recorded(sq
     worker.start()
     stopping = threading.Thread(target=worker.stop)
     try:
-        assert going.wait(30)
+        assert going.wait(90)
         stopping.start()
         wait_until(lambda: not worker._loop._thread.is_alive())
         for _ in range(3):

@@ -1,10 +1,11 @@
-"""Waiting for a condition: the one place that sleeps."""
+"""Waiting for a condition."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from tests.patience import within
 
 T = TypeVar("T")
 INTERVAL = 0.05
@@ -12,8 +13,6 @@ INTERVAL = 0.05
 
 def until(condition: Callable[[], T], what: str, seconds: float = 60) -> T:
     """The first true value of the condition; AssertionError when the time is over."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(INTERVAL)
+    value = within(seconds, condition, interval=INTERVAL)
+    assert value, f"not within {seconds} s: {what}"
     return value

@@ -225,7 +225,7 @@ def test_a_reader_never_sees_a_part(tmp_path, calls):
     for count in range(2, 30):
         add(tmp_path, PLACE, calls[:count], frozenset())
     ended.set()
-    reader.join(10)
+    reader.join(90)
     assert faults == []
     assert sizes <= set(range(1, 30))
 

@@ -176,7 +176,7 @@ def test_processes_write_one_file_at_once(tmp_path):
         each.start()
     told = [counts.get(timeout=60) for _ in workers]
     for each in workers:
-        each.join(30)
+        each.join(90)
         assert each.exitcode == 0
     assert sum(inserted for inserted, _ in told) == 200 + 4 * 200
     assert sum(duplicate for _, duplicate in told) == 3 * 200
