@@ -129,6 +129,17 @@ def test_every_role_is_there_and_only_capture_and_api_are_published(
     assert {name for name in services if published(services[name])} == {"capture", "api"}
 
 
+@pytest.mark.parametrize("role", ["capture", "worker", "api"])
+def test_a_role_has_the_time_to_stop_that_its_settings_give_it(
+    product: dict[str, Any], role: str
+) -> None:
+    # Docker Compose tells a time in its units: 1m0s.
+    minutes, seconds = re.fullmatch(
+        r"(?:(\d+)m)?(?:(\d+)s)?", product["services"][role]["stop_grace_period"]
+    ).groups(default="0")
+    assert 60 * int(minutes) + int(seconds) >= 2 * Settings().shutdown_grace
+
+
 def test_capture_is_not_told_where_the_store_is(product: dict[str, Any]) -> None:
     services = product["services"]
     assert "NILOMETER_CLICKHOUSE_URL" not in services["capture"]["environment"]

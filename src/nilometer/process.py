@@ -57,8 +57,9 @@ def _note_lag(state: LogState, prefix: str) -> None:
     now = clock.to_micros(clock.now())
     for group, lag in state.groups.items():
         metrics.LOG_LAG.labels(prefix + group).set(lag.records)
-        waiting = 0 if lag.oldest_at is None else max(0, now - lag.oldest_at)
-        metrics.LOG_LAG_SECONDS.labels(prefix + group).set(waiting / 1e6)
+        seconds = lag.seconds(now)
+        waiting = float("nan") if seconds is None else seconds
+        metrics.LOG_LAG_SECONDS.labels(prefix + group).set(waiting)
 
 
 class Process:

@@ -442,6 +442,20 @@ def test_a_dead_letter_is_shown_with_what_asked_for_it_and_replayed(world):
     assert world.ask("POST", url, operator, json={"reason": "Again."}).status_code == 404
 
 
+def test_a_payload_is_shown_once_the_packs_redaction_was_applied(world):
+    project = world.project()
+    exception_id = project.exception()
+    assert shown(project, exception_id)["payload"] is not None
+    packs = Packs(world.database)
+    packs.add(
+        project.id,
+        {"format": 1, "name": "p", "normalisation": {"redaction": {"paths": ["who"]}}},
+    )
+    assert shown(project, exception_id)["payload"] is not None
+    packs.activate(project.id, "p", 1)
+    assert shown(project, exception_id)["payload"] is None
+
+
 def test_a_discarded_dead_letter_keeps_its_reason(world):
     project = world.project()
     letters = [project.exception_dead_letter() for _ in range(3)]

@@ -1,5 +1,7 @@
 """Packs over HTTP: drafts, what is wrong with one, activation, and the active playbooks."""
 
+import json
+
 import pytest
 
 from nilometer.access.types import Scope
@@ -58,6 +60,16 @@ def test_what_is_wrong_is_told_at_once_with_the_lines(world, project):
     assert get(world, project, ROUTE).json()["results"] == []
     fine = post(world, project, "/validate", {"built_in": "llm-operations"}, Scope.READ).json()
     assert fine == {"valid": True, "name": "llm-operations", "problems": []}
+
+
+def test_an_object_may_be_as_long_as_a_text_and_no_longer(world, project):
+    whole = {"format": 1, "name": "own", "x": "a" * 256 * 1024}
+    for body in ({"pack": whole}, {"text": json.dumps(whole)}):
+        refused = post(world, project, "", body)
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_pack")
+        assert "at most 262,144 are taken" in refused.json()["detail"]
+    checked = post(world, project, "/validate", {"pack": whole}, Scope.READ).json()
+    assert "at most 262,144" in checked["problems"][0]["detail"]
 
 
 @pytest.mark.parametrize(

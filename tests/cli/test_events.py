@@ -227,6 +227,17 @@ def test_partitions_that_are_behind_are_shown_where_the_log_has_such(project, mo
     assert answer["groups"]["store"]["partitions"] == {"2": 7, "11": 3}
 
 
+def test_an_age_that_is_not_known_is_not_shown_as_0(project, monkeypatch):
+    groups = {"store": Lag(10, None), "idle": Lag(0, None)}
+    state = LogState(ready=True, reason="", depth=10, size=None, groups=groups)
+    monkeypatch.setattr(SqliteLog, "state", lambda _: state)
+    rows = [line.split() for line in run(project, "log", "lag").stdout.splitlines()]
+    assert ["store", "10", "unknown"] in rows
+    assert ["idle", "0", "0.0"] in rows
+    answer = json.loads(run(project, "log", "lag", "--json").stdout)["groups"]
+    assert (answer["store"]["seconds"], answer["idle"]["seconds"]) == (None, 0.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

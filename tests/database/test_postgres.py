@@ -187,7 +187,7 @@ def add_tool_that_failed(database: Database, project_id: int) -> None:
     given: Changes = {"config": {"url": "https://tool.example/", "signed": True}}
     Tools(database, PUBLIC).add(project_id, "call", "http", given)
     call = ToolCall(project_id=project_id, incident_id="i", execution_id="e", tool="call", input={})
-    failed = Failed("http_500", "The receiver answered 500.", ErrorClass.TRANSIENT)
+    failed = Failed("http_500", "The receiver answered 500.", ErrorClass.TRANSIENT, asked=True)
     with database.session(rows_of_project(project_id)) as session:
         [begun] = Executions().begin(session, [call], clock.now())
         assert isinstance(begun, Begun)

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,11 +46,12 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseS
 def deployment(
     kafka: KafkaService, postgres: PostgresService, s3: S3Service, clickhouse: ClickHouseServer
 ) -> Iterator[dict[str, Any]]:
-    """Its settings. The topic has one copy, as the shared broker is one."""
+    """Its settings. The topics have one copy, as the shared broker is one."""
     bucket, topic = f"test-{uuid.uuid4().hex}", kafka.new_topic()
     s3.client().create_bucket(Bucket=bucket)
     plan = TopicPlan(topic, partitions=4, allow_single_replica=True)
-    KafkaLog(KafkaConnection(kafka.bootstrap), plan).close()
+    for each in (plan, replace(plan, name=f"{topic}-exceptions")):
+        KafkaLog(KafkaConnection(kafka.bootstrap), each).close()
     with ExitStack() as stack:
         database = stack.enter_context(servers.migrated(postgres))
         patch = stack.enter_context(pytest.MonkeyPatch.context())

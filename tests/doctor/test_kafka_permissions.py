@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -44,7 +45,7 @@ class AuthorizingKafka(KafkaServer):
             "super.users": "User:ANONYMOUS",
             "listener.name.guarded.sasl.enabled.mechanisms": "PLAIN",
             "listener.name.guarded.plain.sasl.jaas.config": (
-                f'{module} required user_limited="{PASSWORD}";'
+                f'{module} required user_limited="{PASSWORD}" user_exact="{PASSWORD}";'
             ),
         }
 
@@ -66,6 +67,27 @@ def allow(broker: AuthorizingKafka, kind: ResourceType, *operations: AclOperatio
             TOPIC,
             ResourcePatternType.PREFIXED,
             "User:limited",
+            "*",
+            operation,
+            AclPermissionType.ALLOW,
+        )
+        for operation in operations
+    ]
+    for each in admin.create_acls(bindings).values():
+        each.result(90)
+
+
+def allow_exactly(
+    broker: AuthorizingKafka, kind: ResourceType, name: str, *operations: AclOperation
+) -> None:
+    """As `allow`, for the user `exact` and one name, not all that begin so."""
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    bindings = [
+        AclBinding(
+            kind,
+            name,
+            ResourcePatternType.LITERAL,
+            "User:exact",
             "*",
             operation,
             AclPermissionType.ALLOW,
@@ -109,7 +131,7 @@ def test_rights_that_lack_are_named_for_each_role(broker: AuthorizingKafka) -> N
     # A controller's record of the new rights reaches the broker a moment later.
     wait_until(lambda: "on the group" not in told("capture")[1], what="the right to look")
     assert "lack WRITE on the topic nilometer." in told("capture")[1]
-    assert "lack READ on the topic nilometer. " in told("worker")[1]
+    assert "lack READ, WRITE on the topic nilometer. " in told("worker")[1]
     assert "lack READ on the group nilometer.store." in told("worker")[1]
     assert "--operation Write" in looked_at(broker, "api")["kafka.permissions"].remedy
     allow(broker, ResourceType.TOPIC, AclOperation.WRITE)
@@ -119,6 +141,62 @@ def test_rights_that_lack_are_named_for_each_role(broker: AuthorizingKafka) -> N
     allow(broker, ResourceType.GROUP, AclOperation.READ)
     wait_until(lambda: told("worker")[0] == "ok", what="the right to read")
     assert looked_at(broker, "worker")["kafka.lag"].outcome == "ok"
+
+
+@pytest.fixture(scope="module")
+def strict(broker: AuthorizingKafka) -> str:
+    """A topic with a record and that of its exceptions, which `exact` may look at."""
+    topic, exceptions = "strict", "strict-exceptions"
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    made = admin.create_topics([NewTopic(name, 1, 1) for name in (topic, exceptions)])
+    for each in made.values():
+        each.result(90)
+    producer = Producer({"bootstrap.servers": broker.address})
+    producer.produce(topic, b"x")
+    assert producer.flush(90) == 0
+    for name in (topic, exceptions):
+        looking = AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS
+        allow_exactly(broker, ResourceType.TOPIC, name, *looking)
+    allow_exactly(broker, ResourceType.GROUP, "strict.store", AclOperation.DESCRIBE)
+    return topic
+
+
+def test_a_worker_needs_the_topic_of_exceptions_and_its_groups(
+    broker: AuthorizingKafka, strict: str
+) -> None:
+    exceptions = f"{strict}-exceptions"
+    groups = [
+        f"{exceptions}.{stage}"
+        for stage in ("feedback", "intake", "playbook", "policy", "tool", "triage")
+    ]
+    exact = {"kafka_topic": strict, "kafka_sasl_username": "exact"}
+
+    def told(name: str) -> str:
+        return looked_at(broker, "worker", **exact)[f"kafka.{name}"].found
+
+    lacks = f"lack READ, WRITE on the topic {strict}."
+    wait_until(lambda: lacks in told("permissions"), what="the right to look")
+    found = looked_at(broker, "worker", **exact)["kafka.exceptions_permissions"]
+    assert found.outcome == "failed"
+    assert f"lack READ, WRITE on the topic {exceptions}." in found.found
+    assert f"lack DESCRIBE, READ on the groups {', '.join(groups)}." in found.found
+    for group in groups:
+        assert f"--group {group} " in found.remedy
+    for role in ("capture", "api"):
+        assert "kafka.exceptions_permissions" not in looked_at(broker, role, **exact)
+
+    # Whoever may not read the topic is not told how old its records are.
+    assert "1 of 1 records behind" in told("lag")
+    assert "How long the oldest waits is not known." in told("lag")
+
+    both = AclOperation.READ, AclOperation.WRITE
+    for name in (strict, exceptions):
+        allow_exactly(broker, ResourceType.TOPIC, name, *both)
+    for name in (f"{strict}.store", *groups):
+        allow_exactly(broker, ResourceType.GROUP, name, AclOperation.READ)
+    for check in ("permissions", "exceptions_permissions"):
+        wait_until(lambda: "may do what the role" in told(check), what=check)  # noqa: B023
+    assert "not known" not in told("lag")
 
 
 def test_a_wrong_password_is_told_and_not_repeated(broker: AuthorizingKafka) -> None:

@@ -98,10 +98,12 @@ class Tools:
         return self.execute(call)
 
 
-BUSY = Failed("busy", "It is busy.", ErrorClass.TRANSIENT)
-REFUSED = Failed("refused", "It refuses.", ErrorClass.PERMANENT)
-UNHEARD = Unknown("timeout", "It did not answer.", reconcilable=True)
-UNKNOWABLE = Unknown("timeout", "It did not answer, and cannot be asked.", reconcilable=False)
+BUSY = Failed("busy", "It is busy.", ErrorClass.TRANSIENT, asked=True)
+REFUSED = Failed("refused", "It refuses.", ErrorClass.PERMANENT, asked=True)
+UNHEARD = Unknown("timeout", "It did not answer.", reconcilable=True, asked=True)
+UNKNOWABLE = Unknown(
+    "timeout", "It did not answer, and cannot be asked.", reconcilable=False, asked=True
+)
 
 
 @dataclass

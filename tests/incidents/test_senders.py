@@ -77,7 +77,7 @@ def test_what_a_key_says_first_hides_nothing_that_a_rule_measures(handling):
 
 
 def test_in_a_project_without_a_channel_the_playbook_goes_on_without_it(shipped):
-    shipped.tools.next(Failed("no_channel", "There is none.", ErrorClass.PERMANENT))
+    shipped.tools.next(Failed("no_channel", "There is none.", ErrorClass.PERMANENT, asked=False))
     given = shipped.one(SITUATIONS[2], actor=RULE)
     shipped.settle()
     incident = shipped.incident(given)

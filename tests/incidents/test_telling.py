@@ -1,6 +1,7 @@
 """People hear of what needs a person, once, and not of everything."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from nilometer.database.fence import EVERY_ROW
 from nilometer.incidents import telling
 from nilometer.incidents.events import SLAImminent
 from nilometer.incidents.history import History
-from nilometer.incidents.incident import Status
+from nilometer.incidents.incident import NewException, Status
 from nilometer.notifications.channel_store import Channels
 from nilometer.notifications.channels import ChannelKind
 from nilometer.notifications.configuration import Egress
@@ -24,6 +25,9 @@ DOCUMENT = {
     "policy": {"approvals": ["critical"], "approval_seconds": 600},
 }
 ESCALATES = {"rules": [{"name": "no", "when": "true", "outcome": "escalate", "reason": "ask us"}]}
+WHEN = "exception.payload[exception.payload.who] == 1"
+NAMED = "{{ exception.payload.who }} is ill"
+BOOK = {"name": "mend", "types": ["OrderFailed"]}
 
 
 @pytest.fixture
@@ -75,6 +79,44 @@ def test_a_dead_letter_is_told_once_of_an_incident_and_nothing_that_was_sent(han
     assert only["facts"]["dead_letter_id"] == handling.letters()[0].id
     assert "order" not in only["facts"]
     assert handling.incident(given).status is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"policy": {"rules": [{"name": "odd", "when": WHEN, "outcome": "require_approval"}]}},
+        {"playbooks": [BOOK | {"steps": [{"name": "hand", "escalate": NAMED}]}]},
+        {
+            "playbooks": [
+                BOOK
+                | {
+                    "steps": [
+                        {"name": "own", "assign": NAMED},
+                        {"name": "hand", "escalate": "ask us"},
+                    ]
+                }
+            ]
+        },
+        {"playbooks": [BOOK | {"steps": [{"name": "fail", "comment": "{{ " + WHEN + " }}"}]}]},
+    ],
+)
+def test_nothing_of_the_payload_is_told(handling, told, document):
+    handling.use({**PACK, **document})
+    given = handling.one(NewException("order_failed", "shop", payload={"who": "Ada has flu"}))
+    handling.run()
+    (only,) = told()
+    assert only["facts"]["exception_id"] == given
+    assert "Ada" not in str(only)
+
+
+def test_what_failed_is_told_by_its_stage_and_code_and_not_in_its_words(handling, told):
+    handling.tools.next(replace(REFUSED, detail="Ada has flu."))
+    given = handling.one()
+    handling.run()
+    (only,) = told()
+    assert "The stage tool gave it up: refused." in only["text"]
+    assert "Ada" not in str(only)
+    assert "Ada" in handling.told(given, "DeadLettered")[0].detail
 
 
 def test_what_is_undone_was_never_told(handling, told):

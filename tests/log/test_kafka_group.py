@@ -10,11 +10,13 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import ConsumerGroupDescription
 
 from nilometer.log.kafka import KafkaLog, Membership
 from nilometer.log.kafka.consumer import KafkaConsumer
@@ -315,37 +317,47 @@ def test_a_message_that_is_none_of_ours_is_handed_out_without_headers(
     assert {(each.headers, each.payload) for each in found} == {(b"", b"what is this"), (b"", b"")}
 
 
+class Watched(Consumer):
+    """Tells of the answers to rebalances, and when the library closes."""
+
+    all: ClassVar[list[weakref.ref[Watched]]] = []
+
+    def __init__(self, options: dict[str, Any], **more: Any) -> None:
+        super().__init__(options, **more)
+        self.calls: list[str] = []
+        self.all.append(weakref.ref(self))
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        self.calls.append("assign")
+        super().incremental_assign(partitions)
+
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        self.calls.append("unassign")
+        super().incremental_unassign(partitions)
+
+    def close(self) -> None:
+        self.calls.append("close")
+        super().close()
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Watched]]:
+    """The clients of the test's groups, as long as they live."""
+    monkeypatch.setattr("nilometer.log.kafka.membership.Consumer", Watched)
+    monkeypatch.setattr(Watched, "all", [])
+    return Watched.all
+
+
 @pytest.mark.parametrize("instance_id", [None, "worker-1"])
 @pytest.mark.parametrize("polls", [True, False])
 def test_partitions_are_given_back_before_the_library_closes(
     kafka: KafkaService,
     topic: str,
-    monkeypatch: pytest.MonkeyPatch,
+    watched: list[weakref.ref[Watched]],
     instance_id: str | None,
     polls: bool,
 ) -> None:
     """A rebalance within its close may freeze the process: see `nilometer.log.kafka.membership`."""
-    calls: list[str] = []
-    clients: list[weakref.ref[Consumer]] = []
-
-    class Watched(Consumer):
-        def __init__(self, options: dict[str, Any], **more: Any) -> None:
-            super().__init__(options, **more)
-            clients.append(weakref.ref(self))
-
-        def incremental_assign(self, partitions: list[TopicPartition]) -> None:
-            calls.append("assign")
-            super().incremental_assign(partitions)
-
-        def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
-            calls.append("unassign")
-            super().incremental_unassign(partitions)
-
-        def close(self) -> None:
-            calls.append("close")
-            super().close()
-
-    monkeypatch.setattr("nilometer.log.kafka.membership.Consumer", Watched)
     membership = Membership(session_timeout=6, idle_after=60, instance_id=instance_id)
     with contextlib.closing(
         open_kafka_log(kafka.bootstrap, topic, partitions=PARTITIONS, membership=membership)
@@ -353,22 +365,71 @@ def test_partitions_are_given_back_before_the_library_closes(
         for number in range(300):
             log.append_blocking(envelope(number))
         consumer = log.consumer("a")
+        calls = _calls(watched[0])
         if polls:
             read(consumer, 200)
         else:  # the library joins by itself, and has an assignment that nobody was told of
             eventually(lambda: _members_with_partitions(log, f"{topic}.a") == 1)
         consumer.close()
         members = _members_with_partitions(log, f"{topic}.a")
-        assert clients[0]() is None or instance_id is None  # its threads and connections end
+        assert watched[0]() is None or instance_id is None  # its threads and connections end
     if instance_id is None:
         assert (calls, members) == (["assign", "unassign", "close"], 0)
     else:
         assert (calls, members) == (["assign"], 1)
 
 
+def test_a_reader_that_closes_while_its_group_rebalances_gives_everything_back_first(
+    kafka: KafkaService, topic: str, watched: list[weakref.ref[Watched]]
+) -> None:
+    """The library puts its unsubscribe off until the rebalance is over."""
+    membership = Membership(session_timeout=45, idle_after=60)
+    with contextlib.closing(
+        open_kafka_log(kafka.bootstrap, topic, partitions=PARTITIONS, membership=membership)
+    ) as log:
+        leaver, other = log.consumer("a"), log.consumer("a")
+        calls = _calls(watched[0])
+
+        def shared() -> bool:
+            for each in (leaver, other):
+                poll(each, timeout=0.1)
+            return all(len(each._progress.assigned) == PARTITIONS // 2 for each in (leaver, other))
+
+        eventually(shared)
+        calls.clear()
+        third = log.consumer("a")
+        # Two have then rejoined unasked, and have yet to be told what the third gets of theirs;
+        # but for one that was still being told of what they share.
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: _settled_members(log, f"{topic}.a") == 3, within=5)
+        with ThreadPoolExecutor(1) as pool:
+            closed = pool.submit(leaver.close)
+            eventually(lambda: calls or closed.done())  # of the group's others none may go on yet
+            eventually(
+                lambda: [poll(each, timeout=0.1) for each in (other, third)] and closed.done()
+            )
+            closed.result()
+    assert calls[-1] == "close"
+
+
+def _calls(client: weakref.ref[Watched]) -> list[str]:
+    found = client()
+    assert found is not None
+    return found.calls
+
+
+def _settled_members(log: KafkaLog, group: str) -> int:
+    found = _described(log, group)
+    return len(found.members) if found.state == ConsumerGroupState.STABLE else 0
+
+
 def _members_with_partitions(log: KafkaLog, group: str) -> int:
-    described = log._monitor._cluster._admin.describe_consumer_groups([group])[group].result(90)
-    return sum(bool(member.assignment.topic_partitions) for member in described.members)
+    return sum(bool(each.assignment.topic_partitions) for each in _described(log, group).members)
+
+
+def _described(log: KafkaLog, group: str) -> ConsumerGroupDescription:
+    admin = log._monitor._cluster._admin
+    return admin.describe_consumer_groups([group])[group].result(20)
 
 
 def test_a_reader_with_the_name_of_another_is_told_so(kafka: KafkaService, topic: str) -> None:

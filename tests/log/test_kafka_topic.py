@@ -22,7 +22,7 @@ from nilometer.log.kafka import (
 from nilometer.log.kafka.topic import open_topic
 from nilometer.log.port import LogUnavailable
 from tests.log.kafka_logs import open_kafka_log
-from tests.log.logs import envelope
+from tests.log.logs import envelope, numbers, read_all
 from tests.services import KafkaService
 
 
@@ -121,6 +121,18 @@ def test_a_topic_with_too_few_replicas_in_sync_takes_nothing_and_says_so(
     cluster.create_topic(topic, partitions=1, replicas=1, config=config)
     with pytest.raises(LogUnavailable, match="too few replicas in sync: 1 of 2"):
         open_kafka_log(kafka.bootstrap, topic)
+
+
+def test_a_topic_for_larger_messages_than_the_library_sends_is_taken(
+    kafka: KafkaService, cluster: Cluster
+) -> None:
+    topic = kafka.new_topic()
+    config = {"max.message.bytes": str(2**31 - 1)}
+    cluster.create_topic(topic, partitions=1, replicas=1, config=config)
+    with contextlib.closing(open_kafka_log(kafka.bootstrap, topic)) as log:
+        assert log.facts.max_message_bytes == 1_000_000_000
+        log.append_blocking(envelope(1))
+        assert numbers(read_all(log.consumer("a"), 1)) == [1]
 
 
 def test_a_compacted_topic_is_refused(kafka: KafkaService, cluster: Cluster) -> None:

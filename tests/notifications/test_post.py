@@ -71,6 +71,24 @@ def test_any_other_answer_is_final_and_no_redirect_is_followed(receiver, status)
     assert len(receiver.received) == 1
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Fri, 01 Jan 99999999999999999999 00:00:00 GMT",  # no integer of C holds it
+        "Fri, 01 Jan 99999 00:00:00 GMT",
+        "Fri, 01 Jan 2027 00:00:00 +99999999999999999999",
+        "9" * 5000 + " Jan 2027 00:00:00 GMT",
+    ],
+)
+def test_a_time_that_is_none_changes_nothing_of_what_was_answered(receiver, value):
+    receiver.answer(204, Retry_After=value)
+    webhook(receiver.url).send(told())
+    receiver.answer(503, Retry_After=value)
+    with pytest.raises(TemporaryFailure) as failed:
+        webhook(receiver.url).send(told())
+    assert (failed.value.code, failed.value.retry_after) == ("http_503", None)
+
+
 def test_retry_after_is_read_as_seconds_and_as_a_date(receiver):
     until = clock.now().replace(microsecond=0).timestamp() + 100
     date = format_datetime(clock.from_micros(int(until * 1e6)), usegmt=True)

@@ -14,6 +14,7 @@ from nilometer.access.types import ALL_SCOPES, Scope
 from nilometer.cli.app import app
 from nilometer.database.fence import EVERY_ROW
 from nilometer.domain import clock
+from nilometer.incidents.tools import history
 from nilometer.incidents.tools.call import Begun, Succeeded, ToolCall, Unknown
 from nilometer.incidents.tools.executions import Executions
 from nilometer.notifications import signature
@@ -211,7 +212,9 @@ def test_executions_are_listed_in_pages_and_by_what_they_were_for(api):
     api.add(secrets={"token": TOKEN})
     done = [
         api.executed(outcome=Succeeded({"status": 200}), minutes=3),
-        api.executed(outcome=Unknown("timeout", "No answer.", True), incident="other", minutes=2),
+        api.executed(
+            outcome=Unknown("timeout", "No answer.", True, asked=True), incident="other", minutes=2
+        ),
         api.executed("nobody", minutes=1),
     ]
     first = api.ask("GET", "tool_executions/", params={"limit": 2})
@@ -234,6 +237,23 @@ def test_executions_are_listed_in_pages_and_by_what_they_were_for(api):
     assert elsewhere.ask("GET", "tool_executions/")["results"] == []
 
 
+def test_a_page_of_executions_is_bounded_by_what_they_hold(api, monkeypatch):
+    api.add(secrets={"token": TOKEN})
+    outcome = Succeeded({"body": "x" * 500})
+    done = [api.executed(outcome=outcome, minutes=each) for each in (4, 3, 2, 1)]
+    monkeypatch.setattr(history, "MAX_PAGE", 1200)
+    first = api.ask("GET", "tool_executions/", params={"limit": 3})
+    assert [each["id"] for each in first["results"]] == done[:1:-1]
+    monkeypatch.setattr(history, "MAX_PAGE", 1)
+    second = api.world.get(first["next"], api.key).json()
+    assert [each["id"] for each in second["results"]] == [done[1]]
+    before = api.world.get(second["previous"], api.key).json()
+    assert [each["id"] for each in before["results"]] == [done[2]]
+    last = api.world.get(second["next"], api.key).json()
+    assert [each["id"] for each in last["results"]] == [done[0]]
+    assert last["next"] is None
+
+
 @pytest.mark.parametrize("given", [10**30, float("inf"), "\ud800", "\0"])
 def test_whatever_a_tool_gave_back_the_pages_can_be_read(api, given):
     api.add(secrets={"token": TOKEN})
@@ -250,7 +270,7 @@ def test_a_rehearsal_with_a_number_that_readers_do_not_keep_shows_it_as_text(api
 
 def test_a_person_decides_about_an_unknown_one_once(api):
     api.add(secrets={"token": TOKEN})
-    execution = api.executed(outcome=Unknown("timeout", "No answer.", False))
+    execution = api.executed(outcome=Unknown("timeout", "No answer.", False, asked=True))
     path = f"tool_executions/{execution}/decide/"
     api.ask("POST", path, 400, json={})
     reason = "their log has it"

@@ -30,7 +30,7 @@ from nilometer.workflows.task import TaskState
 from tests.database.both import somebody_waits
 from tests.running import wait_until
 
-FAILED = Failed("http_500", "The receiver answered 500.", ErrorClass.TRANSIENT)
+FAILED = Failed("http_500", "The receiver answered 500.", ErrorClass.TRANSIENT, asked=True)
 
 
 def counts():
@@ -145,6 +145,25 @@ def test_who_was_asked_before_a_tool_was_changed_is_not_looked_for_at_its_new_ad
     bench.history.decide(bench.project, call.execution_id, succeeded=False)
     assert isinstance(bench.run(call), Succeeded)  # a new attempt, at the new one
     assert [each.path for each in receiver.received] == ["/elsewhere"]
+
+
+def test_who_was_asked_before_a_tool_was_removed_is_not_looked_for_where_another_of_its_name_is(
+    each_bench, receiver
+):
+    bench = each_bench
+    bench.http(honours_idempotency_key=True)
+    calls = [bench.call(), bench.call()]
+    bench.begin(calls[0])  # and nobody records
+    bench.tools.change(bench.project, "call", {"description": "of a second version"})
+    bench.begin(calls[1])
+    bench.tools.remove(bench.project, "call")
+    bench.http(path="/elsewhere", honours_idempotency_key=True)
+    for changes in (1, 2):  # it has had as many as the first, and then more
+        for outcome in map(bench.run, calls):
+            assert isinstance(outcome, Unknown)
+            assert (outcome.code, outcome.reconcilable) == ("tool_changed", False)
+        bench.tools.change(bench.project, "call", {"description": f"changed {changes}"})
+    assert receiver.received == []
 
 
 def test_what_a_person_found_is_the_output_of_the_step(bench, receiver):

@@ -297,7 +297,7 @@ def test_what_is_down_elsewhere_is_a_failure_for_now(bench):
     bench.executor = Executor(bench.database, Remote(LOOPBACK), Elsewhere(letters, Reports()))
     letters.fails = Unavailable("the log is full", code="log_full", retry_after=9)
     outcome = bench.run(bench.call("dead_letters_replay"))
-    assert outcome == Failed("log_full", "the log is full", ErrorClass.TRANSIENT, 9.0)
+    assert outcome == Failed("log_full", "the log is full", ErrorClass.TRANSIENT, 9.0, asked=True)
     letters.fails = RuntimeError("a secret")
     outcome = bench.run(bench.call("dead_letters_replay"))
     assert (outcome.code, outcome.is_transient) == ("defect", True)

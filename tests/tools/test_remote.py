@@ -97,6 +97,14 @@ def test_the_receiver_says_when_to_come_again(bench, receiver):
     assert bench.run(bench.call()).retry_after == 7
 
 
+def test_a_time_to_come_again_that_is_none_leaves_what_was_answered_known(bench, receiver):
+    bench.http()
+    receiver.answers(503, Retry_After="Fri, 01 Jan 99999999999999999999 00:00:00 GMT")
+    outcome = bench.run(bench.call())
+    assert (outcome.code, outcome.error_class) == ("http_503", ErrorClass.TRANSIENT)
+    assert outcome.retry_after is None
+
+
 def test_a_redirect_to_a_forbidden_address_goes_nowhere(bench, receiver):
     bench.http()
     receiver.answers(302, Location="http://169.254.169.254/latest/meta-data/")

@@ -14,7 +14,7 @@ from nilometer.api import shapes
 from nilometer.incidents import timeline
 from nilometer.incidents.events import IncidentEvent
 from nilometer.incidents.incident import ApprovalState, Deadline, Incident, Severity, Status
-from nilometer.incidents.views import Approval, DeadLetter, LetterState, Summary
+from nilometer.incidents.views import Approval, DeadLetter, LetterState, Summary, WholeDeadLetter
 from nilometer.workflows.task import ErrorClass
 
 
@@ -87,7 +87,9 @@ class ExceptionAnswer(ExceptionSummaryAnswer):
 
     stated_type: str = Field(description="As it was sent; triage may have judged otherwise.")
     stated_severity: str | None
-    payload: dict[str, Any]
+    payload: dict[str, Any] | None = Field(
+        description="Null while a pack's redaction is still to be applied."
+    )
     redacted: list[str] = Field(description="Where the payload is kept no more.")
     raised_by: str
     traceparent: str | None
@@ -274,14 +276,14 @@ def summary(tenant_id: int, found: Summary | Incident) -> shapes.Json:
 
 
 def incident(
-    found: Incident, events: list[IncidentEvent], *, next_events: str | None
+    found: Incident, events: list[IncidentEvent], *, next_events: str | None, withheld: bool
 ) -> shapes.Json:
-    """An incident with its events."""
+    """An incident with its events, and without its payload where that is `withheld`."""
     return {
         **summary(found.project_id, found),
         "statedType": found.stated_type,
         "statedSeverity": found.stated_severity,
-        "payload": found.payload,
+        "payload": None if withheld else found.payload,
         "redacted": found.redacted,
         "raisedBy": found.raised_by,
         "traceparent": found.traceparent,
@@ -346,7 +348,7 @@ def dead_letter(tenant_id: int, found: DeadLetter) -> shapes.Json:
 
 
 def dead_letter_detail(
-    tenant_id: int, found: DeadLetter, asked_by: IncidentEvent | None
+    tenant_id: int, found: WholeDeadLetter, asked_by: IncidentEvent | None
 ) -> shapes.Json:
     """A dead letter with what its stage was given, and the event that asked for it."""
     return {

@@ -35,7 +35,7 @@ def lag(
     of_exceptions = {f"exceptions.{name}": lag for name, lag in exceptions["groups"].items()}
     groups: dict[str, Any] = state["groups"] | of_exceptions
     rows = [
-        (name, group["records"], f"{group['seconds']:.1f}", group["oldest_at"])
+        (name, group["records"], _seconds(group["seconds"]), group["oldest_at"])
         for name, group in groups.items()
     ]
     show_table(("group", "records behind", "seconds behind", "oldest"), rows)
@@ -59,6 +59,10 @@ def resume(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
         show_document(text)
         return
     _tell_pipeline(json.loads(text))
+
+
+def _seconds(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds:.1f}"
 
 
 def _show_partitions(groups: dict[str, Any]) -> None:

@@ -150,9 +150,10 @@ class Blobs:
                 f"S3 does not answer at {self._endpoint}: {type(error).__name__}.", _REMEDY
             )
         after = clocks.local()
-        if "date" not in answer.headers:
+        try:
+            told = parsedate_to_datetime(answer.headers["date"]).timestamp()
+        except (KeyError, ValueError, OverflowError):  # none, or none that is a time
             return ok("The server does not tell its time.")
-        told = parsedate_to_datetime(answer.headers["date"]).timestamp()
         return clocks.judged("S3", clocks.skew(told, before, after, resolution=1))
 
     def lifecycle(self) -> Verdict:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -25,6 +26,7 @@ from nilometer.doctor.finding import (
 )
 from nilometer.errors import ConfigurationError
 from nilometer.foundation import STORE_GROUP
+from nilometer.incidents.events import REGISTRY
 from nilometer.log.kafka.cluster import Cluster
 from nilometer.log.kafka.configured import connection, exceptions_plan, plan
 from nilometer.log.kafka.connection import error_of
@@ -38,7 +40,7 @@ from nilometer.log.kafka.topic import (
     replicas_of,
 )
 from nilometer.log.port import Lag, LogUnavailable
-from nilometer.settings import CAPTURES, READS, WORKS, Role, Settings
+from nilometer.settings import CAPTURES, WORKS, Role, Settings
 
 CLUSTER, TOPIC, EXCEPTIONS = "kafka.cluster", "kafka.topic", "kafka.exceptions"
 
@@ -62,6 +64,8 @@ _MOMENTARY = frozenset(
     }
 )
 _AGAIN_SECONDS = 0.2
+# What reads the log of exceptions, each with a group of its own.
+_STAGES = sorted({stage for kind in REGISTRY.values() for stage in kind.consumers})
 _Answer = TypeVar("_Answer")
 
 
@@ -77,12 +81,19 @@ class Kafka:
         self._cluster: Cluster | None = None
         self._brokers = 0
         self._facts: TopicFacts | None = None
+        self._exceptions: TopicFacts | None = None
 
     def checks(self) -> list[Check]:
         """The checks of this part."""
         first = () if self._settings.kafka_bootstrap_servers else (SETTINGS,)
         about = (CLUSTER, TOPIC)
         events = Check(EXCEPTIONS, self.exceptions, needs=(CLUSTER,), remedy=_REMEDY)
+        stages = Check(
+            "kafka.exceptions_permissions",
+            self.exceptions_permissions,
+            needs=(CLUSTER, EXCEPTIONS),
+            remedy=_REMEDY,
+        )
         return [
             Check(CLUSTER, self.cluster, needs=first, remedy=_REMEDY),
             Check(TOPIC, self.topic, needs=(CLUSTER,), remedy=_REMEDY),
@@ -90,6 +101,7 @@ class Kafka:
             Check("kafka.replicas", self.replicas, needs=about, remedy=_REMEDY),
             Check("kafka.limits", self.limits, needs=about, remedy=_REMEDY),
             Check("kafka.permissions", self.permissions, needs=about, remedy=_REMEDY),
+            *([stages] if self._settings.role in WORKS else []),
             Check("kafka.lag", self.lag, needs=about, remedy=_REMEDY),
         ]
 
@@ -108,7 +120,8 @@ class Kafka:
     def exceptions(self) -> Verdict:
         """The topic of what happens to exceptions, too."""
         plan = exceptions_plan(self._settings)
-        return self._judged(plan, self._asked(lambda cluster: describe_topic(cluster, plan.name)))
+        self._exceptions = self._asked(lambda cluster: describe_topic(cluster, plan.name))
+        return self._judged(plan, self._exceptions)
 
     def _judged(self, plan: TopicPlan, facts: TopicFacts | None, otherwise: str = "") -> Verdict:
         if facts is None:
@@ -244,43 +257,34 @@ class Kafka:
 
     def permissions(self) -> Verdict:
         """What these credentials may do with the topic and the group."""
-        if self._facts is None:
-            return _no_topic()
-        on_topic = self._asked(lambda cluster: cluster.operations(self._plan.name))
+        return _no_topic() if self._facts is None else self._allowed(self._facts, (STORE_GROUP,))
+
+    def exceptions_permissions(self) -> Verdict:
+        """What they may do with the topic of exceptions and the groups of the stages."""
+        if self._exceptions is None:
+            return skipped(EXCEPTIONS, "There is no topic of exceptions yet.")
+        return self._allowed(self._exceptions, _STAGES)
+
+    def _allowed(self, topic: TopicFacts, groups: Iterable[str]) -> Verdict:
+        on_topic = self._asked(lambda cluster: cluster.operations(topic.name))
         if not on_topic:  # who may do nothing at all would not have seen the topic
             return ok("The cluster does not tell what these credentials may do.")
-        on_group = self._asked(self._group_operations)
         role = self._settings.role
-        needed = {"DESCRIBE", "DESCRIBE_CONFIGS"}
-        of_group = {"DESCRIBE"}
-        if role in CAPTURES | READS:
-            needed.add("WRITE")
-        if role in WORKS:
-            needed.add("READ")
-            of_group.add("READ")
+        reads = {"READ"} if role in WORKS else set[str]()
+        # Every role writes: workers and the API replay dead letters.
+        needed = {"DESCRIBE", "DESCRIBE_CONFIGS", "WRITE"} | reads
+        of_group = {"DESCRIBE"} | reads
+        names_by_lack: dict[frozenset[str], list[str]] = {}
+        for name in (f"{topic.name}.{group}" for group in groups):
+            on_group = self._asked(partial(_group_operations, group_id=name))
+            names_by_lack.setdefault(frozenset(of_group - on_group), []).append(name)
         verdicts = [
-            failed(
-                f"These credentials lack {', '.join(sorted(lacking))} on the {what}.",
-                f"kafka-acls --add --allow-principal User:… --{what.split()[0]} {name} "
-                + " ".join(f"--operation {_acl(each)}" for each in sorted(lacking)),
-            )
-            for what, name, lacking in (
-                (f"topic {self._plan.name}", self._plan.name, needed - on_topic),
-                (f"group {self._group}", self._group, of_group - on_group),
-            )
-            if lacking
+            _judged_rights("topic", [topic.name], needed - on_topic),
+            *(_judged_rights("group", names, lack) for lack, names in names_by_lack.items()),
         ]
         return together(
             verdicts, f"These credentials may do what the role {role} does with topic and group."
         )
-
-    def _group_operations(self, cluster: Cluster) -> frozenset[str]:
-        try:
-            return cluster.group(self._group).operations
-        except KafkaException as exception:
-            if error_of(exception).code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-                return frozenset()
-            raise
 
     def lag(self) -> Verdict:
         """How far the store's group is behind."""
@@ -294,6 +298,8 @@ class Kafka:
             f"The group {self._group} is {lag.records:,} of {holdings.depth:,} records behind; "
             f"{readers}{'s' if members == 1 else ''}."
         )
+        if lag.records and lag.oldest_at is None:
+            found += " How long the oldest waits is not known."
         if lag.records and not members:
             return warning(found, "Start a process with the role worker.")
         endangered = self._endangered(facts, lag)
@@ -343,6 +349,32 @@ def largest_record(settings: Settings) -> int:
 
 def _no_topic() -> Verdict:
     return skipped(TOPIC, "There is no topic yet.")
+
+
+def _group_operations(cluster: Cluster, group_id: str) -> frozenset[str]:
+    try:
+        return cluster.group(group_id).operations
+    except KafkaException as exception:
+        if error_of(exception).code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return frozenset()
+        raise
+
+
+def _judged_rights(kind: str, names: Sequence[str], lacking: Set[str]) -> Verdict:
+    if not lacking:
+        return ok("")
+    several = "s" if len(names) > 1 else ""
+    return failed(
+        f"These credentials lack {', '.join(sorted(lacking))} on the {kind}{several} "
+        f"{', '.join(names)}.",
+        " ".join(
+            [
+                "kafka-acls --add --allow-principal User:…",
+                *(f"--{kind} {name}" for name in names),
+                *(f"--operation {_acl(each)}" for each in sorted(lacking)),
+            ]
+        ),
+    )
 
 
 def _acl(operation: str) -> str:

@@ -300,7 +300,8 @@ def _redacted(
     exception: NewException, rules: RedactionRules | None, project_id: int, now: datetime
 ) -> tuple[dict[str, Any], list[str]]:
     """The payload as the project's rules let it be kept, and the places where something was taken
-    out. What the pack keeps out as well is for intake, which knows the pack."""
+    out. What the pack keeps out as well is for intake, which reads an entity and a fingerprint of
+    it first; `IncidentReads.withholds_payload` until then."""
     if rules is None:
         return dict(exception.payload), []
     read = normalise(NO_PACK, exception, project_id=project_id, now=now, rules=rules)

@@ -136,11 +136,13 @@ class TriageCompleted(Payload):
 @dataclass(frozen=True, slots=True)
 class PolicyEvaluated(Payload):
     """The policy decided (`allow`, `require_approval`, `block`, `escalate`), by this rule. Only
-    what it allowed goes on to a playbook."""
+    what it allowed goes on to a playbook, and to no other than `playbook`, the one that it judged:
+    None where none fitted, or in what an earlier release wrote, which did not tell."""
 
     outcome: str
     rule: str
     reason: str
+    playbook: str | None = None
 
 
 @_event("approvals")

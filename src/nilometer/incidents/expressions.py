@@ -45,6 +45,7 @@ _PROBLEM = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): ([^\n]*)")
 _BRACKETED = re.compile(r"\s*(\[[A-Z_]+\]|\(in container '[^']*'\))")
 _EXPECTED = re.compile(r" expecting \{.*\}")
 _CODE = re.compile(r"^[A-Z_]+: (Index error: )?")
+_NO_KEY = re.compile(r"(key not found in map) : (.*)", re.DOTALL | re.IGNORECASE)
 
 
 class InvalidExpression(InvalidInput):
@@ -136,7 +137,18 @@ class Expression:
 
     def _reason(self, told: str) -> str:
         # Of several elements without a value the engine tells of another one each time.
-        return "it has no value for an element" if self._has_macro else _told(told)
+        return "it has no value for an element" if self._has_macro else self._without_values(told)
+
+    def _without_values(self, told: str) -> str:
+        """The engine's words. It names the member that is missing; where the expression itself does
+        not, that is a value of the facts, which not everybody who reads a reason may see."""
+        missing = _NO_KEY.search(told)
+        if missing is None:
+            return _told(told)
+        key = missing[2].strip()
+        name = key[1:-1] if key[:1] in ("'", '"') else key
+        is_own = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", self.text) is not None
+        return _told(missing[0] if is_own and name else missing[1])
 
     def holds(self, view: View) -> bool:
         """Whether it is true. Raises NotEvaluable, also for a value that is neither true nor

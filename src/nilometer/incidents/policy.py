@@ -52,7 +52,8 @@ class Verdict:
 class Decision:
     """The outcome, the rule that it is by, and why. `approval_seconds` is how long an approval is
     waited for, None unless one is required; `separate_duties`: who raised the exception may not
-    approve. `considered` has every rule that was asked."""
+    approve. `considered` has every rule that was asked. `playbook` is the name of the one that was
+    judged, None where none fits: the decision is about no other."""
 
     outcome: Outcome
     rule: str
@@ -60,6 +61,7 @@ class Decision:
     approval_seconds: int | None
     separate_duties: bool
     considered: tuple[Verdict, ...]
+    playbook: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,10 @@ def decide(
     """Decide. `counts` has a number for each of `to_count`; a missing one asks for an approval.
     `rejected`: a person has rejected it before, so that it is a person who may allow it."""
     override = pack.override(facts["tenant"]["id"])
-    considered = (*_verdicts(pack, override, facts, counts), *_REJECTION[: int(rejected)])
+    seen = view(facts)
+    playbook = match(pack, facts, seen).playbook
+    asked = _verdicts(pack, override, facts, seen, playbook, counts)
+    considered = (*asked, *_REJECTION[: int(rejected)])
     against = [each for each in considered if each.outcome is not None]
     worst = max(
         against,
@@ -110,6 +115,7 @@ def decide(
         approval_seconds=_approval_seconds(pack, override, worst, outcome),
         separate_duties=pack.policy.separate_duties,
         considered=considered,
+        playbook=None if playbook is None else playbook.name,
     )
 
 
@@ -123,10 +129,13 @@ def _approval_seconds(
 
 
 def _verdicts(
-    pack: Pack, override: Override | None, facts: Facts, counts: Mapping[str, int]
+    pack: Pack,
+    override: Override | None,
+    facts: Facts,
+    seen: View,
+    playbook: Playbook | None,
+    counts: Mapping[str, int],
 ) -> Iterator[Verdict]:
-    seen = view(facts)
-    playbook = match(pack, facts, seen).playbook
     if override is not None:
         yield from _lists(override.block, override.allow, "override.", facts, playbook)
     policy = pack.policy

@@ -18,6 +18,7 @@ from nilometer.incidents.accepted_within import ids_within
 from nilometer.incidents.bulk_decisions import Decided, Letters, preview
 from nilometer.incidents.events import IncidentEvent, read_payload
 from nilometer.incidents.incident import Actor, ApprovalState, Deadline, Incident, Status
+from nilometer.incidents.packs.tables import PackRow, PackState
 from nilometer.incidents.tables import ApprovalRow, IncidentEventRow, IncidentRow
 from nilometer.incidents.views import (
     Approval,
@@ -28,6 +29,7 @@ from nilometer.incidents.views import (
     Page,
     Summary,
     Trace,
+    WholeDeadLetter,
 )
 from nilometer.workflows.tables import TaskRow
 from nilometer.workflows.task import TaskState, parse_task_id, task_id
@@ -43,9 +45,12 @@ _STATES: Final = {
     LetterState.OPEN: TaskState.DEAD,
     LetterState.DISCARDED: TaskState.DISCARDED,
 }
+_READ_BY_INTAKE: Final = ("ExceptionNormalized", "DuplicateDetected")
 _SUMMARY: Final = tuple(_I[name] for name in Summary.__dataclass_fields__)
 _APPROVAL: Final = tuple(_A[name] for name in Approval.__dataclass_fields__)
-_LETTER: Final = frozenset(DeadLetter.__dataclass_fields__) - {"id", "incident_id", "state"}
+_LETTER: Final = tuple(
+    _T[name] for name in DeadLetter.__dataclass_fields__ if name not in ("id", "incident_id")
+)
 
 
 class IncidentReads:
@@ -62,6 +67,24 @@ class IncidentReads:
         if row is None:
             raise no_incident()
         return Incident(**row)
+
+    def withholds_payload(self, incident_id: str) -> bool:
+        """Whether a pack may yet take something out of what was sent: intake, which applies the
+        pack's redaction, has not read the incident. To be asked before the incident is read, which
+        may be redacted in between."""
+        read = select(literal(1)).where(
+            _E.project_id == self._project_id,
+            _E.incident_id == incident_id,
+            _E.type.in_(_READ_BY_INTAKE),
+        )
+        if self._session.scalar(read.limit(1)) is not None:
+            return False
+        redaction = PackRow.document["normalisation"]["redaction"]
+        active = select(redaction).where(
+            PackRow.project_id == self._project_id, PackRow.state == PackState.ACTIVE
+        )
+        # The pack of this incident is not known yet: that of any will do.
+        return any(self._session.scalars(active))
 
     def require(self, incident_id: str) -> None:
         """Raises NotFound unless the incident is the project's."""
@@ -141,7 +164,8 @@ class IncidentReads:
         """Tasks that were given up and wait for a decision, or were discarded, the newest such
         first, from just before a moment and id on."""
         at = _T.dead_at if state is LetterState.OPEN else _T.decided_at
-        query = select(_TASKS).where(
+        # Without what their stages were given: a page of that may be too large for memory.
+        query = select(*_LETTER, _T.lane).where(
             _T.project_id == self._project_id, _T.state == _STATES[state], at.is_not(None)
         )
         if queue is not None:
@@ -153,16 +177,17 @@ class IncidentReads:
             last_at = literal(moment, at.type)
             query = query.where(tuple_(at, _T.lane, _T.sequence) < tuple_(last_at, *_place(last)))
         query = query.order_by(at.desc(), _T.lane.desc(), _T.sequence.desc()).limit(limit + 1)
-        rows = [_letter(row) for row in self._session.execute(query).mappings()]
+        found = self._session.execute(query).mappings()
+        rows = [DeadLetter(**_letter(row)) for row in found]
         return Page(rows[:limit], len(rows) > limit)
 
-    def dead_letter(self, task_id: str) -> DeadLetter:
+    def dead_letter(self, task_id: str) -> WholeDeadLetter:
         """One dead letter, open or discarded. Raises NotFound, for another project's too."""
         try:
             lane, sequence = parse_task_id(task_id)
         except ValueError:
             raise no_dead_letter() from None
-        query = select(_TASKS).where(
+        query = select(*_LETTER, _T.lane, _T.payload).where(
             _T.project_id == self._project_id,
             _T.lane == lane,
             _T.sequence == sequence,
@@ -171,7 +196,7 @@ class IncidentReads:
         row = self._session.execute(query).mappings().one_or_none()
         if row is None:
             raise no_dead_letter()
-        return _letter(row)
+        return WholeDeadLetter(**_letter(row), payload=row["payload"])
 
     def letters(self, which: Letters, *, most: int) -> Decided:
         """The open dead letters that a decision about many would be about."""
@@ -290,15 +315,15 @@ def _place(task_id: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     return literal(lane), literal(sequence)
 
 
-def _letter(row: Any) -> DeadLetter:
+def _letter(row: Any) -> dict[str, Any]:
+    """The members of a DeadLetter."""
     dead = row["state"] is TaskState.DEAD
-    same = {name: row[name] for name in _LETTER if name in row}
-    return DeadLetter(
-        **same,
-        id=task_id(row["lane"], row["sequence"]),
-        incident_id=row["lane"],
-        state=LetterState.OPEN if dead else LetterState.DISCARDED,
-    )
+    return {
+        **{column.name: row[column] for column in _LETTER},
+        "id": task_id(row["lane"], row["sequence"]),
+        "incident_id": row["lane"],
+        "state": LetterState.OPEN if dead else LetterState.DISCARDED,
+    }
 
 
 def _duration(

@@ -63,7 +63,10 @@ _KINDS: Final[dict[type[Payload], _Kind]] = {
         "exception.approval_requested",
         "Approval asked",
         Severity.WARNING,
-        lambda asked: f"{asked.reason}\nIt waits until {asked.expires_at} for somebody to decide.",
+        lambda asked: (
+            f"The rule {asked.rule} asks for an approval.\n"
+            f"It waits until {asked.expires_at} for somebody to decide."
+        ),
         lambda asked: {
             "approval_id": asked.approval_id,
             "expires_at": asked.expires_at,
@@ -89,14 +92,17 @@ _KINDS: Final[dict[type[Payload], _Kind]] = {
         "exception.escalated",
         "Handed to a person",
         Severity.WARNING,
-        lambda told: told.reason,
+        lambda told: f"By {told.rule}. The exception's timeline says why.",
         lambda told: {"rule": told.rule},
     ),
     DeadLettered: _Kind(
         "exception.dead_lettered",
         "Failed",
         Severity.CRITICAL,
-        lambda told: f"{told.detail}\nIt waits for somebody to replay or discard its dead letter.",
+        lambda told: (
+            f"The stage {told.stage} gave it up: {told.code}.\n"
+            "It waits for somebody to replay or discard its dead letter, which says more."
+        ),
         lambda told: {"dead_letter_id": told.task_id, "stage": told.stage, "code": told.code},
     ),
 }
@@ -153,7 +159,8 @@ def _sent(session: Session, project_ids: Iterable[int]) -> Counter[tuple[int, st
 
 
 def _notification(event: IncidentEvent, incident: Incident, kind: _Kind, more: str) -> Notification:
-    """Without anything of what was sent: that may be for fewer eyes than a channel has."""
+    """Without anything of what was sent: that may be for fewer eyes than a channel has. So without
+    reasons, details of errors and owners too, which a playbook may make of the payload."""
     severity = f" ({incident.severity.value})" if incident.severity else ""
     facts = {
         "exception_id": incident.id,
@@ -163,7 +170,6 @@ def _notification(event: IncidentEvent, incident: Incident, kind: _Kind, more: s
         _RAISED_BY: kind_of(incident.raised_by).value,
         "status": incident.status.value,
         "playbook": incident.playbook,
-        "owner": incident.owner,
         **kind.facts(event.payload),
     }
     return Notification.new(

@@ -87,8 +87,8 @@ class LetterState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A task of an incident that was given up. `payload` is what its stage was given; `error…` are
-    of the last attempt."""
+    """A task of an incident that was given up, as lists show it. `error…` are of the last
+    attempt."""
 
     id: str
     incident_id: str
@@ -107,13 +107,19 @@ class DeadLetter:
     decided_at: datetime | None
     decided_by: str | None
     decided_because: str | None
-    payload: dict[str, Any] = field(repr=False)
 
     @property
     def listed_at(self) -> datetime:
         """The moment that lists are ordered by."""
         at = self.dead_at if self.state is LetterState.OPEN else self.decided_at
         return at or self.created_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeDeadLetter(DeadLetter):
+    """A dead letter with what its stage was given."""
+
+    payload: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

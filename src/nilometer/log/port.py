@@ -66,6 +66,13 @@ class Lag:
     oldest_at: int | None
     partitions: Mapping[int, int] = field(default_factory=dict[int, int], compare=False)
 
+    def seconds(self, now: int) -> float | None:
+        """The age of that record at a time (microseconds since the epoch); 0 when nothing waits,
+        None when the age is not known."""
+        if self.oldest_at is None:
+            return None if self.records else 0.0
+        return max(0, now - self.oldest_at) / 1e6
+
 
 @dataclass(frozen=True, slots=True)
 class LogState:

@@ -129,7 +129,7 @@ LOG_LAG = Gauge(
 )
 LOG_LAG_SECONDS = Gauge(
     "nilometer_log_lag_seconds",
-    "Age of the oldest record that a group has not committed.",
+    "Age of the oldest record that a group has not committed; NaN while it is not known.",
     ("group",),
     registry=REGISTRY,
 )

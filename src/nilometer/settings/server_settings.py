@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
-from nilometer.settings.sizes import GIB, KIB, MIB
+from nilometer.settings.sizes import KIB, MIB
 
 
 class ServerSettings(BaseSettings):
@@ -50,7 +50,7 @@ class ServerSettings(BaseSettings):
     kafka_max_message_bytes: int = Field(
         32 * MIB,
         ge=64 * KIB,
-        le=GIB,
+        le=1_000_000_000,
         description="Of a topic that is created: its largest message, and so the largest request.",
     )
     kafka_compression: str = Field(

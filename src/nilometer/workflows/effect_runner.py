@@ -9,6 +9,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Generic
 
 from nilometer import failpoints
@@ -61,8 +63,9 @@ class EffectRunner(Generic[Begun, Outcome]):
         self._claims = Claims(database, effect.queue, shared, lease=self._running.lease)
         self._attempts = Attempts(effect, effect.queue, self._running.policies)
         self._lock = threading.Lock()
+        # Each with the end that its lease has now, and when it was begun.
         self._under_way: dict[tuple[Any, ...], tuple[Task, float]] = {}
-        self._extended_at = time.monotonic()
+        self._prolonging = threading.Lock()
         self._performed: deque[Performed[Begun, Outcome]] = deque()
         self._beginning = Bisecting[Task](self._begin, self._failed)
         self._recording = Bisecting[Performed[Begun, Outcome]](self._record, self._unrecorded)
@@ -115,11 +118,14 @@ class EffectRunner(Generic[Begun, Outcome]):
     def look(self) -> bool:
         """Begin what is due, as far as there are places; whether there was any. Raises
         DatabaseUnavailable; what is in hand is then begun by the next call."""
+        now = self._running.now()
         if self._beginning.parts:
-            self._extend(self._beginning.parts)
+            self._extend(self._beginning.parts, now)
             self._beginning.drain()
             return True
-        now = self._running.now()
+        # After a pause longer than the lease this would else claim what it has itself, as lost.
+        # The claim is as of a time before: whatever pauses in between, none of it is due then.
+        self._prolong()
         with self._lock:
             mine = Counter(task.project_id for task, _ in self._under_way.values())
         free = min(self._places - mine.total(), self._running.batch)
@@ -225,18 +231,30 @@ class EffectRunner(Generic[Begun, Outcome]):
             self._attempts.note_time(time.perf_counter() - started)
 
     def _keep(self) -> bool:
-        """Keep what is under way, when a third of the lease has passed."""
-        if time.monotonic() - self._extended_at >= self._running.lease.total_seconds() / 3:
-            with self._lock:
-                tasks = [task for task, _ in self._under_way.values()]
-            self._extend(tasks)
-            self._extended_at = time.monotonic()
+        self._prolong()
         return False
 
-    def _extend(self, tasks: Sequence[Task]) -> None:
-        if tasks:
-            with self._database.concurrent(EVERY_ROW) as session:
-                settling.extend(session, tasks, self._running.now() + self._running.lease)
+    def _prolong(self) -> None:
+        """Keep what is under way, when a third of the lease of any of it has passed. Also when all
+        of it has, unless another has claimed it meanwhile. Raises DatabaseUnavailable."""
+        lease = self._running.lease
+        with self._prolonging:  # who comes second finds it done
+            now = self._running.now()
+            with self._lock:
+                kept = dict(self._under_way)
+            tasks = [task for task, _ in kept.values()]
+            # Beyond a whole lease the clock was put back: others end such a lease (`shorten`).
+            if all(now + lease * 2 / 3 < task.due_at <= now + lease for task in tasks):
+                return
+            self._extend(tasks, now)
+            with self._lock:
+                for key in kept.keys() & self._under_way.keys():
+                    task, started = kept[key]
+                    self._under_way[key] = replace(task, due_at=now + lease), started
+
+    def _extend(self, tasks: Sequence[Task], now: datetime) -> None:
+        with self._database.concurrent(EVERY_ROW) as session:
+            settling.extend(session, tasks, now + self._running.lease)
 
     def _release(self, tasks: list[Task]) -> None:
         if tasks:

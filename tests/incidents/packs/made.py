@@ -53,13 +53,14 @@ def pack(**members: Any) -> Any:
     return parse_pack({"format": 1, "name": "p", **members})
 
 
+_texts = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")  # the doors refuse it
 json_values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    | st.text(_texts, max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(_texts, max_size=5), inner),
     max_leaves=8,
 )
 payloads = st.fixed_dictionaries(

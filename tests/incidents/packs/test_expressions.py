@@ -101,6 +101,22 @@ def test_what_has_no_value_for_these_facts_says_so(text):
     assert 0 < len(told.value.detail) <= 200
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("exception.payload.none", 'key not found in map : "none"'),
+        ("exception.payload['a b']", 'key not found in map : "a b"'),
+        ("exception.payload[exception.payload.who]", "key not found in map"),
+        ("exception.payload[exception.payload.n]", "key not found in map"),
+    ],
+)
+def test_what_is_missing_is_named_by_the_expression_and_by_no_value(text, told):
+    seen = view(facts({"who": "patient Ada has flu", "n": 4711}))
+    with pytest.raises(NotEvaluable) as error:
+        expression(text).value(seen)
+    assert error.value.detail == told
+
+
 def test_an_expression_sees_a_bounded_part_of_texts_and_lists():
     payload = {"s": "a" * 100_000, "l": list(range(10_000)), "deep": None}
     deep = payload

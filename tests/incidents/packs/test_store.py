@@ -1,8 +1,8 @@
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import IntegrityError
 
 from nilometer.access.accounts import Accounts
@@ -13,7 +13,7 @@ from nilometer.database.migrate import migrate
 from nilometer.errors import InvalidInput, NotFound
 from nilometer.incidents.packs import active, store
 from nilometer.incidents.packs.active import ActivePacks
-from nilometer.incidents.packs.reading import PackInvalid
+from nilometer.incidents.packs.reading import PackInvalid, Problem
 from nilometer.incidents.packs.store import Packs
 from nilometer.incidents.packs.tables import PackState
 
@@ -38,6 +38,21 @@ def document(name="p", **members):
     return {"format": 1, "name": name, **members}
 
 
+@contextmanager
+def statements_of():
+    """The statements that are executed meanwhile."""
+    statements = []
+
+    def note(*args):
+        statements.append(args[2])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
 def states(packs, project, name=None):
     return [(each.name, each.version, each.state) for each in packs.list(project, name)]
 
@@ -58,6 +73,18 @@ def test_versions_are_added_and_one_of_a_name_is_active(database, project):
     packs.deactivate(project, "p", 1)
     assert packs.get(project, "p").version == 2
     assert packs.get(project, "p", 1).document == document()
+
+
+def test_a_list_reads_no_document_and_no_state_that_is_not_asked_for(database, project):
+    packs = Packs(database)
+    packs.add(project, document())
+    packs.add(project, document(domain="b"))
+    packs.activate(project, "p", 1)
+    with statements_of() as statements:
+        [listed] = packs.list(project, state=ACTIVE)
+    assert (listed.name, listed.version, listed.state) == ("p", 1, ACTIVE)
+    assert any("FROM packs" in each for each in statements)
+    assert not any("document" in each for each in statements)
 
 
 def test_the_same_document_again_adds_nothing(database, project):
@@ -186,6 +213,27 @@ def test_a_version_of_a_later_release_is_passed_over(database, project):
     packs.deactivate(project, "p", 1)
     with pytest.raises(PackInvalid):
         packs.activate(project, "p", 1)
+
+
+def test_a_version_that_could_not_be_read_is_read_again_after_a_while(
+    database, project, monkeypatch
+):
+    packs, asked, read = Packs(database), ActivePacks(), []
+    packs.add(project, document())
+    packs.activate(project, "p", 1)
+
+    def unreadable(_):
+        read.append(1)
+        raise PackInvalid((Problem("format", "It is of another release."),))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(active, "parse_pack", unreadable)
+        asked.load(database, {project})
+        for _ in range(3):
+            assert chosen(asked, database, project, "X") is None
+        assert len(read) == 1
+    monkeypatch.setattr(active, "UNREAD_SECONDS", 0.0)
+    assert chosen(asked, database, project, "X") == ("p", 1)
 
 
 def test_a_deleted_project_keeps_no_pack(database, project):

@@ -195,9 +195,10 @@ async def list_exceptions(
 async def show_exception(request: Request, exception_id: str, caller: Seer, ctx: Ctx) -> Response:
     """One exception and what happened to it. It is there as soon as it was accepted."""
     project_id = caller.project_id
-    found, events = await ctx.incidents.read(
+    withheld, found, events = await ctx.incidents.read(
         project_id,
         lambda reads: (
+            reads.withholds_payload(exception_id),
             reads.incident(exception_id),
             reads.events(exception_id, after=0, limit=_SHOWN_EVENTS + 1),
         ),
@@ -209,7 +210,8 @@ async def show_exception(request: Request, exception_id: str, caller: Seer, ctx:
             paging.Cursor(shown[-1].sequence, ""), _events_listing(project_id, exception_id)
         )
         next_ = f"{request.url.path.rstrip('/')}/events/?cursor={cursor}"
-    return json_answer(exception_answers.incident(found, shown, next_events=next_))
+    answer = exception_answers.incident(found, shown, next_events=next_, withheld=withheld)
+    return json_answer(answer)
 
 
 @route(router, "GET", f"{ONE}/events", response_model=EventsAnswer, openapi_extra=TENANT)

@@ -35,7 +35,7 @@ from nilometer.incidents.events import IncidentEvent
 from nilometer.incidents.incident import Deadline, Incident
 from nilometer.incidents.reads import IncidentReads
 from nilometer.incidents.stage_health import LATE_SECONDS, StageHealth
-from nilometer.incidents.views import DeadLetter, Filters, LetterState
+from nilometer.incidents.views import Filters, LetterState, WholeDeadLetter
 from nilometer.query import paging
 from nilometer.workflows.task import parse_task_id
 
@@ -275,7 +275,7 @@ async def show_workers(_: DeploymentOperator, ctx: Ctx) -> Response:
 
 
 async def _show(ctx: Context, caller: Tenant, task_id: str) -> Response:
-    def ask(reads: IncidentReads) -> tuple[DeadLetter, IncidentEvent | None]:
+    def ask(reads: IncidentReads) -> tuple[WholeDeadLetter, IncidentEvent | None]:
         found = reads.dead_letter(task_id)
         return found, reads.event(found.incident_id, found.sequence)
 

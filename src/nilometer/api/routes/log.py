@@ -25,7 +25,9 @@ class LagAnswer(BaseModel):
 
     records: int = Field(description="Records that it has not committed.")
     oldest_at: str | None = Field(description="When the oldest of them was appended.")
-    seconds: float = Field(description="The age of that record; 0 when nothing waits.")
+    seconds: float | None = Field(
+        description="The age of that record; 0 when nothing waits, null when it is not known."
+    )
     partitions: dict[str, int] = Field(
         description="Records behind in each partition that has some; empty where the log is one."
     )
@@ -109,7 +111,7 @@ def _lag_json(lag: Lag, now: int) -> dict[str, Any]:
     return {
         "records": lag.records,
         "oldest_at": None if oldest is None else times.rfc3339(oldest),
-        "seconds": 0.0 if oldest is None else max(0, now - oldest) / 1e6,
+        "seconds": lag.seconds(now),
         "partitions": {str(number): count for number, count in sorted(lag.partitions.items())},
     }
 

@@ -20,8 +20,8 @@ from nilometer.errors import InvalidInput, NotFound
 from nilometer.incidents.packs import built_in
 from nilometer.incidents.packs.documents import read_pack
 from nilometer.incidents.packs.pack import Pack, Playbook
-from nilometer.incidents.packs.reading import PackInvalid, parse_pack
-from nilometer.incidents.packs.store import Packs, StoredPack
+from nilometer.incidents.packs.reading import MAX_BYTES, PackInvalid, parse_pack
+from nilometer.incidents.packs.store import ListedPack, Packs, StoredPack
 from nilometer.incidents.packs.tables import PackState
 
 router = private_router("packs")
@@ -51,9 +51,10 @@ class PacksQuery(QueryModel):
 async def list_packs(caller: Reader, ctx: Ctx, query: Annotated[PacksQuery, Query()]) -> Response:
     """The versions of the project's packs, by name, the newest first; without their documents."""
     own = _own(ctx, caller)
-    found = await ctx.database_workers.run(lambda: own.list(caller.project_id, query.name))
-    kept = [each for each in found if query.state in (None, each.state)]
-    return json_answer({"results": [_json(each) for each in kept]})
+    found = await ctx.database_workers.run(
+        lambda: own.list(caller.project_id, query.name, query.state)
+    )
+    return json_answer({"results": [_json(each) for each in found]})
 
 
 @route(
@@ -135,8 +136,10 @@ async def list_playbooks(caller: Reader, ctx: Ctx) -> Response:
     own = _own(ctx, caller)
 
     def found() -> list[shapes.Json]:
-        active = [each for each in own.list(caller.project_id) if each.state is PackState.ACTIVE]
-        return [_playbook(stored, each) for stored in active for each in _playbooks(stored)]
+        active = own.list(caller.project_id, state=PackState.ACTIVE)
+        # One after the other: of all their documents only one is in memory.
+        stored = (own.get(caller.project_id, each.name, each.version) for each in active)
+        return [_playbook(pack, each) for pack in stored for each in _playbooks(pack)]
 
     return json_answer({"results": await ctx.pack_workers.run(caller.project_id, found)})
 
@@ -150,7 +153,7 @@ def _pack(body: PackBody) -> tuple[Pack, Mapping[str, Any]]:
     if len(given) != 1:
         raise InvalidInput("Give exactly one of pack, text and built_in.", attr="pack")
     if body.pack is not None:
-        return parse_pack(body.pack), body.pack
+        return parse_pack(body.pack, max_bytes=MAX_BYTES), body.pack
     text = built_in.text_of(body.built_in) if body.built_in is not None else (body.text or "")
     return read_pack(text.encode())
 
@@ -178,7 +181,7 @@ def _problems(error: PackInvalid) -> list[shapes.Json]:
     ]
 
 
-def _json(stored: StoredPack) -> shapes.Json:
+def _json(stored: ListedPack) -> shapes.Json:
     return {
         "project_id": stored.project_id,
         "name": stored.name,

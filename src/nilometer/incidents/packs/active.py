@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 MAX_KEPT = 500
 _ASKED = "active_packs"
 _AGAIN = 1.0
+UNREAD_SECONDS = 60.0
+"""For how long a version that could not be read is not read again."""
 _Key = tuple[int, str, int, str]
 """Project, name, version and digest."""
 
@@ -42,11 +44,13 @@ class ActivePacks:
     """The packs of the database, for the stages of incidents. Safe between threads.
 
     Which ones are active is asked once in each transaction. A version never changes, so that what
-    was read of one stays in memory; at most `MAX_KEPT` do.
+    was read of one stays in memory; at most `MAX_KEPT` do. One that cannot be read is looked at
+    again after `UNREAD_SECONDS`.
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[_Key, PackVersion | None] = OrderedDict()
+        self._kept: OrderedDict[_Key, PackVersion] = OrderedDict()
+        self._unread: dict[_Key, float] = {}
         self._asked: dict[int, float] = {}
         self._lock = Lock()
 
@@ -68,7 +72,7 @@ class ActivePacks:
         )
         with database.read(EVERY_ROW) as session:
             active: list[_Key] = [(*row,) for row in session.execute(query)]
-            missing = [key for key in active if key not in self._kept]
+            missing = [key for key in active if key not in self._kept and not self._failed(key)]
             return [(key, _document(session, key)) for key in missing]
 
     def choose(
@@ -82,7 +86,7 @@ class ActivePacks:
     def version(
         self, session: Session, project_id: int, name: str, version: int
     ) -> PackVersion | None:
-        """One version of a pack, active or not."""
+        """One version of a pack, active or not; None where this release cannot read it, too."""
         query = select(PackRow.digest).where(
             PackRow.project_id == project_id, PackRow.name == name, PackRow.version == version
         )
@@ -106,12 +110,23 @@ class ActivePacks:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
+        if self._failed(key):
+            return None
         found = _version_of(key, _document(session, key))
         self._keep(key, found)
         return found
 
+    def _failed(self, key: _Key) -> bool:
+        """Whether it could not be read a short while ago."""
+        at = self._unread.get(key)
+        return at is not None and time.monotonic() - at < UNREAD_SECONDS
+
     def _keep(self, key: _Key, found: PackVersion | None) -> None:
         with self._lock:
+            if found is None:
+                lately = {each: at for each, at in self._unread.items() if self._failed(each)}
+                self._unread = {**lately, key: time.monotonic()}
+                return
             self._kept[key] = found
             while len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)

@@ -17,9 +17,15 @@ import yaml
 from nilometer.domain import json_text
 from nilometer.domain.json_text import InvalidJson
 from nilometer.incidents.packs.pack import Pack
-from nilometer.incidents.packs.reading import MAX_VALUES, PackInvalid, Problem, parse_pack
+from nilometer.incidents.packs.reading import (
+    MAX_BYTES,
+    MAX_VALUES,
+    PackInvalid,
+    Problem,
+    check_bytes,
+    parse_pack,
+)
 
-MAX_BYTES = 256 * 1024
 MAX_DEPTH = 40
 
 # libyaml's, ten times as fast, is in the wheels of the package but not in every build of it.
@@ -44,8 +50,7 @@ class Document:
 
 def read_document(data: bytes) -> Document:
     """The document of a text in UTF-8. Raises PackInvalid."""
-    if len(data) > MAX_BYTES:
-        raise _invalid(f"The text has {len(data):,} bytes; at most {MAX_BYTES:,} are taken.")
+    check_bytes(data, MAX_BYTES)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

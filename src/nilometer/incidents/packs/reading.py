@@ -16,6 +16,8 @@ from nilometer.incidents import pack_bounds
 from nilometer.incidents.packs import references
 from nilometer.incidents.packs.pack import Pack
 
+MAX_BYTES = 256 * 1024
+"""Of a pack as it is sent: of its text, or of its object as JSON text."""
 MAX_PROBLEMS = 100
 MAX_DEPTH = 40
 MAX_VALUES = 20_000
@@ -64,9 +66,14 @@ _SENTENCES: Final[Mapping[str, str]] = {
 }
 
 
-def parse_pack(document: object) -> Pack:
-    """The pack of a document (JSON values). Raises PackInvalid with all of its problems."""
+def parse_pack(document: object, *, max_bytes: int | None = None) -> Pack:
+    """The pack of a document (JSON values). Raises PackInvalid with all of its problems.
+
+    `max_bytes` bounds the document as JSON text. What was read of a text, or is kept, has no such
+    bound: as JSON it may be longer than the text that was let in."""
     text = _as_json(document)
+    if max_bytes is not None:
+        check_bytes(text, max_bytes)
     problems = list(islice(_referred(document), MAX_PROBLEMS))
     pack: Pack | None = None
     try:
@@ -77,6 +84,13 @@ def parse_pack(document: object) -> Pack:
     if pack is None or problems:
         raise PackInvalid(_ordered(problems, document))
     return pack
+
+
+def check_bytes(text: bytes, most: int) -> None:
+    """Raises PackInvalid for a text that is longer."""
+    if len(text) > most:
+        told = f"The text has {len(text):,} bytes; at most {most:,} are taken."
+        raise PackInvalid((Problem("", told),))
 
 
 def _referred(document: object) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -31,8 +31,8 @@ MAX_VERSION = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class StoredPack:
-    """One version. `changed_at` is when its state was last changed."""
+class ListedPack:
+    """One version, without its document. `changed_at` is when its state was last changed."""
 
     project_id: int
     name: str
@@ -43,7 +43,16 @@ class StoredPack:
     created_by: str
     changed_at: datetime
     changed_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPack(ListedPack):
+    """One version, whole."""
+
     document: Mapping[str, Any] = field(repr=False)
+
+
+_LISTED = [getattr(PackRow, each.name) for each in fields(ListedPack)]
 
 
 class Packs:
@@ -96,15 +105,20 @@ class Packs:
         """Deprecate a version, active or not. Incidents that it has begun to judge go on by it."""
         return self._turn(project_id, name, version, PackState.DEPRECATED)
 
-    def list(self, project_id: int, name: str | None = None) -> Sequence[StoredPack]:
+    def list(
+        self, project_id: int, name: str | None = None, state: PackState | None = None
+    ) -> Sequence[ListedPack]:
         """The versions of a project, by name and the newest first."""
-        query = select(PackRow).where(PackRow.project_id == project_id)
+        # There may be many, and their documents may be large: those are not read.
+        query = select(*_LISTED).where(PackRow.project_id == project_id)
         if name is not None:
             query = query.where(PackRow.name == name)
+        if state is not None:
+            query = query.where(PackRow.state == state)
         with self._database.read(self._authority.rows) as session:
             live_project(session, self._authority, project_id)
-            found = session.scalars(query.order_by(PackRow.name, PackRow.version.desc()))
-            return [_stored(row) for row in found]
+            found = session.execute(query.order_by(PackRow.name, PackRow.version.desc()))
+            return [ListedPack(*row) for row in found]
 
     def get(self, project_id: int, name: str, version: int | None = None) -> StoredPack:
         """One version, by default the active one, or without one the newest."""
@@ -215,4 +229,4 @@ def _none() -> NotFound:
 
 
 def _stored(row: PackRow) -> StoredPack:
-    return StoredPack(**{name: getattr(row, name) for name in StoredPack.__slots__})
+    return StoredPack(**{each.name: getattr(row, each.name) for each in fields(StoredPack)})

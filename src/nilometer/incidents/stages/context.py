@@ -35,6 +35,13 @@ class TooMuchAtOnce(NilometerError):
     code = "too_much_at_once"
 
 
+class PackUnreadable(NilometerError):
+    """The version of a pack that an incident goes by cannot be had: a later release wrote it. The
+    task is tried again, as another worker may be able to, and is a dead letter then."""
+
+    code = "pack_unreadable"
+
+
 @dataclass(frozen=True, slots=True)
 class PackVersion:
     """A pack as it was at one version; without a name, none is active."""
@@ -60,7 +67,7 @@ class Packs(Protocol):
     def version(
         self, session: Session, project_id: int, name: str, version: int
     ) -> PackVersion | None:
-        """One version of a pack, active or not."""
+        """One version of a pack, active or not; None where this release cannot read it, too."""
         ...
 
 
@@ -144,13 +151,18 @@ class Context:
 
     def judged_by(self, incident: Incident) -> PackVersion:
         """The version of the pack that intake read the incident by: it goes on by the rules that
-        it began with. What was removed since is as if none had been active."""
+        it began with. Raises PackUnreadable: no other rules, and not none, may stand for them."""
         if incident.pack is None or incident.pack_version is None:
             return NONE_ACTIVE
         asked = (incident.project_id, incident.pack, incident.pack_version)
         if asked not in self._known:
             found = self.packs.version(self.session, *asked)
-            self._known[asked] = found or NONE_ACTIVE
+            if found is None:
+                raise PackUnreadable(
+                    f"version {incident.pack_version} of the pack {incident.pack} cannot be read "
+                    "by this release"
+                )
+            self._known[asked] = found
         return self._known[asked]
 
     def alone(self, project_id: int) -> None:

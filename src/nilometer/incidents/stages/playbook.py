@@ -7,8 +7,11 @@ step waits for a person.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
+
+from sqlalchemy import select
 
 from nilometer.incidents import sla
 from nilometer.incidents.events import (
@@ -24,8 +27,10 @@ from nilometer.incidents.events import (
     ToolExecutionRequested,
     moment,
 )
+from nilometer.incidents.facts import Facts
 from nilometer.incidents.history import Limit
 from nilometer.incidents.incident import Incident, Status, system
+from nilometer.incidents.packs.pack import Outcome, Pack
 from nilometer.incidents.packs.pack import Playbook as PlaybookForm
 from nilometer.incidents.playbooks.machine import (
     AddComment,
@@ -40,9 +45,10 @@ from nilometer.incidents.playbooks.machine import (
     next_step,
 )
 from nilometer.incidents.playbooks.matching import match
+from nilometer.incidents.policy import Decision, decide
 from nilometer.incidents.stages.context import Context, Work, facts_of, results_of
 from nilometer.incidents.stages.stage import ChainStage
-from nilometer.incidents.tables import NAME_LENGTH
+from nilometer.incidents.tables import NAME_LENGTH, IncidentEventRow
 from nilometer.incidents.tools.resolving import limits
 from nilometer.incidents.triage import kept_of
 
@@ -53,6 +59,8 @@ PLAYBOOK_FAILED = "playbook_failed"
 _ACTOR = system("playbook")
 _GOING = frozenset({Status.IN_PROGRESS, Status.TRIAGED})
 _MATCHES = frozenset({"PolicyEvaluated", "ApprovalDecided"})
+_JUDGED = "playbook"
+"""The name of what the policy judged, among the facts of its decision."""
 
 
 class Playbook(ChainStage):
@@ -78,25 +86,64 @@ class Playbook(ChainStage):
 
 
 def _chosen(context: Context, work: Work) -> PlaybookForm | None:
-    """The playbook that fits best; without one the incident is a person's."""
+    """The playbook that the policy judged; without one the incident is a person's."""
     incident = work.incident
-    found = match(context.judged_by(incident).pack, facts_of(incident, context.now))
-    considered = kept_of([str(each) for each in found.considered])
-    if found.playbook is not None:
-        told = PlaybookMatched(found.playbook.name, considered)
-        _change(context, work, told, to=Status.IN_PROGRESS, playbook=found.playbook.name, steps={})
-        return found.playbook
-    reason = f"there is no playbook for {incident.exception_type}"
+    pack, facts = context.judged_by(incident).pack, facts_of(incident, context.now)
+    found = match(pack, facts)
+    playbook, considered = found.playbook, [str(each) for each in found.considered]
+    rule, reason = NO_PLAYBOOK, f"there is no playbook for {incident.exception_type}"
+    decided = _decided(context, work)
+    if _JUDGED not in decided:
+        objection = _objection(pack, facts, work.kind)
+        if objection is not None:
+            playbook, rule, reason = None, objection.rule, objection.reason
+    elif decided[_JUDGED] != (playbook and playbook.name):
+        # By now another one fits, which nobody has judged.
+        playbook = pack.playbook(decided[_JUDGED])
+        considered = [
+            f"{name}: {'' if name == decided[_JUDGED] else 'not '}what the policy judged"
+            for name in (each.playbook for each in found.considered)
+        ]
+    if playbook is not None:
+        told = PlaybookMatched(playbook.name, kept_of(considered))
+        _change(context, work, told, to=Status.IN_PROGRESS, playbook=playbook.name, steps={})
+        return playbook
     _change(
         context,
         work,
-        PlaybookMatched(None, considered),
-        ExceptionEscalated(NO_PLAYBOOK, reason),
+        PlaybookMatched(None, kept_of(considered)),
+        ExceptionEscalated(rule, reason),
         to=Status.ESCALATED,
         playbook=None,
         reason=reason,
     )
     return None
+
+
+def _decided(context: Context, work: Work) -> Mapping[str, Any]:
+    """The facts of the policy's last decision. An earlier release did not tell the playbook."""
+    if work.kind == "PolicyEvaluated":
+        return work.payload
+    incident = work.incident
+    query = (
+        select(IncidentEventRow.payload)
+        .where(
+            IncidentEventRow.project_id == incident.project_id,
+            IncidentEventRow.incident_id == incident.id,
+            IncidentEventRow.type == "PolicyEvaluated",
+        )
+        .order_by(IncidentEventRow.sequence.desc())
+        .limit(1)
+    )
+    return context.session.scalar(query) or {}
+
+
+def _objection(pack: Pack, facts: Facts, kind: str) -> Decision | None:
+    """What the policy has against the playbook that matches now, where nobody knows which one it
+    judged. What a person approved may need an approval; the rates were counted before."""
+    decision = decide(pack, facts, dict.fromkeys((cap.name for cap in pack.policy.rates), 0))
+    approved = decision.outcome is Outcome.REQUIRE_APPROVAL and kind == "ApprovalDecided"
+    return None if decision.outcome is Outcome.ALLOW or approved else decision
 
 
 def _begun(context: Context, incident: Incident) -> PlaybookForm | None:

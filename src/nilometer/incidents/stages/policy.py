@@ -59,7 +59,9 @@ class Policy(ChainStage):
             columns |= _counted(context, incident, wanted)
         context.history.change(
             incident,
-            PolicyEvaluated(decision.outcome.value, decision.rule, decision.reason),
+            PolicyEvaluated(
+                decision.outcome.value, decision.rule, decision.reason, decision.playbook
+            ),
             *events,
             actor=system("policy"),
             causation_id=work.causation_id,

@@ -25,14 +25,21 @@ from nilometer.domain import clock
 from nilometer.incidents.events import RetryScheduled, ToolExecutionCompleted, moment
 from nilometer.incidents.history import History, Key
 from nilometer.incidents.incident import Incident, Status, system
-from nilometer.incidents.packs.pack import Retries
+from nilometer.incidents.packs.pack import Playbook, Retries
 from nilometer.incidents.playbooks.machine import (
     PlaybookFailed,
     StepResult,
     StepStatus,
     next_step,
 )
-from nilometer.incidents.stages.context import Context, Packs, facts_of, live, results_of
+from nilometer.incidents.stages.context import (
+    Context,
+    Packs,
+    PackUnreadable,
+    facts_of,
+    live,
+    results_of,
+)
 from nilometer.incidents.stages.failures import RecordsFailures
 from nilometer.incidents.stages.stage import ChainStage, context_of, go_on, whole_or_part
 from nilometer.incidents.tools.call import (
@@ -310,7 +317,8 @@ def _recorded(context: Context, done: Done, incident: Incident, outcome: Outcome
         failure = _unknown(context, task, incident, outcome)
         if failure is not None:
             return failure
-        outcome = Failed(outcome.code, outcome.detail, ToolErrorClass.PERMANENT)
+        told = outcome.code, outcome.detail, ToolErrorClass.PERMANENT
+        outcome = Failed(*told, asked=outcome.asked)
     elif isinstance(outcome, Failed):
         judged = _failure(context, task, call, incident, outcome)
         if isinstance(judged, Failure):
@@ -368,17 +376,28 @@ def _waits_until(task: Task, incident: Incident) -> datetime:
     return began + (LONGEST_WAIT if seconds is None else timedelta(seconds=seconds))
 
 
+def _playbook_of(context: Context, incident: Incident) -> Playbook | None:
+    """The playbook that the incident is in; None where its pack cannot be read: what came of a tool
+    is kept all the same, and a failure is then a person's."""
+    if incident.playbook is None:
+        return None
+    try:
+        return context.judged_by(incident).pack.playbook(incident.playbook)
+    except PackUnreadable:
+        return None
+
+
 def _continues(context: Context, task: Task, incident: Incident) -> bool:
     """Whether the playbook goes on whatever comes of the step."""
-    playbook = incident.playbook and context.judged_by(incident).pack.playbook(incident.playbook)
+    playbook = _playbook_of(context, incident)
     steps = playbook.steps if playbook else ()
     return any(s.name == task.payload["step"] and s.on_failure == "continue" for s in steps)
 
 
 def _playbook_goes_on(context: Context, task: Task, incident: Incident, outcome: Failed) -> bool:
     """Whether the playbook has something to do after this failure."""
-    playbook = incident.playbook and context.judged_by(incident).pack.playbook(incident.playbook)
-    if not playbook:
+    playbook = _playbook_of(context, incident)
+    if playbook is None:
         return False
     step = task.payload["step"]
     failed = StepResult(step, StepStatus.FAILED, {}, outcome.code, outcome.detail)

@@ -3,7 +3,8 @@
 It is kept in the database, so that every worker obeys the same one and a restart forgets nothing.
 Failures that may pass, and outcomes that nobody knows, count; an answer that refuses the call does
 not: whoever gave it is there. After so many in a row it opens. When its time is over, the next call
-goes through alone, and what comes of it closes the breaker or opens it again.
+goes through alone, and what comes of it closes the breaker or opens it again. What asked nobody
+(`asked` of an outcome) tells nothing, and leaves all as it was.
 """
 
 from __future__ import annotations
@@ -18,14 +19,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from nilometer.domain import clock
-from nilometer.incidents.tools.call import (
-    TIMED_OUT,
-    Deferred,
-    Failed,
-    Outcome,
-    Succeeded,
-    Unknown,
-)
+from nilometer.incidents.tools.call import Deferred, Failed, Outcome, Succeeded, Unknown
 from nilometer.incidents.tools.definition import Tool
 from nilometer.incidents.tools.resolving import Key, limit_key
 from nilometer.incidents.tools.tables import BreakerRow, BreakerState
@@ -49,7 +43,6 @@ _THESE = (
 # In one order for everybody, or two workers would wait for each other.
 _LOCKED = _THESE.order_by(*_PLACE).with_for_update()
 _SHORTEST_WAIT = 1.0
-_UNASKED = frozenset({OPEN, TOOL_CHANGED, TIMED_OUT.code})
 # Beyond it no clock that is right can have put a time.
 _LONGEST = timedelta(hours=2)
 
@@ -83,16 +76,14 @@ class Settled:
     @property
     def tells_nothing(self) -> bool:
         """Whether nobody was asked."""
-        outcome = self.outcome
-        return not isinstance(outcome, Succeeded) and outcome.code in _UNASKED
+        return not isinstance(self.outcome, Succeeded) and not self.outcome.asked
 
     @property
     def is_failure(self) -> bool:
         """Whether it counts as one."""
         outcome = self.outcome
-        return isinstance(outcome, Unknown) or (
-            isinstance(outcome, Failed) and outcome.is_transient
-        )
+        passes = isinstance(outcome, Failed) and outcome.is_transient
+        return not self.tells_nothing and (passes or isinstance(outcome, Unknown))
 
 
 def admit(
@@ -128,8 +119,6 @@ def settle(session: Session, settled: Collection[Settled], now: datetime) -> Non
     """Count what came of these calls, in their order."""
     by_key: dict[Key, list[Settled]] = {}
     for each in settled:
-        if each.tells_nothing:
-            continue
         by_key.setdefault(each.key, []).append(each)
     failing = [key for key, each in by_key.items() if any(one.is_failure for one in each)]
     troubled = {
@@ -228,6 +217,9 @@ def _let_all_begin(session: Session, project_id: int, tool: str, now: datetime) 
 
 
 def _count(session: Session, row: BreakerRow, settled: Settled, now: datetime) -> None:
+    if settled.tells_nothing:
+        _free(session, row, settled, now)
+        return
     row.updated_at = now
     if row.state is BreakerState.CLOSED:
         row.failures = row.failures + 1 if settled.is_failure else 0
@@ -242,6 +234,15 @@ def _count(session: Session, row: BreakerRow, settled: Settled, now: datetime) -
             row.opened_at = row.retry_at = row.probe = row.probe_until = None
             _let_all_begin(session, row.project_id, row.tool, now)
     # Else it began before the breaker opened: it tells nothing new.
+
+
+def _free(session: Session, row: BreakerRow, settled: Settled, now: datetime) -> None:
+    """If it was the probe, let another be it at once: the breaker is as it was before, open, and
+    its time is over."""
+    if row.state is BreakerState.HALF_OPEN and row.probe == settled.execution_id:
+        row.state, row.updated_at = BreakerState.OPEN, now
+        row.probe = row.probe_until = None
+        _let_all_begin(session, row.project_id, row.tool, now)
 
 
 def _open(row: BreakerRow, tool: Tool, now: datetime) -> None:

@@ -71,12 +71,13 @@ class Succeeded:
 class Failed:
     """It was not done, or the receiver said that it failed. `detail` is a sentence of ours, without
     an address, a secret or what a receiver wrote. `retry_after` is in how many seconds it may be
-    tried again at the earliest, None where nobody said."""
+    tried again at the earliest, None where nobody said. `asked`: see `Unknown`."""
 
     code: str
     detail: str
     error_class: ErrorClass
     retry_after: float | None = None
+    asked: bool = field(kw_only=True)
 
     @property
     def is_transient(self) -> bool:
@@ -90,11 +91,16 @@ class Unknown:
 
     `reconcilable`: `Executor.reconcile` can find out, now or later (with the backoff of a retry).
     Otherwise a person has to say what became of it (`Executions.decide`).
+
+    `asked` is whether this attempt came so far as to ask the receiver, or to find nobody there:
+    what else ended it says nothing of him, and so nothing to the breaker. It has no default: who
+    makes an outcome has to know.
     """
 
     code: str
     detail: str
     reconcilable: bool
+    asked: bool = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,7 @@ TIMED_OUT: Final = Failed(
     "timed_out",
     "The step's time was over before this attempt could begin.",
     ErrorClass.PERMANENT,
+    asked=False,
 )
 """What became of an attempt that was not made."""
 

@@ -13,7 +13,7 @@ from nilometer.incidents.tools import remote_config, schemas
 from nilometer.incidents.tools.kinds import INPUTS, REMOTE, ToolKind
 from nilometer.incidents.tools.remote_config import RemoteConfig
 from nilometer.incidents.tools.resolving import SIGNING
-from nilometer.incidents.tools.secrets import check_used, checked_secrets
+from nilometer.incidents.tools.secrets import check_number, check_used, checked_secrets
 from nilometer.notifications.reach import Reach
 
 
@@ -63,6 +63,8 @@ def checked_config(
         dropped |= {SIGNING} & kept
         kept -= {SIGNING}
     wants = now.signed and SIGNING not in kept | given.keys()
+    if given or before is None:
+        check_number(kept | given.keys())
     check_used(now.secret_names, (kept | given.keys()), signed=now.signed)
     return Checked(merged, given, frozenset(dropped), wants)
 
@@ -78,6 +80,6 @@ def _check_own(kind: ToolKind, config: Mapping[str, Any]) -> None:
             f"the configuration of a tool of kind {kind} has only input", attr="config"
         )
     schema = {k: v for k, v in INPUTS[kind].items() if k not in ("required", "minProperties")}
-    broken = schemas.violation(schema, config.get("input", {}))
-    if broken is not None:
-        raise InvalidInput(f"config.input breaks {broken} of the kind's input", attr="config.input")
+    wrong = schemas.objection(schema, config.get("input", {}))
+    if wrong is not None:
+        raise InvalidInput(f"config.input {wrong} the kind's input", attr="config.input")

@@ -22,10 +22,11 @@ _NAME = re.compile(rf"[a-z][a-z0-9_.-]{{0,{TOOL_NAME - 1}}}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """One tool of a project. `version` grows with every change, and is 0 for a built-in one that
-    nobody changed. `config` is of its kind and holds no secret; `secrets` are the names of those
-    that are set. At most `max_concurrency` executions are under way at once. The breaker opens
-    after `breaker_failures` in a row, for `breaker_seconds`.
+    """One tool of a project. `version` grows with every change, also from one that was removed to
+    the next of its name, and is 0 for a built-in one that nobody changed. `config` is of its kind
+    and holds no secret; `secrets` are the names of those that are set. At most `max_concurrency`
+    executions are under way at once. The breaker opens after `breaker_failures` in a row, for
+    `breaker_seconds`.
     """
 
     project_id: int

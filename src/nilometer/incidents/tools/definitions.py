@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from nilometer.access import audit
 from nilometer.access.bounds import check_room
 from nilometer.access.lookup import live_project
-from nilometer.access.tables import Project
+from nilometer.access.tables import AuditEntry, Project
 from nilometer.access.types import OPERATOR, Action, Authority
 from nilometer.database.engine import Database
 from nilometer.domain import clock
@@ -170,6 +170,7 @@ class Tools:
         count = select(func.count()).where(ToolRow.project_id == project.id)
         check_room(session.scalar(count) or 0, MAX_TOOLS, "tools of this project")
         made = self._write(session, row, given)
+        row.version += _versions_before(session, project, row.name)
         session.add(row)
         self._record(session, Action.TOOL_ADD, project, row, {"kind": row.kind})
         session.flush()
@@ -214,6 +215,21 @@ _BOUNDS: Final = {
     "breaker_failures": MAX_BREAKER_FAILURES,
     "breaker_seconds": MAX_BREAKER_SECONDS,
 }
+
+
+def _versions_before(session: Session, project: Project, name: str) -> int:
+    """The highest version that a tool of this name can have had, or more; 0 where there was none.
+
+    An interrupted call knows by the version whether the tool is still the one that it asked, so no
+    version may come again. Each was made by an action that the audit log keeps for good.
+    """
+    made = select(func.count()).where(
+        AuditEntry.organization_id == project.organization_id,
+        AuditEntry.project_id == project.id,
+        AuditEntry.subject == name,
+        AuditEntry.action.in_((Action.TOOL_ADD, Action.TOOL_CHANGE)),
+    )
+    return session.scalar(made) or 0
 
 
 def _write_plain(row: ToolRow, given: Changes) -> None:

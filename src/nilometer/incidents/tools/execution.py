@@ -45,13 +45,15 @@ def execution(row: ExecutionRow) -> Execution:
 
 
 def outcome_of(row: ExecutionRow | Row[Any]) -> Outcome:
-    """What came of one whose state is not `running`, of its row or its columns."""
+    """What came of one whose state is not `running`, of its row or its columns. Nobody is asked
+    by reading it."""
     if row.state is ExecutionState.SUCCEEDED:
         return Succeeded(row.output or {})
     code, detail = row.error_code or "unknown", row.error or ""
     if row.state is ExecutionState.FAILED:
-        return Failed(code, detail, ErrorClass(row.error_class or ErrorClass.PERMANENT))
-    return Unknown(code, detail, reconcilable=False)
+        error_class = ErrorClass(row.error_class or ErrorClass.PERMANENT)
+        return Failed(code, detail, error_class, asked=False)
+    return Unknown(code, detail, reconcilable=False, asked=False)
 
 
 def kept_outcome(outcome: Outcome, now: datetime) -> dict[str, Any]:

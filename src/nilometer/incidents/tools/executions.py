@@ -174,18 +174,23 @@ _UNKEEPABLE = Failed(
     "output_unkeepable",
     "It was done, and what was given back cannot be kept.",
     ErrorClass.PERMANENT,
+    asked=True,
 )
 _WAITED_TOO_LONG = Failed(
     breaker.OPEN,
     "The tool failed too often, and was left alone for longer than the step may wait.",
     ErrorClass.PERMANENT,
+    asked=False,
 )
 _TOOL_CHANGED = Unknown(
     breaker.TOOL_CHANGED,
     "The tool was changed since the request was sent: who is asked now may know nothing of it.",
     reconcilable=False,
+    asked=False,
 )
-_NOT_DONE = Failed("found_not_done", "A person found that it was not done.", ErrorClass.PERMANENT)
+_NOT_DONE = Failed(
+    "found_not_done", "A person found that it was not done.", ErrorClass.PERMANENT, asked=False
+)
 
 
 def _id(call: ToolCall) -> _Id:

@@ -85,7 +85,7 @@ class Executor:
             return self._executed(call, tool)
         if tool.refusal is not None:
             refusal = tool.refusal
-            return Unknown(refusal.code, refusal.detail, reconcilable=False)
+            return Unknown(refusal.code, refusal.detail, reconcilable=False, asked=False)
         if tool.kind in REMOTE:
             return self._guarded(lambda: self._remote.reconcile(call, tool), tool, sends=True)
         if tool.kind in CHANGES and call.is_late(clock.now()):
@@ -147,13 +147,14 @@ class Executor:
         except (InvalidInput, NotFound) as error:
             return refused(error)
         except Unavailable as error:
-            return Failed(error.code, error.detail, ErrorClass.TRANSIENT, float(error.retry_after))
+            wait = float(error.retry_after)
+            return Failed(error.code, error.detail, ErrorClass.TRANSIENT, wait, asked=True)
         except Exception as error:  # noqa: BLE001  (what was sent must not be sent again for it)
             _log.error("a tool of kind %s ended otherwise than it may: %r", tool.kind, type(error))
             told = f"It ended otherwise than it may ({type(error).__name__})."
             if sends and tool.kind in REMOTE:
-                return Unknown("defect", told, reconcilable=True)
-            return Failed("defect", told, ErrorClass.TRANSIENT)
+                return Unknown("defect", told, reconcilable=True, asked=True)
+            return Failed("defect", told, ErrorClass.TRANSIENT, asked=True)
 
 
 def _traced(
@@ -182,11 +183,12 @@ def _wrong_input(call: ToolCall, tool: Resolved) -> Failed | None:
     if tool.tool.input_schema is not None:
         checks.append((tool.tool.input_schema, dict(call.input)))
     for schema, given in checks:
-        broken = schemas.violation(schema, given)
-        if broken is not None:
+        wrong = schemas.objection(schema, given)
+        if wrong is not None:
             return Failed(
                 "input_invalid",
-                f"The input breaks {broken} of the tool's input schema.",
+                f"The input {wrong} the tool's input schema.",
                 ErrorClass.PERMANENT,
+                asked=False,
             )
     return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from typing import Any, Final
 
-from sqlalchemy import literal, select, tuple_
+from sqlalchemy import Text, cast, func, literal, select, tuple_
 
 from nilometer.access import audit
 from nilometer.access.lookup import live_project
@@ -18,6 +19,12 @@ from nilometer.incidents.tools.executions import Executions
 from nilometer.incidents.tools.tables import EXECUTION_ID, ExecutionRow, ExecutionState
 from nilometer.query import paging
 from nilometer.query.paging import Listing, Page
+
+MAX_PAGE: Final = 8 * 1024 * 1024
+"""Characters of JSON that the inputs and outputs of a page have together, but for one execution."""
+_LENGTH: Final = func.length(cast(ExecutionRow.input, Text)) + func.coalesce(
+    func.length(cast(ExecutionRow.output, Text)), 0
+)
 
 
 class History:
@@ -45,11 +52,11 @@ class History:
         limit: int = paging.DEFAULT_LIMIT,
         cursor: str | None = None,
     ) -> Page[Execution]:
-        """A project's executions, newest first. `cursor` is of the page before, under the same
-        filters. Raises InvalidInput."""
+        """A project's executions, newest first: `limit` at most, and as many as `MAX_PAGE` lets
+        through. `cursor` is of the page before, under the same filters. Raises InvalidInput."""
         filters = {"state": state, "tool": tool, "incident": incident_id}
         listing = Listing("tool executions", project_id, filters)
-        query = select(ExecutionRow).where(ExecutionRow.project_id == project_id)
+        query = select(ExecutionRow.id, _LENGTH).where(ExecutionRow.project_id == project_id)
         wanted = {"state": state, "tool": tool, "incident_id": incident_id}
         for name, value in wanted.items():
             if value is not None:
@@ -66,11 +73,17 @@ class History:
         order = place if newer else tuple(column.desc() for column in place)
         with self._database.read(self._authority.rows) as session:
             live_project(session, self._authority, project_id)
-            rows = session.scalars(query.order_by(*order).limit(limit + 1))
+            sizes = session.execute(query.order_by(*order).limit(limit + 1)).all()
+            ids = [each.id for each in sizes[: min(limit, _fitting(size for _, size in sizes))]]
+            rows = session.scalars(
+                select(ExecutionRow)
+                .where(ExecutionRow.project_id == project_id, ExecutionRow.id.in_(ids))
+                .order_by(*order)
+            )
             found = [execution(row) for row in rows]
         return paging.page(
-            found[:limit],
-            more=len(found) > limit,
+            found,
+            more=len(sizes) > len(ids),
             cursor=start,
             listing=listing,
             place=lambda each: (clock.to_micros(each.began_at), each.id),
@@ -115,6 +128,11 @@ class History:
             )
             row = session.get_one(ExecutionRow, (project_id, execution_id), populate_existing=True)
             return execution(row)
+
+
+def _fitting(sizes: Iterable[int]) -> int:
+    """How many of these, in their order, fit on a page: one at least."""
+    return max(1, sum(total <= MAX_PAGE for total in accumulate(sizes)))
 
 
 def _is_id(text: str) -> bool:

@@ -93,6 +93,7 @@ class Remote:
             "What became of the request is not known, and "
             + ("the step's time is over." if late else "the tool has no way to find out."),
             reconcilable=False,
+            asked=False,
         )
 
     def preview(self, call: ToolCall, tool: Resolved) -> Json | Failed:
@@ -141,7 +142,7 @@ class Remote:
         if isinstance(answer, Unanswered):
             if config.is_safe or not answer.sent:
                 return _not_sent(answer)
-            return Unknown(answer.code, answer.detail, config.reconcilable)
+            return Unknown(answer.code, answer.detail, config.reconcilable, asked=True)
         if isinstance(answer, Failed):
             return answer
         return _judged(answer, config) or _output(answer, tool, config)
@@ -169,13 +170,12 @@ class Remote:
             return _unknown(_refused(error), again=False)
         answer = self._answer(Request("GET", url, headers), call, config)
         if isinstance(answer, Unanswered):
-            return Unknown(answer.code, answer.detail, reconcilable=True)
+            return Unknown(answer.code, answer.detail, reconcilable=True, asked=True)
         if isinstance(answer, Failed):
             return _unknown(answer, again=answer.is_transient)
         if answer.status in _NOT_DONE:
-            return Failed(
-                "not_done", "The receiver says that it was not done.", ErrorClass.TRANSIENT
-            )
+            told = "The receiver says that it was not done."
+            return Failed("not_done", told, ErrorClass.TRANSIENT, asked=True)
         wrong = _judged(answer, config)
         if wrong is None:
             return _output(answer, tool, config)
@@ -204,6 +204,7 @@ def _config(tool: Resolved) -> RemoteConfig | Failed:
             "config_unreadable",
             "This release cannot read the tool's configuration.",
             ErrorClass.PERMANENT,
+            asked=False,
         )
 
 
@@ -253,14 +254,14 @@ def _judged(answer: Answer, config: RemoteConfig) -> Failed | Unknown | None:
         return None
     code, detail = f"http_{status}", f"The receiver answered {status}."
     if status in _OF_GATEWAYS and not config.is_safe:
-        return Unknown(code, detail, config.reconcilable)
+        return Unknown(code, detail, config.reconcilable, asked=True)
     later = status >= 500 or status in _AGAIN_LATER
     if later or (status == _UNDER_WAY and config.honours_idempotency_key):
         wait = retry_after(answer.headers.get("retry-after"))
-        return Failed(code, detail, ErrorClass.TRANSIENT, wait)
+        return Failed(code, detail, ErrorClass.TRANSIENT, wait, asked=True)
     if 300 <= status < 400:
         detail = f"The receiver answered {status}; it leads elsewhere, and no redirect is followed."
-    return Failed(code, detail, ErrorClass.PERMANENT)
+    return Failed(code, detail, ErrorClass.PERMANENT, asked=True)
 
 
 def _output(answer: Answer, tool: Resolved, config: RemoteConfig) -> Outcome:
@@ -270,15 +271,17 @@ def _output(answer: Answer, tool: Resolved, config: RemoteConfig) -> Outcome:
             "answer_too_large",
             f"It was done, and the answer has more than {config.max_response_bytes} bytes.",
             ErrorClass.PERMANENT,
+            asked=True,
         )
     body = _parsed(answer.body) if answer.whole else None
     schema = tool.tool.output_schema
-    broken = None if schema is None else schemas.violation(schema, body)
-    if broken is not None:
+    wrong = None if schema is None else schemas.objection(schema, body)
+    if wrong is not None:
         return Failed(
             "output_invalid",
-            f"It was done, and the answer's body breaks {broken} of the tool's output schema.",
+            f"It was done, and the answer's body {wrong} the tool's output schema.",
             ErrorClass.PERMANENT,
+            asked=True,
         )
     return Succeeded(kept(tool, {"status": answer.status, "body": body}))
 
@@ -297,13 +300,14 @@ def _parsed(body: bytes) -> Any:
 
 
 def _refused(error: InvalidInput) -> Failed:
-    return Failed("input_invalid", f"Nothing was sent: {error.detail}.", ErrorClass.PERMANENT)
+    told = f"Nothing was sent: {error.detail}."
+    return Failed("input_invalid", told, ErrorClass.PERMANENT, asked=False)
 
 
 def _not_sent(error: TemporaryFailure | PermanentFailure) -> Failed:
-    if isinstance(error, PermanentFailure):
-        return Failed(error.code, error.detail, ErrorClass.PERMANENT)
-    return Failed(error.code, error.detail, ErrorClass.TRANSIENT, error.retry_after)
+    if isinstance(error, PermanentFailure):  # we do not go there
+        return Failed(error.code, error.detail, ErrorClass.PERMANENT, asked=False)
+    return Failed(error.code, error.detail, ErrorClass.TRANSIENT, error.retry_after, asked=True)
 
 
 def _unknown(told: Failed | Unknown, *, again: bool) -> Unknown:
@@ -311,4 +315,5 @@ def _unknown(told: Failed | Unknown, *, again: bool) -> Unknown:
         told.code,
         f"What became of an earlier request is not known yet. {told.detail}",
         reconcilable=again,
+        asked=told.asked,
     )

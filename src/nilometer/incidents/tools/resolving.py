@@ -145,4 +145,4 @@ def _refusal(tool: Tool, projects: Mapping[int, RedactionRules | None]) -> Faile
 
 
 def _never(code: str, detail: str) -> Failed:
-    return Failed(code, detail, ErrorClass.PERMANENT)
+    return Failed(code, detail, ErrorClass.PERMANENT, asked=False)

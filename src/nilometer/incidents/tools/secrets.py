@@ -19,6 +19,8 @@ from nilometer.incidents.tools.tables import ToolSecretRow
 from nilometer.notifications import signature
 
 MAX_SECRET = 4096
+MAX_SECRETS = 20
+"""Of one tool: each text of an input and an answer is searched for all of them."""
 MAX_OVERLAP = timedelta(days=7)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -40,6 +42,15 @@ def checked_secrets(given: Mapping[str, str]) -> dict[str, str]:
                 f"a secret is 1 to {MAX_SECRET} printable ASCII characters", attr=attr
             )
     return dict(given)
+
+
+def check_number(names: Collection[str]) -> None:
+    """Raises InvalidInput for more than a tool may have."""
+    if len(names) > MAX_SECRETS:
+        raise InvalidInput(
+            f"a tool has at most {MAX_SECRETS} secrets: put those that go together into one",
+            attr="secrets",
+        )
 
 
 def check_used(needed: set[str], there: set[str], *, signed: bool) -> None:

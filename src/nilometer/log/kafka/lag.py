@@ -123,6 +123,8 @@ class _GroupView:
             "auto.offset.reset": "earliest",
             "queued.max.messages.kbytes": 4096,
             "queued.min.messages": 1,
+            # For so long a partition is not fetched when it finds the queue full of another's.
+            "fetch.queue.backoff.ms": 50,
         }
         self._client = Consumer(options, logger=client_logger)
 

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 _PREFETCH_KIB = 32 * 1024
 _COMMITTED_SECONDS = 10.0
-_GIVE_BACK_SECONDS = 10.0
+_GIVE_BACK_SECONDS = 8.0  # less than a reader's close waits
 _SLICE = 0.02
 
 
@@ -182,27 +182,36 @@ class GroupClient:
 
     def close(self) -> None:
         """Give the partitions back and leave the group. With an instance id only commit what is
-        finished: the group keeps the partitions for a session timeout."""
+        finished: the group keeps the partitions for a session timeout. So it does where the group
+        does not come to rest in time."""
         self._leaving = True
+        left = False
         try:
-            self._give_back(time.monotonic() + _GIVE_BACK_SECONDS)
+            left = self._give_back(time.monotonic() + _GIVE_BACK_SECONDS)
         except KafkaException as exception:
             logger.warning("leaving a group: %s", sentence(error_of(exception)))
-        if self._stays_known:
-            del self._client  # ends it without those callbacks, and without a word to the group
-        else:
-            self._client.close()
+        finally:
+            if left:
+                self._client.close()
+            else:
+                del self._client  # ends it without those callbacks, and without a word to the group
 
-    def _give_back(self, deadline: float) -> None:
+    def _give_back(self, deadline: float) -> bool:
+        """Whether the group was left, and the library's close finds nothing that is assigned."""
         self.pause()
         self._serve_waiting(deadline)
-        if not self._stays_known:
-            self._client.unsubscribe()
-        else:  # to unsubscribe would have the group give its partitions to others
+        if self._stays_known:  # to unsubscribe would have the group give its partitions to others
             self._commit_finished(self._client.assignment())
+        else:
+            self._client.unsubscribe()  # which is put off while the group rebalances
         self._serve_waiting(deadline)
-        while self.commit_pending and time.monotonic() < deadline:
+        while (waits := self.commit_pending or self._is_member()) and time.monotonic() < deadline:
             self._client.poll(_SLICE)
+        return not self._stays_known and not waits
+
+    def _is_member(self) -> bool:
+        """Not after an unsubscribe that was carried out: then it has no id any more."""
+        return not self._stays_known and bool(self._client.memberid())
 
     def _serve_waiting(self, deadline: float) -> None:
         """Every rebalance that librdkafka has told of so far."""

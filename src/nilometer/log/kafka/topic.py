@@ -16,6 +16,9 @@ from nilometer.log.port import LogUnavailable
 _SAFE_REPLICAS = 2
 # What a batch of one record takes beside the record: headers of the batch, the record and the
 # envelope's, which are under 1 kB.
+LARGEST_MESSAGE = 1_000_000_000
+"""What librdkafka sends and takes at most, in bytes, whatever the topic would."""
+
 _BATCH_OVERHEAD = 2048
 
 _CREATION_SECONDS = 30.0
@@ -156,7 +159,7 @@ def _facts(name: str, found: Sequence[PartitionReplicas], config: Mapping[str, s
         most_in_sync=max(each.in_sync for each in found),
         leaderless=sum(not each.led for each in found),
         min_insync_replicas=int(config["min.insync.replicas"]),
-        max_message_bytes=int(config["max.message.bytes"]),
+        max_message_bytes=min(int(config["max.message.bytes"]), LARGEST_MESSAGE),
         retention_seconds=None if retention < 0 else retention / 1000,
         cleanup_policy=config["cleanup.policy"],
         timestamp_type=config["message.timestamp.type"],

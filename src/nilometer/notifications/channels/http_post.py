@@ -89,7 +89,7 @@ def retry_after(value: str | None) -> float | None:
         return min(float(text[:10]), MAX_RETRY_AFTER)
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year that no integer of C holds
         return None
     seconds = (until.replace(tzinfo=until.tzinfo or UTC) - clock.now()).total_seconds()
     return min(max(0.0, seconds), MAX_RETRY_AFTER)

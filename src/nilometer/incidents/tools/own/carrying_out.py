@@ -37,4 +37,4 @@ def rehearse(database: Database, call: ToolCall, tool: Resolved) -> Outcome:
 
 def refused(error: NilometerError) -> Failed:
     """What cannot be done: the same again would fail again."""
-    return Failed(error.code, error.detail, ErrorClass.PERMANENT)
+    return Failed(error.code, error.detail, ErrorClass.PERMANENT, asked=False)
