@@ -8,10 +8,15 @@ from sqlalchemy import func, update
 from nilometer.database.fence import EVERY_ROW
 from nilometer.incidents import decisions
 from nilometer.incidents.incident import Status
+from nilometer.incidents.packs import active
+from nilometer.incidents.packs.active import ActivePacks
+from nilometer.incidents.packs.reading import PackInvalid, Problem
+from nilometer.incidents.packs.store import Packs
 from nilometer.incidents.tables import IncidentEventRow
 from nilometer.workflows.tables import TaskRow
 from tests.incidents.handling import PACK, REFUSED, order
 
+REDACTED = {**PACK, "normalisation": {"redaction": {"paths": ["order"]}}}
 EARLY = "incident.age_seconds < 600"
 FIRST_TRY = "incident.attempts == 0"
 
@@ -176,6 +181,10 @@ class TestDecisionsOfAnEarlierRelease:
         assert handling.incident(given).status is (Status.RESOLVED if ran else Status.ESCALATED)
 
 
+def of_a_later_release(_):
+    raise PackInvalid((Problem("format", "It is of another release."),))
+
+
 class OfAnotherRelease:
     """Packs of a worker that cannot read any version, though it can still see which are active."""
 
@@ -232,6 +241,28 @@ def test_no_policy_is_taken_for_one_that_cannot_be_read(handling):
     handling.replay()
     handling.settle()
     assert handling.incident(given).status is Status.BLOCKED
+
+
+def test_what_comes_in_while_an_active_pack_cannot_be_read_is_redacted_by_it_later(
+    handling, monkeypatch
+):
+    packs = Packs(handling.database)
+    packs.add(handling.project_id, REDACTED)
+    packs.activate(handling.project_id, "orders", 1)
+    monkeypatch.setattr(active, "UNREAD_SECONDS", 0.0)
+    run_by(handling, ActivePacks())
+    with monkeypatch.context() as patch:
+        patch.setattr(active, "parse_pack", of_a_later_release)
+        given = handling.one()
+        handling.settle()
+    assert [each.queue for each in handling.letters()] == ["intake"]
+    assert handling.told(given, "DeadLettered")[0].code == "pack_unreadable"
+    assert handling.told(given, "ExceptionNormalized") == []
+    handling.replay()
+    handling.settle()
+    incident = handling.incident(given)
+    assert (incident.status, incident.pack) == (Status.RESOLVED, "orders")
+    assert incident.payload == {"order": "[redacted:path]"}
 
 
 def test_a_tool_that_failed_is_a_dead_letter_whether_its_pack_can_be_read_or_not(handling):

@@ -26,9 +26,9 @@ from nilometer.integrations import litellm_payload, litellm_stores
 from nilometer.integrations.litellm_payload import PAYLOADS, Noted, Payload
 from nilometer.integrations.litellm_stores import PayloadFiles, PayloadServer, file_name
 from nilometer.integrations.litellm_traces import Places, Traces
+from nilometer.sdk.appending import locked
 from nilometer.sdk.delivery.lane import NO_ROOM, Lane
 from nilometer.sdk.delivery.ledger import Ledger
-from nilometer.sdk.sinks.appending import locked
 from tests.clients.upstream import Upstream, serving
 from tests.running import wait_until
 from tests.serve.test_litellm_door import payload

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -548,6 +550,60 @@ def test_a_forked_process_asks_for_itself() -> None:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert not stopped(made)
+
+
+def test_a_process_forked_while_another_thread_asks_can_ask_too() -> None:
+    asks, goes_on = threading.Event(), threading.Event()
+
+    class Slow(Told):
+        def ask(self) -> tuple[Standing, ...]:
+            asks.set()
+            goes_on.wait(60)
+            return super().ask()
+
+    opened: list[Told] = [Slow(standing("0"))]
+    made = BudgetGuard(lambda: opened[-1], NOTHING, None, wall=lambda: NOW)
+    asking = threading.Thread(target=made.refresh)
+    asking.start()
+    assert asks.wait(60)
+    opened.append(Told(standing("10")))
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(60)
+            if made.refresh() and stopped(made):
+                status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    goes_on.set()
+    asking.join(60)
+    assert not stopped(made)
+
+
+def test_who_is_told_that_nobody_answers_may_ask_again() -> None:
+    told = Told(standing("10"))
+    told.down = ConnectionError()
+    made = guard(told)
+    answers: list[bool] = []
+
+    class Asking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            answers.append(made.refresh())
+
+    handler = Asking()
+    budget_guard._LOG.addHandler(handler)
+    try:
+        thread = threading.Thread(target=made.refresh, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+    finally:
+        budget_guard._LOG.removeHandler(handler)
+    assert answers == [False]
+    told.down = None
+    assert made.refresh()
 
 
 def test_a_hard_stop_needs_somebody_to_ask() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from nilometer.sdk.appending import locked
 from nilometer.sdk.delivery.spool import Spool
 from nilometer.sdk.file_locks import opened
-from nilometer.sdk.sinks.appending import locked
 from tests.sdk.test_processes import Folder
 from tests.sdk.test_spool import metrics
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 import pytest
 
 from nilometer.domain.usage_metric import AIUsageMetric
+from nilometer.sdk.appending import locked
 from nilometer.sdk.delivery import spool as spools
 from nilometer.sdk.delivery.spool import MAX_SEGMENT_METRICS, Spool, SpoolFull
-from nilometer.sdk.sinks.appending import locked
 from nilometer.sdk.sinks.jsonl import JsonlSink
 
 
@@ -135,6 +136,16 @@ def test_dead_letters_have_a_bound_and_whole_lines(tmp_path: Path, monkeypatch: 
     spool.bury([(metrics(1)[0], "bad")])
     assert dead.read_bytes() == kept
     assert kept.count(b"\n") == 1
+
+
+def test_a_dead_letter_is_not_glued_to_one_that_was_cut_short(tmp_path: Path):
+    dead = tmp_path / "dead-letters.jsonl"
+    dead.write_bytes(b'{"reason": "of a machine that lost its pow')
+    spool = Spool(tmp_path, 10**6)
+    for _ in range(2):
+        spool.bury([(metrics(1)[0], "bad")])
+    _, *letters = dead.read_text().splitlines()
+    assert [json.loads(each)["reason"] for each in letters] == ["bad", "bad"]
 
 
 def test_a_segment_without_a_line_is_taken_from_the_dead_and_thrown_away(tmp_path: Path):

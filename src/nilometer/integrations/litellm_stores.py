@@ -13,7 +13,7 @@ import httpx
 from nilometer import __version__
 from nilometer.domain import clock
 from nilometer.integrations.litellm_payload import Payload
-from nilometer.sdk.sinks.appending import append, locked
+from nilometer.sdk.appending import append, locked
 from nilometer.sdk.sinks.http import TIMEOUT, WRONG, outage, refusal
 from nilometer.sdk.sinks.port import Failed
 

@@ -107,6 +107,7 @@ class BudgetGuard:
         # A stream that the collector finds is counted on whichever thread it runs on.
         self._counting = threading.RLock()
         self._asking = threading.Lock()
+        self._asker: int | None = None
         self._stopping = threading.Event()
         self._asked = threading.Event()
         self._pid = os.getpid()
@@ -127,16 +128,24 @@ class BudgetGuard:
             self._asking.release()
 
     def refresh(self) -> bool:
-        """Ask now, in this thread; False when no answer came."""
+        """Ask now, in this thread; False when no answer came, and where this is called out of
+        itself, as the handler of what it logs may do."""
+        if self._pid != os.getpid():
+            self._after_fork()
+        if self._asker == threading.get_ident():
+            return False
         with self._asking:
             if self._stopping.is_set():
                 return False
+            self._asker = threading.get_ident()
             try:
                 self._learn(self._standings.ask())
             except Exception as error:  # noqa: BLE001  (whatever it is, it is no answer)
                 reason = error.code if isinstance(error, NilometerError) else type(error).__name__
                 _LOG.warning("budgets could not be asked for: %s", reason)
                 return False
+            finally:
+                self._asker = None
             return True
 
     def admit(self, service: str, models: Sequence[str | None], scopes: Scopes) -> None:
@@ -231,6 +240,7 @@ class BudgetGuard:
         """Locks may be held by threads that a child does not have, and connections are shared."""
         self._pid = os.getpid()
         self._counting, self._asking = threading.RLock(), threading.Lock()
+        self._asker = None
         if not self._stopping.is_set():
             self._standings = self._opened()
             self.start()

@@ -16,6 +16,7 @@ from nilometer.incidents.packs.active import ActivePacks
 from nilometer.incidents.packs.reading import PackInvalid, Problem
 from nilometer.incidents.packs.store import Packs
 from nilometer.incidents.packs.tables import PackState
+from nilometer.incidents.stages.context import PackUnreadable
 
 DRAFT, ACTIVE, DEPRECATED = PackState.DRAFT, PackState.ACTIVE, PackState.DEPRECATED
 
@@ -200,17 +201,27 @@ def test_what_was_loaded_before_a_transaction_is_not_read_in_it(database, projec
     assert chosen(asked, database, project, "X") == ("p", 1)
 
 
-def test_a_version_of_a_later_release_is_passed_over(database, project):
+def test_beside_a_version_of_a_later_release_none_is_chosen_but_those_before_can_be_had(
+    database, project
+):
     packs, asked = Packs(database), ActivePacks()
     packs.add(project, document())
     packs.activate(project, "p", 1)
+    packs.add(project, document("q", exceptions=[{"type": "X"}]))
+    packs.activate(project, "q", 1)
     with database.session(EVERY_ROW) as session:
         session.execute(
-            text("UPDATE packs SET document = :new WHERE project_id = :id"),
+            text("UPDATE packs SET document = :new WHERE project_id = :id AND name = 'p'"),
             {"id": project, "new": '{"format": 2, "name": "p"}'},
         )
-    assert chosen(asked, database, project, "X") is None
+    for _ in range(2):  # read, and remembered
+        with pytest.raises(PackUnreadable, match="version 1 of the pack p cannot be read"):
+            chosen(asked, database, project, "X")
+    with database.read(EVERY_ROW) as session:
+        assert asked.version(session, project, "p", 1) is None
+        assert asked.version(session, project, "q", 1) is not None
     packs.deactivate(project, "p", 1)
+    assert chosen(asked, database, project, "X") == ("q", 1)
     with pytest.raises(PackInvalid):
         packs.activate(project, "p", 1)
 
@@ -230,7 +241,8 @@ def test_a_version_that_could_not_be_read_is_read_again_after_a_while(
         patch.setattr(active, "parse_pack", unreadable)
         asked.load(database, {project})
         for _ in range(3):
-            assert chosen(asked, database, project, "X") is None
+            with pytest.raises(PackUnreadable):
+                chosen(asked, database, project, "X")
         assert len(read) == 1
     monkeypatch.setattr(active, "UNREAD_SECONDS", 0.0)
     assert chosen(asked, database, project, "X") == ("p", 1)

@@ -17,7 +17,7 @@ from nilometer.database.fence import EVERY_ROW
 from nilometer.incidents.packs.pack import Pack
 from nilometer.incidents.packs.reading import PackInvalid, parse_pack
 from nilometer.incidents.packs.tables import PackRow, PackState
-from nilometer.incidents.stages.context import PackVersion
+from nilometer.incidents.stages.context import PackUnreadable, PackVersion
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,8 @@ class ActivePacks:
     def choose(
         self, session: Session, project_id: int, exception_type: str, domain: str | None
     ) -> PackVersion | None:
-        """The active pack that judges exceptions of this type and domain, None without one."""
+        """The active pack that judges exceptions of this type and domain, None without one. Raises
+        PackUnreadable where one of the active ones cannot be read: it may be the one."""
         active = self._active(session, project_id)
         chosen = select_pack([each.pack for each in active], exception_type, domain)
         return next((each for each in active if each.pack is chosen), None)
@@ -101,9 +102,15 @@ class ActivePacks:
             query = select(PackRow.name, PackRow.version, PackRow.digest).where(
                 PackRow.project_id == project_id, PackRow.state == PackState.ACTIVE
             )
-            found = [self._read(session, (project_id, *row)) for row in session.execute(query)]
-            asked[project_id] = [each for each in found if each is not None]
+            keys: list[_Key] = [(project_id, *row) for row in session.execute(query)]
+            asked[project_id] = [self._readable(session, key) for key in keys]
         return asked[project_id]
+
+    def _readable(self, session: Session, key: _Key) -> PackVersion:
+        found = self._read(session, key)
+        if found is None:
+            raise PackUnreadable(key[1], key[2])
+        return found
 
     def _read(self, session: Session, key: _Key) -> PackVersion | None:
         with self._lock:
@@ -146,5 +153,5 @@ def _version_of(key: _Key, document: object) -> PackVersion | None:
         return PackVersion(parse_pack(document), name, version)
     except PackInvalid as error:
         # Of a later release: what it says cannot be carried out in part.
-        logger.warning("version %d of the pack %s is passed over: %s", version, name, error)
+        logger.warning("version %d of the pack %s cannot be read: %s", version, name, error)
         return None

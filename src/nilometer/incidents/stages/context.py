@@ -41,6 +41,9 @@ class PackUnreadable(NilometerError):
 
     code = "pack_unreadable"
 
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(f"version {version} of the pack {name} cannot be read by this release")
+
 
 @dataclass(frozen=True, slots=True)
 class PackVersion:
@@ -61,7 +64,8 @@ class Packs(Protocol):
     def choose(
         self, session: Session, project_id: int, exception_type: str, domain: str | None
     ) -> PackVersion | None:
-        """The active pack that judges exceptions of this type and domain, None without one."""
+        """The active pack that judges exceptions of this type and domain, None without one. Raises
+        PackUnreadable where it cannot be told, as an active one cannot be read."""
         ...
 
     def version(
@@ -142,7 +146,8 @@ class Context:
             raise TooMuchAtOnce("its expressions compare too much for one transaction")
 
     def active(self, incident: Incident) -> PackVersion:
-        """The pack that judges an incident now; one that says nothing, where none is active."""
+        """The pack that judges an incident now; one that says nothing, where none is active. Raises
+        PackUnreadable."""
         asked = (incident.project_id, incident.stated_type, incident.domain)
         if asked not in self._known:
             found = self.packs.choose(self.session, *asked)
@@ -158,10 +163,7 @@ class Context:
         if asked not in self._known:
             found = self.packs.version(self.session, *asked)
             if found is None:
-                raise PackUnreadable(
-                    f"version {incident.pack_version} of the pack {incident.pack} cannot be read "
-                    "by this release"
-                )
+                raise PackUnreadable(incident.pack, incident.pack_version)
             self._known[asked] = found
         return self._known[asked]
 

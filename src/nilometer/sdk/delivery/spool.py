@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nilometer.errors import InvalidInput
+from nilometer.sdk.appending import append, locked
 from nilometer.sdk.delivery.records import METRICS, Form
 from nilometer.sdk.file_locks import opened
 from nilometer.sdk.seldom import Seldom
@@ -130,9 +131,9 @@ class Spool:
         path = self._directory / "dead-letters.jsonl"
         letters = [{"reason": reason, "metric": metric.to_dict()} for metric, reason in metrics]
         text = "".join(f"{json.dumps(letter)}\n" for letter in letters).encode()
-        with os.fdopen(_opened(path), "ab", buffering=0) as file:
-            if file.tell() + len(text) <= MAX_DEAD_BYTES:
-                file.write(text)
+        with locked(path) as file:
+            if os.fstat(file).st_size + len(text) <= MAX_DEAD_BYTES:
+                append(file, text)
 
     def close(self) -> None:
         """Leave what there is to the next process."""

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nilometer.domain.usage_metric import AIUsageMetric
+from nilometer.sdk.appending import append, locked
 from nilometer.sdk.seldom import Seldom
-from nilometer.sdk.sinks.appending import append, locked
 from nilometer.sdk.sinks.port import Failed
 from nilometer.sdk.turns import in_turns
 
