@@ -31,12 +31,13 @@ settings.load_profile("suite")
 
 _LIMIT = 120
 
-# Where tests wait for other processes: brokers, databases, servers, clients.
-_OF_SEVERAL_PROCESSES = frozenset(
+# Where tests wait for other processes, or servers in threads: brokers, databases, doors, clients.
+_OF_SEVERAL_PARTS = frozenset(
     {"acceptance", "budgets", "clients", "clickhouse_server", "database", "deploy", "doctor"}
     | {"dynamodb", "faults", "integration", "live_blobs", "log", "migrate_data", "notifications"}
     | {"sdk", "serve", "servers", "soak", "test_servers.py", "usage"}
     | {"alerts", "incidents", "tools", "workflows"}
+    | {"api", "blobs", "capture", "cli", "clickhouse", "integrations", "query_sql"}
 )
 
 
@@ -70,16 +71,16 @@ def _seconds(module: list[pytest.Item]) -> float:
 
 
 def _allow_second_chances(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A test of several processes gets a second chance on a busy machine: it is named in the
-    summary and counted in the closing line, to be mended like a failure. `--reruns 0` allows
-    none."""
+    """A test of several parts gets a second chance on a busy machine: what it failed of is told in
+    the summary and it is counted in the closing line, to be mended like a failure. `--reruns 0`
+    allows none."""
     if config.option.reruns == 0:
         return
     tests = Path(__file__).parent
     for item in items:
         if not item.path.is_relative_to(tests):
             continue
-        if item.path.relative_to(tests).parts[0] in _OF_SEVERAL_PROCESSES:
+        if item.path.relative_to(tests).parts[0] in _OF_SEVERAL_PARTS:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
@@ -89,6 +90,13 @@ def _lengthen_limits(items: list[pytest.Item]) -> None:
         mark = item.get_closest_marker("timeout")
         limit = mark.args[0] if mark else _LIMIT
         item.add_marker(pytest.mark.timeout(limit * PATIENCE), append=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What those failed of that were given a second chance."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"failed at first: {report.nodeid}", sep="_")
+        report.toterminal(terminalreporter._tw)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def distributed(directory: Path) -> Iterator[dict[str, str]]:
             # it waits for.
             "KAFKA_PARTITIONS": 1,
             "KAFKA_ALLOW_SINGLE_REPLICA": "true",
-            "KAFKA_DELIVERY_TIMEOUT": 2,  # what is refused is refused soon
+            "KAFKA_DELIVERY_TIMEOUT": 10,  # longer than a broker that is well may be kept waiting
             "CLICKHOUSE_URL": clickhouse.url(),
             "BLOBS_URL": f"s3://{BUCKET}",
             "S3_ENDPOINT": s3.address,

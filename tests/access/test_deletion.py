@@ -65,7 +65,11 @@ def project(accounts, issued):
     return accounts.projects.create_with_key("doomed")
 
 
-def test_a_tombstone_ends_the_project_for_everyone_at_once(accounts, database, project):
+def test_a_tombstone_ends_the_project_for_everyone_at_once(
+    accounts, database, project, monkeypatch
+):
+    # A look-up that a busy machine holds up is no database that hangs: memory would answer for it.
+    monkeypatch.setattr("nilometer.access.keyring._PATIENCE_SECONDS", 60)
     info, key = project
     keyring = Keyring(database, default_retention_days=30, fresh_seconds=0)
     keyring.authenticate_blocking(key.token)

@@ -35,12 +35,12 @@ async def test_a_project_waits_for_itself_and_not_for_another():
     own = asyncio.create_task(fair.enter(1))
     await turns()
     assert not own.done()
-    await asyncio.wait_for(fair.enter(2), 1)
+    await asyncio.wait_for(fair.enter(2), 30)
     fair.leave(2)
     await turns()
     assert not own.done()
     fair.leave(1)
-    await asyncio.wait_for(own, 1)
+    await asyncio.wait_for(own, 30)
 
 
 async def test_places_go_round_the_projects_that_wait():
@@ -55,7 +55,7 @@ async def test_places_go_round_the_projects_that_wait():
         tasks = [asyncio.create_task(ask(project_id)) for project_id in (1, 1, 1, 2, 3, 2)]
         await turns()
         assert served == []
-    await asyncio.wait_for(asyncio.gather(*tasks), 1)
+    await asyncio.wait_for(asyncio.gather(*tasks), 30)
     assert served == [1, 2, 3, 1, 2, 1]
 
 
@@ -76,7 +76,7 @@ async def test_a_full_queue_refuses_at_once_and_says_whose_it_is():
     for project_id in (1, 1, 1, 2):
         fair.leave(project_id)
         await turns()
-    await asyncio.wait_for(asyncio.gather(*tasks), 1)
+    await asyncio.wait_for(asyncio.gather(*tasks), 30)
 
 
 async def test_who_waits_too_long_is_told_and_leaves_no_trace():
@@ -102,7 +102,7 @@ async def test_who_goes_away_as_its_turn_comes_hands_it_on():
     await turns()
     fair.leave(1)  # the first's turn, of which it does not know yet
     first.cancel()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, 30)
     with suppress(asyncio.CancelledError):
         await first
     assert first.cancelled()
@@ -122,7 +122,7 @@ async def test_a_call_keeps_its_place_until_it_ends_and_is_not_made_for_nobody()
         assert not last.done()
         assert await workers.run(2, lambda: 7) == 7
         release.set()
-        await asyncio.wait_for(last, 5)
+        await asyncio.wait_for(last, 30)
         assert made == ["last"]
     finally:
         release.set()

@@ -62,7 +62,7 @@ def asking(health: Health, questions: Callable[[Ask], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def of(part: Part, *, timeout: float = 5, fresh: float = 0) -> Health:
+def of(part: Part, *, timeout: float = 30, fresh: float = 0) -> Health:
     return Health({"api": {"store": part.check}}, lambda: None, timeout=timeout, fresh=fresh)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -200,14 +200,27 @@ def test_guesses_in_bodies_and_in_queries_are_counted(world, send, admin, monkey
     assert send(QUERY | {"personal_api_key": admin}).status_code == 200  # known from before
 
 
-@pytest.fixture
-def hasty(world, tmp_path):
-    """The API, but one that waits a second for a body whose sender it does not know."""
-    settings = Settings(data_dir=tmp_path, body_idle_timeout=1)
+@contextmanager
+def waiting(world, tmp_path, seconds):
+    """The API, but one that waits so long for a body whose sender it does not know."""
+    settings = Settings(data_dir=tmp_path, body_idle_timeout=seconds)
     app = create_app(dataclasses.replace(world.services, settings=settings))
     with served(app) as url, httpx.Client(base_url=url, timeout=30) as client:
         yield client
     app.state.context.close()
+
+
+@pytest.fixture
+def hasty(world, tmp_path):
+    with waiting(world, tmp_path, 1) as client:
+        yield client
+
+
+@pytest.fixture
+def patient(world, tmp_path):
+    """One that gives up no body before a test is through, however slow the machine is."""
+    with waiting(world, tmp_path, 300) as client:
+        yield client
 
 
 HALF = (
@@ -236,26 +249,28 @@ def test_a_body_that_does_not_come_is_given_up(hasty):
     assert b"request_timeout" in answer
 
 
-def test_many_slow_bodies_keep_nobody_out_who_sends_the_key_ahead(hasty, project, admin):
+def test_many_slow_bodies_keep_nobody_out_who_sends_the_key_ahead(patient, project, admin):
     def full():
-        with_key = hasty.post(project.path("query/"), json=QUERY | {"personal_api_key": admin})
+        with_key = patient.post(project.path("query/"), json=QUERY | {"personal_api_key": admin})
         return with_key if with_key.status_code == 503 else None
 
     with ExitStack() as stack:
-        halves(hasty.base_url, 40, stack)
+        halves(patient.base_url, 40, stack)
         busy = wait_until(full)
         headers = {"Authorization": f"Bearer {admin}"}
-        known = hasty.post(project.path("query/"), json=QUERY, headers=headers)
-        in_query = hasty.post(
+        known = patient.post(project.path("query/"), json=QUERY, headers=headers)
+        in_query = patient.post(
             project.path("query/"), json=QUERY, params={"personal_api_key": admin}
         )
-        wrong = hasty.post(project.path("query/"), json=QUERY, params={"personal_api_key": "wrong"})
+        wrong = patient.post(
+            project.path("query/"), json=QUERY, params={"personal_api_key": "wrong"}
+        )
     assert (busy.json()["code"], busy.headers["Retry-After"]) == ("busy", "1")
     assert (known.status_code, in_query.status_code) == (200, 200)
     assert wrong.status_code == 503
 
     def room():
-        answer = hasty.post(project.path("query/"), json=QUERY | {"personal_api_key": admin})
+        answer = patient.post(project.path("query/"), json=QUERY | {"personal_api_key": admin})
         return answer.status_code == 200
 
     wait_until(room)

@@ -22,7 +22,7 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
 }
 UNSET = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AWS_ALLOW_HTTP", "AWS_PROFILE")
-QUICK = Limits(connect=1, attempt=2, retries=2, retry_window=1, put=4, probe=2)
+QUICK = Limits(connect=5, attempt=20, retries=2, retry_window=30, put=60, probe=20)
 
 
 @dataclass

@@ -147,7 +147,7 @@ def test_a_server_that_refuses_connections_is_unavailable() -> None:
 
 @pytest.mark.usefixtures("aws")
 def test_a_server_that_hangs_is_unavailable_within_the_limits() -> None:
-    limits = Limits(connect=0.2, attempt=0.3, retries=5, retry_window=60, put=0.6, probe=0.4)
+    limits = Limits(connect=3, attempt=3, retries=5, retry_window=60, put=5, probe=4)
     with serving() as server:
         server.script(server.hang)
         store = store_at(server.endpoint, limits=limits)
@@ -158,20 +158,20 @@ def test_a_server_that_hangs_is_unavailable_within_the_limits() -> None:
         with pytest.raises(BlobsUnavailable):
             asyncio.run(store.probe())
 
-        assert monotonic() - started < 20
-        assert server.requests >= 2
+        assert monotonic() - started < 40
+        wait_until(lambda: server.requests >= 2)
 
 
 @pytest.mark.usefixtures("aws")
 def test_a_put_to_a_server_that_hangs_holds_nothing_once_it_has_timed_out() -> None:
     with serving() as server:
         server.script(server.hang)
-        store = store_at(server.endpoint, limits=Limits(connect=0.2, put=0.3))
+        store = store_at(server.endpoint, limits=Limits(connect=4, put=4))
 
         with pytest.raises(BlobsUnavailable):
             put(store, part("a", Traced(noise(100_000))))
 
-        assert server.requests == 1
+        wait_until(lambda: server.requests == 1)
         wait_until(lambda: gc.collect() >= 0 and Traced.alive == 0)
 
 

@@ -189,6 +189,7 @@ def _served(app: Any, protocol: Any) -> Iterator[tuple[int, uvicorn.Server]]:
             log_config=None,
             access_log=False,
             loop="uvloop",
+            timeout_keep_alive=75,  # as Nilometer's own server has it
             timeout_graceful_shutdown=5,
         )
     )

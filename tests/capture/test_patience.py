@@ -85,12 +85,20 @@ def test_many_waits_end_each_at_its_own_time():
     async def scenario(patience: Patience) -> None:
         ended: list[int] = []
 
-        async def one(number: int) -> None:
+        async def one(number: int, seconds: float) -> None:
+            until = soon(seconds)
             with pytest.raises(TimeoutError):
-                await patience.wait(forever, soon(0.15 * number))
+                await patience.wait(forever, until)
+            assert asyncio.get_running_loop().time() >= until
             ended.append(number)
 
-        await asyncio.gather(*(one(number) for number in (3, 1, 2)))
-        assert ended == [1, 2, 3]
+        # Waits that are over at the same look end in the order in which they began, so only the
+        # one that no halt of the machine lets end may have begun before those that end earlier.
+        later = asyncio.ensure_future(one(3, 600))
+        await asyncio.gather(one(1, 0.15), one(2, 0.3))
+        assert ended == [1, 2]
+        assert not later.done()
+        later.cancel()
+        await asyncio.gather(later, return_exceptions=True)
 
     run(scenario)

@@ -158,7 +158,8 @@ def test_usage_in_a_terminal_follows_what_is_spent(file):
         wait_until(lambda: "$1.75" in terminal.text, what="the first sum")
         JsonlSink(file).store([metric(timestamp=clock.now(), cost_usd=Decimal("0.5"))])
         wait_until(lambda: "$2.25" in terminal.text, what="the second sum")
-        assert "since you look: $0.50" in terminal.text
+        # A line below it, which may be read later.
+        wait_until(lambda: "since you look: $0.50" in terminal.text, what="what came since")
     finally:
         code = terminal.end()
     assert code == 0, terminal.text

@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,7 @@ from nilometer.migrate_data.tables import Tables
 from nilometer.query.sql import limits
 from tests.clickhouse_server.running import ClickHouseServer
 from tests.clickhouse_server.stores import addressed, running
+from tests.running import wait_until
 
 MOMENT = datetime(2025, 7, 1, 11, tzinfo=UTC)
 
@@ -332,7 +333,7 @@ def test_a_server_that_comes_back_is_used_again(tmp_path: Path, project_id: int)
 def test_a_server_that_never_answers_is_an_outage_within_the_timeout(
     server: ClickHouseServer, project_id: int
 ):
-    with closing(Store(addressed(server, timeout=1))) as store:
+    with closing(Store(addressed(server, timeout=4))) as store:
         store.open()
         server.pause()
         try:
@@ -343,10 +344,16 @@ def test_a_server_that_never_answers_is_an_outage_within_the_timeout(
                 started = datetime.now(UTC)
                 with pytest.raises(StoreUnavailable):
                     call()
-                assert (datetime.now(UTC) - started).total_seconds() < 15
+                assert (datetime.now(UTC) - started).total_seconds() < 40
             settings = {"max_execution_time": 1}
             with store.sandbox(settings) as sandbox, pytest.raises(StoreUnavailable):
                 sandbox.read("SELECT 1", "TSV")
         finally:
             server.resume()
-        assert store.query("SELECT 1").rows == [(1,)]
+
+        def answers() -> bool:
+            with suppress(StoreUnavailable):
+                return store.query("SELECT 1").rows == [(1,)]
+            return False
+
+        wait_until(answers)

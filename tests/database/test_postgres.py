@@ -381,7 +381,6 @@ def test_no_client_waits_long_behind_a_migration_of_a_table_in_use(database, tmp
 
 
 def test_a_server_that_stops_answering_or_restarts(monkeypatch):
-    monkeypatch.setattr("nilometer.database.postgres.ANSWER_SECONDS", 2)
     with private(PostgresServer) as server, closing(Database(server.url())) as database:
         migrate(database)
         Accounts(database).bootstrap(None)
@@ -391,6 +390,7 @@ def test_a_server_that_stops_answering_or_restarts(monkeypatch):
         server.start()
         assert seen(database, "projects", EVERY_ROW) == 1
 
+        monkeypatch.setattr("nilometer.database.postgres.ANSWER_SECONDS", 2)
         server.pause()
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable):

@@ -170,7 +170,7 @@ def test_writers_at_once_store_it_once(local: Table):
     def read(number: int) -> None:
         sink = local.sink()
         batch = [told(f"line {n}", NOON + timedelta(hours=9 * number)) for n in range(40)]
-        together.wait(10)
+        together.wait(60)
         while batch:
             failed.append(sink.store(batch))
             batch = [each.metric for each in failed[-1]]

@@ -311,7 +311,7 @@ def servers(
             "KAFKA_TOPIC": kafka.new_topic(),
             "KAFKA_PARTITIONS": 4,
             "KAFKA_ALLOW_SINGLE_REPLICA": "true",
-            "KAFKA_DELIVERY_TIMEOUT": 2,
+            "KAFKA_DELIVERY_TIMEOUT": 10,  # longer than a broker that is well may be kept waiting
             "KAFKA_SESSION_TIMEOUT": 6,
             "CLICKHOUSE_URL": clickhouse.url(),
             "CLICKHOUSE_TIMEOUT": 5,

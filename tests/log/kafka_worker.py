@@ -23,7 +23,7 @@ def say(*words: object) -> None:
 
 def main() -> None:
     bootstrap, topic, count = sys.argv[1:]
-    log = open_kafka_log(bootstrap, topic, membership=Membership(session_timeout=2))
+    log = open_kafka_log(bootstrap, topic, membership=Membership(session_timeout=6))
     consumer = log.consumer("workers")
     first = read(consumer, int(count))
     consumer.commit(first)

@@ -52,7 +52,7 @@ def test_what_is_acknowledged_outlives_a_broker_and_needs_two(cluster: KafkaClus
             TopicPlan("events", partitions=3),
             sending=Sending(delivery_timeout=DELIVERY),
             membership=Membership(session_timeout=6),
-            answer_timeout=3,
+            answer_timeout=20,
             state_interval=0.2,
         )
     ) as log:

@@ -55,7 +55,7 @@ def test_an_export_that_nobody_reads_keeps_no_other_project_waiting(projects):
 
 
 def test_exports_that_nobody_reads_end_when_their_time_is_over(projects, monkeypatch, caplog):
-    monkeypatch.setattr(route, "MOST_EXPORT_SECONDS", 1.5)
+    monkeypatch.setattr(route, "MOST_EXPORT_SECONDS", 6)
     with ExitStack() as stack:
         answers = []
         for project in projects[:2]:  # as many as there are places
@@ -64,7 +64,7 @@ def test_exports_that_nobody_reads_end_when_their_time_is_over(projects, monkeyp
             answers.append(answer)
         monkeypatch.undo()
         for project in projects:
-            assert export(project, timeout=15).text == '{"n":1}\n'
+            assert export(project, timeout=60).text == '{"n":1}\n'
         for answer in answers:
             with pytest.raises(http.client.IncompleteRead):
                 answer.read()
@@ -77,7 +77,7 @@ def test_an_export_whose_client_goes_away_ends(projects):
     for _ in range(3):  # more than there are places
         connection, _ = stalled(project)
         connection.close()
-    assert export(project, timeout=15).text == '{"n":1}\n'
+    assert export(project, timeout=60).text == '{"n":1}\n'
 
 
 @pytest.fixture
@@ -124,13 +124,14 @@ def test_more_than_may_wait_are_told_when_to_come_again(projects, held):
 
 def test_a_query_that_waits_is_not_run_when_its_client_has_gone(projects, held):
     release, begun = held
-    busy = projects[0]
+    busy, other, _ = projects
     with ThreadPoolExecutor(1) as clients:
         answer = clients.submit(ask, busy, "SELECT 'slow'")
         wait_until(lambda: begun)
         with pytest.raises(httpx.ReadTimeout):
             ask(busy, "SELECT 'nobody'", timeout=0.5)
+        assert ask(other, "SELECT 1").status_code == 200  # the server has seen that it went
         release.set()
         assert answer.result().status_code == 200
     assert ask(busy, "SELECT 2").status_code == 200
-    assert begun == ["SELECT 'slow'", "SELECT 2"]
+    assert begun == ["SELECT 'slow'", "SELECT 1", "SELECT 2"]

@@ -54,6 +54,13 @@ MESSAGE: dict[str, Any] = {**ASK, "model": "claude-sonnet-4-6", "max_tokens": 5}
 CALL = {"service": "openai", "model": "gpt-4o-mini", "operation": "completion"}
 
 
+@pytest.fixture(autouse=True)
+def _the_first_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that takes the processor away is slower than the two seconds that a manager waits, and
+    until there is an answer no call is stopped."""
+    monkeypatch.setattr("nilometer.sdk.manager._FIRST_ANSWER_SECONDS", 60)
+
+
 def standing(spent: str, limit: str = "10", **more: Any) -> Standing:
     given = {"id": "b1", "name": "team", "kind": "project", "value": ""}
     moments = {"period_start": START, "period_end": END}

@@ -264,4 +264,4 @@ def test_a_wrong_key_keeps_everything_on_disk(server: Server, make_manager: Make
     manager = make_manager(server.url, api_key="phc_nobody-knows-this-key-0123456789")
     manager.tracker.record(**CALL)
     assert not manager.flush(1)
-    assert manager.stats().spooled == 1
+    wait_until(lambda: manager.stats().spooled == 1)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -23,6 +24,9 @@ from tests.sdk.conftest import MakeManager
 from tests.sdk.test_delivery import record
 
 METRICS = 400
+TRIES = 9
+"""The middle one counts. Who watches comes to no turn while the host has its processor, as the work
+takes only milliseconds; and work that gives no way lets it in now and then, where it waits."""
 
 
 @pytest.fixture
@@ -97,15 +101,19 @@ def sent(_: Path) -> Callable[[], Any]:
 def test_a_batch_is_handled_in_turns_with_the_hosts_threads(
     prepared: Callable[[Path], Callable[[], Any]], tmp_path: Path, only_who_gives_way: None
 ):
-    assert turns_during(prepared(tmp_path)) > METRICS / 10
+    turns = [turns_during(prepared(tmp_path)) for _ in range(TRIES)]
+    assert median(turns) > METRICS / 10, turns
 
 
 def test_calls_are_priced_in_turns_with_the_hosts_threads(
     make_manager: MakeManager, only_who_gives_way: None
 ):
     manager = make_manager("memory://")
-    record(manager, METRICS)
-    assert turns_during(lambda: manager.flush(30)) > METRICS / 10
+    turns: list[int] = []
+    for _ in range(TRIES):
+        record(manager, METRICS)
+        turns.append(turns_during(lambda: manager.flush(30)))
+    assert median(turns) > METRICS / 10, turns
 
 
 def test_nothing_is_left_out_in_turns():

@@ -147,7 +147,10 @@ def test_metrics_count_what_happened(server):
     identifier = str(uuid.uuid4())
     assert send(server.url, generation(identifier, {"$b": ("text/plain", b"x")})).status_code == 200
     read_event(server, identifier)
-    text = requests.get(f"{server.url}/metrics", timeout=60).text
+
+    def metrics():
+        return requests.get(f"{server.url}/metrics", timeout=60).text
+
     for name in (
         'nilometer_capture_requests_total{door="ai",reason="ok",status="200"}',
         'nilometer_blob_uploads_total{outcome="stored"}',
@@ -155,7 +158,10 @@ def test_metrics_count_what_happened(server):
         "nilometer_accept_to_queryable_seconds_count",
         'nilometer_store_inserts_total{outcome="ok",table="events"}',
     ):
-        assert re.search(rf"^{re.escape(name)} [1-9]", text, re.MULTILINE), name
+        line = re.compile(rf"^{re.escape(name)} [1-9]", re.MULTILINE)
+        # An event can be read before it is counted.
+        wait_until(lambda line=line: line.search(metrics()), what=name)
+    text = metrics()
     assert 'nilometer_log_lag_records{group="store"}' in text
     assert 'status="401"' in text
     assert KEY not in text

@@ -22,6 +22,13 @@ LIMIT = ONE * WITHIN - ONE / 2
 ASK: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "?"}]}
 
 
+@pytest.fixture(autouse=True)
+def _the_first_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that takes the processor away is slower than the two seconds that a manager waits, and
+    until there is an answer no call is stopped."""
+    monkeypatch.setattr("nilometer.sdk.manager._FIRST_ANSWER_SECONDS", 60)
+
+
 def managed(server: Server, spool: Path) -> ClientManager:
     return ClientManager(
         ClientConfig(

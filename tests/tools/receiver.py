@@ -15,6 +15,12 @@ from typing import Any
 Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
+class Server(ThreadingHTTPServer):
+    """Takes the connections of many tools at once also while its thread is kept from running."""
+
+    request_queue_size = 128
+
+
 @dataclass(frozen=True)
 class Received:
     """A request: its headers' names are in lower case."""
@@ -145,7 +151,7 @@ def receiving() -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     receiver.url = f"http://127.0.0.1:{server.server_port}"

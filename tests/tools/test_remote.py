@@ -115,12 +115,12 @@ def test_a_redirect_to_a_forbidden_address_goes_nowhere(bench, receiver):
 
 @pytest.mark.parametrize("lost", ["hangs", "cuts", "cuts_within_the_answer", "drips"])
 def test_an_answer_that_is_lost_leaves_the_outcome_unknown(bench, receiver, lost):
-    bench.http(timeout_seconds=1)
+    bench.http(**({"timeout_seconds": 4} if lost in ("hangs", "drips") else {}))
     receiver.gate.clear()
     getattr(receiver, lost)()
     started = time.monotonic()
     outcome = bench.run(bench.call())
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 40
     assert isinstance(outcome, Unknown)
     assert outcome.code == ("timeout" if lost in ("hangs", "drips") else "connection_lost")
     assert not outcome.reconcilable
@@ -135,7 +135,7 @@ def test_a_gateway_that_does_not_know_leaves_the_outcome_unknown(bench, receiver
 
 @pytest.mark.parametrize("lost", ["cuts", "hangs"])
 def test_a_request_that_changes_nothing_is_simply_made_again(bench, receiver, lost):
-    bench.http(method="GET", timeout_seconds=1)
+    bench.http(method="GET", timeout_seconds=4)
     receiver.gate.clear()
     getattr(receiver, lost)()
     call = bench.call()

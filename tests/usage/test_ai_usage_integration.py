@@ -141,7 +141,7 @@ def test_five_batches_at_once_on_one_manager_are_never_confused(shop_here: Shop)
 
     @tracked
     def batch(number: int, job_id: str) -> None:
-        together.wait(10)
+        together.wait(60)
         with batch_usage_context(f"batch-{number}"):
             for each in range(20):
                 if each % 2:

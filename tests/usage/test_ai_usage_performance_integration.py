@@ -84,7 +84,7 @@ def test_load_of_several_threads_is_all_there(shop_here: Shop):
     together = threading.Barrier(10)
 
     def work(number: int) -> None:
-        together.wait(10)
+        together.wait(60)
         with usage_context(job_id=f"job-{number}"):
             for each in range(50):
                 client.chat.completions.create(**prompt(1 + number, allowed=1 + each))
@@ -103,7 +103,7 @@ def test_a_burst_of_10_000_calls_drops_nothing(shop_here: Shop, seam: Seam):
     together = threading.Barrier(4)
 
     def burst(_: int) -> None:
-        together.wait(10)
+        together.wait(60)
         for _ in range(2500):
             manager.tracker.record(**CALL, cost_usd=Decimal(1))
 

@@ -61,7 +61,7 @@ def test_one_client_is_made_for_many_threads_that_ask_at_once(shop_here: Shop):
     manager, together = shop_here.manager(), threading.Barrier(16)
 
     def ask(_: int) -> openai.OpenAI:
-        together.wait(10)
+        together.wait(60)
         return manager.openai
 
     with ThreadPoolExecutor(16) as pool:
@@ -153,7 +153,7 @@ def test_calls_at_once_keep_their_jobs_apart(shop_here: Shop):
     together = threading.Barrier(20)
 
     def work(number: int) -> None:
-        together.wait(10)
+        together.wait(60)
         for each in range(3):
             with usage_context(job_id=f"job-{number}"):
                 client.chat.completions.create(**prompt(1 + number, allowed=1 + each))
