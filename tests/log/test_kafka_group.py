@@ -185,6 +185,30 @@ def test_a_reader_that_stalls_stays_in_its_group_and_gives_partitions_up_to_a_ne
     assert set(seen.values()) == {1}
 
 
+def test_a_partition_that_went_while_its_reader_was_idle_is_read_when_it_comes_back(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append_blocking(envelope(0))
+    idle = log.consumer("workers")
+    read_all(idle, 1)
+    eventually(lambda: idle._client._paused)
+    other = log.consumer("workers")
+    eventually(lambda: len(other._progress.assigned) == PARTITIONS // 2, within=60)
+    assert idle._client._paused
+    went = set(other._progress.assigned)
+    assert poll(idle, timeout=0.2) == []  # it goes on, without those that went, and idles no more
+    monkeypatch.setattr(idle._client, "pause", lambda: None)
+    closing = threading.Thread(target=other.close)
+    closing.start()
+    eventually(lambda: poll(idle) == [] and len(idle._progress.assigned) == PARTITIONS, within=60)
+    closing.join(90)
+    for number in range(1, 200):
+        log.append_blocking(envelope(number))
+    records = read_all(idle, 199)
+    assert sorted(numbers(records)) == list(range(1, 200))
+    assert went <= {each.position.partition for each in records}
+
+
 def _catch_up(consumer: KafkaConsumer, seen: Counter[int]) -> bool:
     records = poll(consumer, timeout=0.5)
     consumer.commit(records)

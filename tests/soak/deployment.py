@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.database import servers as databases
 from tests.database.reaching import url_of
 from tests.private_servers import (
@@ -43,6 +45,17 @@ class Deployment:
     def urls(self, role: str) -> list[str]:
         """Where the processes of a role are."""
         return [each.url for name, each in self.processes.items() if name.startswith(role)]
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """A check that fails within it says how the processes were: a run of minutes under chance
+        is not seen again."""
+        try:
+            yield
+        except AssertionError as error:
+            for name, process in self.processes.items():
+                error.add_note(f"{name}: {_state(process, _role(name))}")
+            raise
 
 
 @contextmanager
@@ -116,6 +129,17 @@ def _process(name: str, process: Server) -> Target:
         process.start().wait_ready(_role(name), seconds=90)
 
     return Target(name, process.kill, stop, start, process.url)
+
+
+def _state(process: Server, role: str) -> str:
+    try:
+        ready = httpx.get(f"{process.url}/_readiness", params={"role": role}, timeout=10).text
+        metrics = httpx.get(f"{process.url}/metrics", timeout=10).text.splitlines()
+    except httpx.HTTPError as error:
+        return repr(error)
+    telling = ("nilometer_log_lag", "nilometer_pipeline_waiting", "nilometer_pipeline_events_total")
+    numbers = [line for line in metrics if line.startswith(telling)]
+    return "\n".join([ready, *numbers, *process.output[-20:]])
 
 
 def _role(name: str) -> str:

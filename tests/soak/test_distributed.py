@@ -37,6 +37,7 @@ def test_nothing_is_lost_or_repeated_while_everything_is_killed_in_turn(
     with (
         deployed(tmp_path, brokers=3 if SECONDS else 1, **settings) as deployment,
         closing(Reader(deployment.urls("api")[0])) as reader,
+        deployment.telling(),
     ):
         load = Load(deployment.urls("capture"))
         watch = Watch(reader)

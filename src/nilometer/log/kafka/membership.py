@@ -144,8 +144,8 @@ class GroupClient:
     def resume(self) -> None:
         """Fetch again."""
         if self._paused:
-            self._paused = False
             self._client.resume(self._client.assignment())
+            self._paused = False
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Send a commit; `on_commit`, or `commit_error`, tells how it went."""
@@ -253,7 +253,7 @@ class GroupClient:
 
     def _revoked(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         self._commit_finished(partitions)
-        client.incremental_unassign(partitions)
+        self._let_go(client, partitions)
 
     def _commit_finished(self, partitions: list[TopicPartition]) -> None:
         offsets = self._on_revoke([each.partition for each in partitions])
@@ -262,6 +262,13 @@ class GroupClient:
 
     def _lost(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         self._on_lost([each.partition for each in partitions])
+        self._let_go(client, partitions)
+
+    def _let_go(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        """A partition that goes while it is paused would still be so when it comes back, as the
+        library remembers (its issue 1849), and a `resume` before that would not reach it."""
+        if self._paused:
+            client.resume(partitions)
         client.incremental_unassign(partitions)
 
     def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
