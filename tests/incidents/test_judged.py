@@ -12,6 +12,7 @@ from nilometer.incidents.packs import active
 from nilometer.incidents.packs.active import ActivePacks
 from nilometer.incidents.packs.reading import PackInvalid, Problem
 from nilometer.incidents.packs.store import Packs
+from nilometer.incidents.stages.context import UNREAD_SECONDS
 from nilometer.incidents.tables import IncidentEventRow
 from nilometer.workflows.tables import TaskRow
 from tests.incidents.handling import PACK, REFUSED, order
@@ -263,6 +264,19 @@ def test_what_comes_in_while_an_active_pack_cannot_be_read_is_redacted_by_it_lat
     incident = handling.incident(given)
     assert (incident.status, incident.pack) == (Status.RESOLVED, "orders")
     assert incident.payload == {"order": "[redacted:path]"}
+
+
+def test_a_pack_that_cannot_be_read_is_looked_for_again_when_it_would_be_read_again(handling):
+    run_by(handling, OfAnotherRelease(handling.chain.stages[0].packs))
+    given = handling.one()
+    handling.run()
+    run_by(handling, handling.chain.stages[0].packs._packs)
+    handling.later(seconds=UNREAD_SECONDS - 1)
+    handling.run()
+    assert handling.incident(given).status is Status.OPEN
+    handling.later(seconds=1)
+    handling.run()
+    assert handling.incident(given).status is Status.RESOLVED
 
 
 def test_a_tool_that_failed_is_a_dead_letter_whether_its_pack_can_be_read_or_not(handling):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,26 @@ def test_a_dead_letter_is_not_glued_to_one_that_was_cut_short(tmp_path: Path):
         spool.bury([(metrics(1)[0], "bad")])
     _, *letters = dead.read_text().splitlines()
     assert [json.loads(each)["reason"] for each in letters] == ["bad", "bad"]
+
+
+def test_dead_letters_that_somebody_renamed_are_nobodys_segments(tmp_path: Path):
+    kept = tmp_path / "dead-letters.old.jsonl"
+    kept.write_bytes(b'{"reason": "bad"}\n')
+    spool = Spool(tmp_path, 10**6)
+    assert spool.adopt() == []
+    assert kept.exists()
+
+
+def test_dead_letters_are_kept_though_somebody_holds_their_file(tmp_path: Path):
+    spool = Spool(tmp_path, 10**6)
+    spool.bury([(metrics(1)[0], "first")])
+    with locked(tmp_path / "dead-letters.jsonl"):
+        burying = threading.Thread(
+            target=spool.bury, args=([(metrics(1)[0], "second")],), daemon=True
+        )
+        burying.start()
+        burying.join(30)
+        assert not burying.is_alive()
 
 
 def test_a_segment_without_a_line_is_taken_from_the_dead_and_thrown_away(tmp_path: Path):

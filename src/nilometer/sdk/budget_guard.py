@@ -137,8 +137,8 @@ class BudgetGuard:
         with self._asking:
             if self._stopping.is_set():
                 return False
-            self._asker = threading.get_ident()
             try:
+                self._asker = threading.get_ident()
                 self._learn(self._standings.ask())
             except Exception as error:  # noqa: BLE001  (whatever it is, it is no answer)
                 reason = error.code if isinstance(error, NilometerError) else type(error).__name__
@@ -238,12 +238,14 @@ class BudgetGuard:
 
     def _after_fork(self) -> None:
         """Locks may be held by threads that a child does not have, and connections are shared."""
-        self._pid = os.getpid()
-        self._counting, self._asking = threading.RLock(), threading.Lock()
-        self._asker = None
-        if not self._stopping.is_set():
+        asking = threading.Lock()
+        with asking:  # who asks meanwhile must not do so by what is the parent's
+            self._counting, self._asking, self._asker = threading.RLock(), asking, None
+            self._pid = os.getpid()
+            if self._stopping.is_set():
+                return
             self._standings = self._opened()
-            self.start()
+        self.start()
 
     def _run(self) -> None:
         pause = 0.0

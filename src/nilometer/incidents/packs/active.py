@@ -17,15 +17,13 @@ from nilometer.database.fence import EVERY_ROW
 from nilometer.incidents.packs.pack import Pack
 from nilometer.incidents.packs.reading import PackInvalid, parse_pack
 from nilometer.incidents.packs.tables import PackRow, PackState
-from nilometer.incidents.stages.context import PackUnreadable, PackVersion
+from nilometer.incidents.stages.context import UNREAD_SECONDS, PackUnreadable, PackVersion
 
 logger = logging.getLogger(__name__)
 
 MAX_KEPT = 500
 _ASKED = "active_packs"
 _AGAIN = 1.0
-UNREAD_SECONDS = 60.0
-"""For how long a version that could not be read is not read again."""
 _Key = tuple[int, str, int, str]
 """Project, name, version and digest."""
 

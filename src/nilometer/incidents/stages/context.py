@@ -22,6 +22,7 @@ from nilometer.incidents.incident import Incident, kind_of
 from nilometer.incidents.packs.pack import Pack
 from nilometer.incidents.playbooks.machine import StepResult, StepStatus
 from nilometer.observability.tracing import Spans
+from nilometer.workflows.task import Failure, TaskFailed
 
 _ENDED = frozenset(StepStatus)
 _LIVE = select(Project.id, Project.capture_mode).where(
@@ -35,14 +36,18 @@ class TooMuchAtOnce(NilometerError):
     code = "too_much_at_once"
 
 
-class PackUnreadable(NilometerError):
-    """The version of a pack that an incident goes by cannot be had: a later release wrote it. The
-    task is tried again, as another worker may be able to, and is a dead letter then."""
+UNREAD_SECONDS = 60.0
+"""For how long a version of a pack that could not be read is not read again."""
 
-    code = "pack_unreadable"
+
+class PackUnreadable(TaskFailed):
+    """The version of a pack that an incident goes by cannot be had: a later release wrote it. The
+    task is tried again when it would be read again, as another worker may be able to sooner, and
+    is a dead letter then."""
 
     def __init__(self, name: str, version: int) -> None:
-        super().__init__(f"version {version} of the pack {name} cannot be read by this release")
+        detail = f"version {version} of the pack {name} cannot be read by this release"
+        super().__init__(Failure("pack_unreadable", detail, retry_after=UNREAD_SECONDS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nilometer.errors import InvalidInput
-from nilometer.sdk.appending import append, locked
 from nilometer.sdk.delivery.records import METRICS, Form
 from nilometer.sdk.file_locks import opened
 from nilometer.sdk.seldom import Seldom
@@ -36,6 +35,7 @@ MAX_SEGMENT_METRICS = 200
 MAX_SEGMENT_BYTES = 512 * 1024
 MAX_DEAD_BYTES = 16 * 1024 * 1024
 
+_DEAD_LETTERS = "dead-letters"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
 
@@ -118,7 +118,7 @@ class Spool:
             return []
         adopted: list[Segment] = []
         owners = {path.name.partition(".")[0] for path in self._directory.glob("*-*.*")}
-        for owner in sorted(owners - {self._owner}):
+        for owner in sorted(owners - {self._owner, _DEAD_LETTERS}):
             try:
                 adopted += self._adopt_from(owner)
             except OSError as error:
@@ -128,12 +128,16 @@ class Spool:
     def bury(self, metrics: Sequence[tuple[Record, str]]) -> None:
         """Keep dead letters with their reasons, as long as there is room for such."""
         self._open()
-        path = self._directory / "dead-letters.jsonl"
+        path = self._directory / f"{_DEAD_LETTERS}.jsonl"
         letters = [{"reason": reason, "metric": metric.to_dict()} for metric, reason in metrics]
         text = "".join(f"{json.dumps(letter)}\n" for letter in letters).encode()
-        with locked(path) as file:
-            if os.fstat(file).st_size + len(text) <= MAX_DEAD_BYTES:
-                append(file, text)
+        # Without a lock: another process that is stopped while it has that would stop this one.
+        with os.fdopen(_opened(path), "ab", buffering=0) as file:
+            size = file.tell()
+            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                text = b"\n" + text  # a crash cut the last one short
+            if size + len(text) <= MAX_DEAD_BYTES:
+                file.write(text)
 
     def close(self) -> None:
         """Leave what there is to the next process."""
